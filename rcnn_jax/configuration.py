@@ -17,7 +17,13 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
-from rcnn_jax.config_schema import DEFAULTS, OPEN_SECTIONS, RUNTIME_KEYS, check
+from rcnn_jax.config_schema import (
+    DEFAULTS,
+    EVALUATION_KEYS,
+    OPEN_SECTIONS,
+    RUNTIME_KEYS,
+    check,
+)
 from rcnn_jax.errors import UsageError, nearest
 
 
@@ -247,6 +253,31 @@ def from_json(path: pathlib.Path) -> ConfigDict:
         raise UsageError(f"{path} is damaged: {error}.") from error
     config = complete(given, origin=str(path))
     check(config, origin=str(path))
+    return config
+
+
+def for_evaluation(path: pathlib.Path, overrides: Sequence[tuple[str, str]]) -> ConfigDict:
+    """Reads the config of a run that is to be looked at.
+
+    Args:
+        path: Its `config.json`.
+        overrides: Pairs (dotted key, text) from the command line.
+
+    Returns:
+        The complete config.
+
+    Raises:
+        UsageError: The file cannot be read, or an override would make it another experiment.
+    """
+    config = from_json(path)
+    for key, text in overrides:
+        override(config, key, text)
+        if not is_among(key, RUNTIME_KEYS + EVALUATION_KEYS):
+            raise UsageError(
+                f"--config.{key}={text}: evaluation takes the run's own config; what can be "
+                f"changed is {', '.join(EVALUATION_KEYS + RUNTIME_KEYS)}."
+            )
+    check(config, origin="the command line")
     return config
 
 

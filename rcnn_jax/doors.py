@@ -53,12 +53,17 @@ def split_overrides(argv: list[str]) -> tuple[list[str], list[tuple[str, str]]]:
     return rest, pairs
 
 
-def run(main: Callable[[list[str]], int | None]) -> None:
+def run(main: Callable[[list[str]], int | None], own: flags.FlagValues) -> None:
     """Runs a door and turns a user's mistake into one sentence on standard error.
 
     Args:
         main: Takes the arguments that are no flags; returns the exit code (None: 0).
+        own: The flags of the door. They join absl's only here, so that a program may import
+            several doors, which have flags of the same names.
     """
+    flags.FLAGS.append_flag_values(own)
+    for name in own:
+        flags.FLAGS.register_key_flag_for_module(sys.argv[0], flags.FLAGS[name])
 
     def guarded(argv: list[str]) -> int | None:
         try:
@@ -72,6 +77,10 @@ def run(main: Callable[[list[str]], int | None]) -> None:
                 "interrupted; the same command goes on from the newest checkpoint", file=sys.stderr
             )
             return 128 + signal.SIGINT
+        except BrokenPipeError:
+            # Whoever read, as `| head` does, has seen enough; what is left must not fail at exit.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            return 128 + signal.SIGPIPE
         except Exception as error:
             code = _user_error(error)
             if code is None or flags.FLAGS.traceback:
@@ -83,7 +92,9 @@ def run(main: Callable[[list[str]], int | None]) -> None:
     def parse(argv: list[str]) -> list[str]:
         rest, pairs = split_overrides(argv)
         overrides[:] = pairs
-        return _parse(rest)
+        arguments = _parse(rest)
+        own.mark_as_parsed()
+        return arguments
 
     app.run(guarded, flags_parser=parse)
 

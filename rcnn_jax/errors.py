@@ -12,6 +12,10 @@ class UserError(ValueError):
 
     exit_code = 1
 
+    def __init__(self, message: str):
+        """Ends a sentence with one mark, also where it ends with a question."""
+        super().__init__(message.replace("'?.", "'?"))
+
 
 class UsageError(UserError):
     """The command line or a config is wrong: nothing has been started or written."""

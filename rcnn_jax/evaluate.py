@@ -4,69 +4,68 @@
 
 Only the workdir and the split are needed: on any machine, any number of devices, without the
 training data. --step takes best (by the run's own metric on its validation split), latest or a
-number. Keys of the config that say how, and not what, to compute can be changed:
---config.evaluation_batch_size=64 --config.data.residency=memory --config.data.test=SPLIT.
+number. The file also holds what the task has to say beyond its metrics, such as the error of each
+class and the confusion matrix. Keys of the config that say how, and not what, to compute can be
+changed: --config.evaluation_batch_size=64 --config.data.residency=memory --config.data.test=SPLIT.
 """
 
 import ast
-import json
 import pathlib
 from typing import Any
 
 from absl import flags
 
-from rcnn_jax import configuration, doors, xla_flags
-from rcnn_jax.config_schema import EVALUATION_KEYS, RUNTIME_KEYS
-from rcnn_jax.errors import UsageError, UserError
-from rcnn_jax.files import write_atomically
+from rcnn_jax import configuration, doors, results, tables, xla_flags
+from rcnn_jax.errors import UsageError
 
-_WORKDIR = flags.DEFINE_string("workdir", "runs/rcnn_digits", "Folder of the run.")
-_STEP = flags.DEFINE_string("step", "best", "Which checkpoint: best, latest or a number of steps.")
+FLAGS = flags.FlagValues()
+_WORKDIR = flags.DEFINE_string(
+    "workdir", "runs/rcnn_digits", "Folder of the run.", flag_values=FLAGS
+)
+_STEP = flags.DEFINE_string(
+    "step", "best", "Which checkpoint: best, latest or a number of steps.", flag_values=FLAGS
+)
 _SPLIT = flags.DEFINE_string(
-    "split", "test", "train, validation or test as the config defines them, or any split's name."
+    "split",
+    "test",
+    "train, validation or test as the config defines them, or any split's name.",
+    flag_values=FLAGS,
 )
 _CALL = flags.DEFINE_multi_string(
-    "call", [], "A further argument of the model's call, as in --call=steps=5; may be repeated."
+    "call",
+    [],
+    "A further argument of the model's call, as in --call=steps=5; may be repeated.",
+    flag_values=FLAGS,
 )
 _DATA_DIR = flags.DEFINE_string(
-    "data_dir", None, "Folder of original data sets; unless given, RCNN_JAX_DATA or a cache folder."
+    "data_dir",
+    None,
+    "Folder of original data sets; unless given, RCNN_JAX_DATA or a cache folder.",
+    flag_values=FLAGS,
 )
-_OUTPUT = flags.DEFINE_string("output", None, "File for the result; WORKDIR/evaluation.json.")
+_OUTPUT = flags.DEFINE_string(
+    "output", None, "File for the result; WORKDIR/evaluation.json.", flag_values=FLAGS
+)
 
 
 def main(argv: list[str]) -> int:
     """Evaluates; returns the exit code."""
     del argv
     path = pathlib.Path(_WORKDIR.value)
-    config: Any = configuration.from_json(path / "config.json")
-    for key, text in doors.overrides:
-        configuration.override(config, key, text)
-        if not configuration.is_among(key, RUNTIME_KEYS + EVALUATION_KEYS):
-            raise UsageError(
-                f"--config.{key}={text}: evaluation takes the run's own config; what can be "
-                f"changed is {', '.join(EVALUATION_KEYS + RUNTIME_KEYS)}."
-            )
-    configuration.check(config, origin="the command line")
+    config: Any = configuration.for_evaluation(path / "config.json", doors.overrides)
     xla_flags.apply(config.xla_flags)
     doors.quiet_libraries()
     result = evaluate(
         config, path, _STEP.value, _SPLIT.value, _DATA_DIR.value, parse_call(_CALL.value)
     )
 
-    from rcnn_jax.training import writers
-
-    rows = [[name, writers.number(name, value)] for name, value in result["metrics"].items()]
+    rows = [[name, tables.number(name, value)] for name, value in result["metrics"].items()]
     print(f"{result['split']}: {result['n']} examples, step {result['step']}")
-    print(writers.table(rows, ["metric", "value"]))
-    output = pathlib.Path(_OUTPUT.value) if _OUTPUT.value else path / "evaluation.json"
-    try:
-        write_atomically(output, json.dumps(result, indent=2) + "\n")
-    except OSError as error:
-        raise UserError(
-            f"the result above was not saved: {output} cannot be written ({error.strerror}); "
-            "name another file with --output."
-        ) from error
-    print(f"written to {output}")
+    print(tables.table(rows, ["metric", "value"]))
+    for name, details in result["details"].items():
+        if details and isinstance(details[0], dict):
+            results.show(name, details)
+    results.save(_OUTPUT.value or path / "evaluation.json", result)
     return 0
 
 
@@ -116,7 +115,7 @@ def evaluate(
         call: Further keyword arguments of the model's call, such as `steps`.
 
     Returns:
-        `{"step", "split", "n", "metrics": {name: value}}`.
+        `{"step", "split", "n", "metrics": {name: value}, "details": {name: table}}`.
 
     Raises:
         UserError: There is no such checkpoint, or it is damaged or of another model.
@@ -127,16 +126,22 @@ def evaluate(
 
     run = preparation.prepare_evaluation(config, path, split, data_dir, call or {})
     restored = preparation.restore_step(run, path, step)
-    metrics, count = evaluation.evaluate(
+    result = evaluation.evaluate(
         run.task,
         step_lib.compile_evaluation_step(
-            run.task, run.devices, predictions=run.task.evaluates_on_host
+            run.task, run.devices, predictions=run.task.evaluates_on_host, counts=True
         ),
         restored.state.evaluated(),
         experiment.evaluation_batches(config, run.source, run.devices),
     )
-    return {"step": restored.step, "split": run.split, "n": count, "metrics": metrics}
+    return {
+        "step": restored.step,
+        "split": run.split,
+        "n": result.count,
+        "metrics": result.metrics,
+        "details": run.task.details(result.counts, run.source.features) if result.counts else {},
+    }
 
 
 if __name__ == "__main__":
-    doors.run(main)
+    doors.run(main, FLAGS)

@@ -3,7 +3,9 @@
 import dataclasses
 import importlib
 import inspect
-from collections.abc import Mapping
+import types
+import typing
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from rcnn_jax.errors import UsageError, did_you_mean, nearest
@@ -44,13 +46,49 @@ def resolve(path: str, what: str) -> Any:
     return getattr(module, name)
 
 
-def arguments(target: Any) -> list[str]:
-    """The names of the keyword arguments that `target` takes, without Linen's own."""
+def arguments(target: Any) -> dict[str, Any]:
+    """The keyword arguments that `target` takes, without Linen's own, with their annotations.
+
+    A function that hands what it does not know (`**attributes`) to the class that it returns takes
+    the arguments of that class too.
+    """
+    try:
+        hints = typing.get_type_hints(target)
+    except (NameError, TypeError):
+        hints = {}  # an annotation that means nothing at run time says nothing about values
     if dataclasses.is_dataclass(target):
         names = [field.name for field in dataclasses.fields(target) if field.init]
+        found = {name: hints.get(name, Any) for name in names}
     else:
-        names = list(inspect.signature(target).parameters)
-    return [name for name in names if name not in ("parent", "name")]
+        signature = inspect.signature(target).parameters.values()
+        found = {p.name: hints.get(p.name, Any) for p in signature if p.kind is not p.VAR_KEYWORD}
+        made = hints.get("return")
+        hands_on = len(found) < len(signature) and dataclasses.is_dataclass(made)
+        found = (arguments(made) if hands_on else {}) | found
+    return {name: hint for name, hint in found.items() if name not in ("parent", "name")}
+
+
+def _accepts(hint: Any, value: Any) -> bool:
+    """Whether a value is of an annotated type; annotations not known here accept everything."""
+    origin = typing.get_origin(hint)
+    if origin in (typing.Union, types.UnionType):
+        return any(_accepts(choice, value) for choice in typing.get_args(hint))
+    if hint is type(None):
+        return value is None
+    if hint in (bool, int, float, str):
+        if isinstance(value, bool) or hint is bool:
+            return isinstance(value, bool) and hint is bool
+        return isinstance(value, (int, float) if hint is float else hint)
+    if origin in (Sequence, tuple, list):
+        items = [item for item in typing.get_args(hint) if item is not ...]
+        if isinstance(value, str) or not isinstance(value, Sequence):
+            return False
+        return len(items) != 1 or all(_accepts(items[0], item) for item in value)
+    return True
+
+
+def _readable(hint: Any) -> str:
+    return hint.__name__ if isinstance(hint, type) else str(hint).replace("collections.abc.", "")
 
 
 def build(section: Mapping[str, Any], origin: str, **given: Any) -> Any:
@@ -65,18 +103,26 @@ def build(section: Mapping[str, Any], origin: str, **given: Any) -> Any:
         What the call returns.
 
     Raises:
-        UsageError: The target cannot be imported, does not take one of the section's keys, or
-            misses one that it needs.
+        UsageError: The target cannot be imported, does not take one of the section's keys or its
+            value, or misses one that it needs.
     """
     target = resolve(section["name"], f"{origin}.name")
     keys = {k: v for k, v in section.items() if k != "name"}
     allowed = arguments(target)
-    for key in keys:
+    for key, value in keys.items():
         if key not in allowed:
             raise UsageError(
                 f"{origin}.{key}: {section['name']} takes no argument {key!r}: "
                 f"{nearest(key, allowed)}."
             )
+        if not _accepts(allowed[key], value):
+            raise UsageError(
+                f"{origin}.{key}={value!r}: {section['name']} takes a value of type "
+                f"{_readable(allowed[key])}."
+            )
+        choices = typing.get_args(allowed[key]) or (allowed[key],)
+        if type(value) is int and float in choices and int not in choices:
+            keys[key] = float(value)
     try:
         return target(**{k: v for k, v in given.items() if k in allowed} | keys)
     except TypeError as error:

@@ -28,7 +28,7 @@ from rcnn_jax.experiment import (
 )
 from rcnn_jax.training import checkpoints, initial, state
 from rcnn_jax.training import step as step_lib
-from rcnn_jax.training.interface import Config, Task
+from rcnn_jax.training.interface import Config, PyTree, Task
 from rcnn_jax.training.sharding import Devices, make_devices
 from rcnn_jax.training.workdir import Workdir
 
@@ -78,17 +78,8 @@ class TrainingRun:
 
     def batches(self, start: int) -> pipeline.Batches:
         """Training batches from step `start` on, placed on the devices ahead of time."""
-        data = self.config.data
-        return pipeline.train_batches(
-            self.source,
-            self.sampler,
-            start_step=start,
-            num_steps=self.steps - start,
-            residency=data.residency,
-            place=self.devices.place,
-            place_all=self.devices.replicate,
-            prefetch=data.prefetch,
-            workers=data.workers,
+        return training_batches(
+            self.config, self.devices, self.source, self.sampler, start, self.steps - start
         )
 
     def after_evaluation(
@@ -135,17 +126,10 @@ def prepare_training(config: Config, workdir: Workdir, data_dir: str | None) -> 
     configure_jax(config)
     devices = make_devices(config.mesh.to_dict(), config.parallelism)
     devices.check_batch_size(config.batch_size)
-    source = open_split(config, "train", data_dir)
+    source, sampler = open_training(config, data_dir)
     validation = None
     if config.data.validation:
         validation = resident(config, open_split(config, "validation", data_dir), devices)
-    sampler = importing.build(
-        config.sampler,
-        "config.sampler",
-        size=len(source),
-        batch_size=config.batch_size,
-        seed=config.seed,
-    )
     steps = config.steps or max(1, math.ceil(config.epochs * sampler.steps_per_epoch))
     if assets_lib.exist(workdir.assets):
         assets = assets_lib.load(workdir.assets)
@@ -174,6 +158,53 @@ def prepare_training(config: Config, workdir: Workdir, data_dir: str | None) -> 
     )
 
 
+def open_training(config: Config, data_dir: str | None) -> tuple[Source, Sampler]:
+    """Opens the training split and makes the order of its examples.
+
+    Args:
+        config: A complete config.
+        data_dir: Where original data sets lie.
+
+    Returns:
+        The examples and their order.
+
+    Raises:
+        UserError: The split is missing, or the sampler does not take its arguments.
+    """
+    source = open_split(config, "train", data_dir)
+    sampler = importing.build(
+        config.sampler,
+        "config.sampler",
+        size=len(source),
+        batch_size=config.batch_size,
+        seed=config.seed,
+    )
+    return source, sampler
+
+
+def training_batches(
+    config: Config,
+    devices: Devices,
+    source: Source | pipeline.DeviceSource,
+    sampler: Sampler,
+    start: int,
+    count: int,
+) -> pipeline.Batches:
+    """Training batches `start` to `start + count - 1`, placed on the devices ahead of time."""
+    data = config.data
+    return pipeline.train_batches(
+        source,
+        sampler,
+        start_step=start,
+        num_steps=count,
+        residency=data.residency,
+        place=devices.place,
+        place_all=devices.replicate,
+        prefetch=data.prefetch,
+        workers=data.workers,
+    )
+
+
 @dataclasses.dataclass(frozen=True)
 class EvaluationRun:
     """What evaluation needs: a split, and the shapes of the state to restore."""
@@ -183,6 +214,7 @@ class EvaluationRun:
     task: Task
     source: Source
     split: str
+    batch: PyTree  # shapes of a training batch
     abstract: state.TrainState
 
 
@@ -223,6 +255,7 @@ def prepare_evaluation(
         task=task,
         source=source,
         split=config.data[split] if named else split,
+        batch=recipe.batch,
         abstract=recipe.abstract_state(devices),
     )
 

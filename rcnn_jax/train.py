@@ -19,16 +19,23 @@ from typing import Any
 
 from absl import flags
 
-from rcnn_jax import configuration, doors, xla_flags
+from rcnn_jax import configuration, doors, tables, xla_flags
 
+FLAGS = flags.FlagValues()
 _CONFIG = flags.DEFINE_string(
-    "config", "rcnn_digits", "Config file, or name of a shipped config; `:variant` may follow."
+    "config",
+    "rcnn_digits",
+    "Config file, or name of a shipped config; `:variant` may follow.",
+    flag_values=FLAGS,
 )
 _WORKDIR = flags.DEFINE_string(
-    "workdir", None, "Folder of the run; runs/CONFIG-VARIANT unless given."
+    "workdir", None, "Folder of the run; runs/CONFIG-VARIANT unless given.", flag_values=FLAGS
 )
 _DATA_DIR = flags.DEFINE_string(
-    "data_dir", None, "Folder of original data sets; unless given, RCNN_JAX_DATA or a cache folder."
+    "data_dir",
+    None,
+    "Folder of original data sets; unless given, RCNN_JAX_DATA or a cache folder.",
+    flag_values=FLAGS,
 )
 
 
@@ -59,7 +66,6 @@ def train(config: Any, path: pathlib.Path, data_dir: str | None = None) -> int:
     """
     # Here and not above: the compiler's flags must be set before jax starts.
     from rcnn_jax import preparation
-    from rcnn_jax.training import writers
     from rcnn_jax.training.workdir import Workdir
 
     # What the config names: devices, data, model. A mistake ends here, before anything is written.
@@ -73,7 +79,7 @@ def train(config: Any, path: pathlib.Path, data_dir: str | None = None) -> int:
         run.save_assets(workdir)
         state, start = restore_or_create(run, workdir)
         history = workdir.forget_metrics_after(start)
-        print(writers.parameter_table(state.params))
+        print(tables.parameter_table(state.params))
         print(run.summary(path), flush=True)
         if start >= run.steps:
             print(results_table(history, config.best_metric, config.best_mode))
@@ -132,12 +138,12 @@ def loop(
             due = step % run.evaluate_every == 0 or step == run.steps
             if due and run.validation is not None:
                 with speed.paused():
-                    metrics, _ = evaluation.evaluate(
+                    metrics = evaluation.evaluate(
                         task,
                         evaluation_step,
                         state.evaluated(),
                         experiment.evaluation_batches(config, run.validation, run.devices),
-                    )
+                    ).metrics
                     entry = {"step": step, "epoch": run.sampler.epoch(step), "split": "validation"}
                     log.write(entry | metrics)
                     history.append((step, metrics))
@@ -210,17 +216,15 @@ def results_table(
     Returns:
         A table, or one line where nothing was evaluated.
     """
-    from rcnn_jax.training import writers
-
     if not history:
         return "no validation split was evaluated"
     sign = 1 if best_mode == "min" else -1
     best = min(reversed(history), key=lambda item: sign * item[1][best_metric])
     rows = [
-        [name, step, *(writers.number(k, v) for k, v in metrics.items())]
+        [name, step, *(tables.number(k, v) for k, v in metrics.items())]
         for name, (step, metrics) in (("best", best), ("last", history[-1]))
     ]
-    return writers.table(rows, ["validation", "step", *history[-1][1]])
+    return tables.table(rows, ["validation", "step", *history[-1][1]])
 
 
 def evaluate_hint(path: pathlib.Path, history: list[tuple[int, dict[str, float]]]) -> str:
@@ -230,4 +234,4 @@ def evaluate_hint(path: pathlib.Path, history: list[tuple[int, dict[str, float]]
 
 
 if __name__ == "__main__":
-    doors.run(main)
+    doors.run(main, FLAGS)

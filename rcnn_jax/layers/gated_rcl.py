@@ -29,7 +29,7 @@ def gated_rcl(
     steps: int,
     gamma: float = 1.0,
     unroll: bool | None = None,
-    remat: bool = False,
+    remat: bool | str = False,
     all_states: bool = False,
 ) -> tuple[Float[Array, "*states features"], dict[str, PyTree]]:
     """An RCL whose recurrent response is multiplied by a gate in (0, 1).

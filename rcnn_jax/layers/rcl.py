@@ -42,7 +42,7 @@ def rcl(
     steps: int,
     gamma: float = 1.0,
     unroll: bool | None = None,
-    remat: bool = False,
+    remat: bool | str = False,
     all_states: bool = False,
 ) -> tuple[Float[Array, "*states features"], PyTree]:
     """Iterates a recurrent convolution under a constant feed-forward input.
@@ -63,7 +63,7 @@ def rcl(
         steps: number of iterations T, at least 0.
         gamma: share of the feed-forward input at t > 0: 1 is the RCL, 0 a recursive layer.
         unroll: run without a loop; None does so up to `LONGEST_UNROLLED` steps.
-        remat: recompute the inside of a step in the backward pass, keeping its state only.
+        remat: what the backward pass computes again, see `scan_steps`.
         all_states: return x(0)..x(T) instead of x(T).
 
     Returns:
@@ -153,7 +153,7 @@ class RCL(nn.Module):
     kernel_init: str = "lecun"
     recurrent_init: str = "lecun"
     unroll: bool | None = None
-    remat: bool = False
+    remat: bool | str = False
     dtype: str | None = None
     param_dtype: str = "float32"
 

@@ -1,5 +1,6 @@
 """Iterating a layer over time steps: the loop, and what differs from step to step."""
 
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -49,7 +50,7 @@ def scan_steps(
     *,
     steps: int,
     unroll: bool | None,
-    remat: bool,
+    remat: bool | str,
     all_states: bool,
 ) -> tuple[Array, PyTree]:
     """Iterates `step(state, inputs[t], in_loop) -> (state, report)` from the state `first`.
@@ -60,16 +61,29 @@ def scan_steps(
         inputs: pytree of arrays `[steps, ...]`.
         steps: number of iterations, at least 0.
         unroll: run without a loop; None does so up to `LONGEST_UNROLLED` steps.
-        remat: recompute the inside of a step in the backward pass, keeping its state only.
+        remat: what the backward pass computes again. True: the inside of a step, from its state,
+            so that T states are kept; "chunks": runs of about sqrt(T) steps, from the state before
+            each, so that about 2 sqrt(T) states are kept, for one more forward pass.
         all_states: return all states instead of the last.
 
     Returns:
         The last state, or all `[steps + 1, ...]` from `first` on; and the reports, each leaf
         stacked to `[steps, ...]` (None for no steps).
+
+    Raises:
+        ValueError: `remat` is none of these, or chunks are to be unrolled.
+
+    Reference:
+        "chunks": Chen, Xu, Zhang & Guestrin, Training deep nets with sublinear memory cost, 2016.
     """
+    if remat not in (False, True, "chunks"):
+        raise ValueError(f'remat must be False, True or "chunks", got {remat!r}')
+    if remat == "chunks" and unroll:
+        raise ValueError('remat="chunks" is a loop over loops and cannot be unrolled (unroll=True)')
     if steps == 0:
         return (first[None] if all_states else first), None
-    unrolled = steps <= LONGEST_UNROLLED if unroll is None else unroll
+    # The chunks are a loop: what is inside them is so too.
+    unrolled = remat != "chunks" and (steps <= LONGEST_UNROLLED if unroll is None else unroll)
 
     def advance(state: Array, x: Any) -> tuple[Array, Any]:
         return step(state, x, not unrolled)
@@ -82,8 +96,37 @@ def scan_steps(
         state, report = advance(state, x)
         return state, (state if all_states else None, report)
 
-    last, (states, reports) = lax.scan(body, first, inputs, length=steps, unroll=unrolled)
+    def run(state: Array, xs: PyTree, length: int) -> tuple[Array, PyTree]:
+        return lax.scan(body, state, xs, length=length, unroll=unrolled)
+
+    if remat == "chunks":
+        last, (states, reports) = _in_chunks(run, first, inputs, steps)
+    else:
+        last, (states, reports) = run(first, inputs, steps)
     return (jnp.concatenate([first[None], states]) if all_states else last), reports
+
+
+def _in_chunks(
+    run: Callable[[Array, PyTree, int], tuple[Array, PyTree]],
+    first: Array,
+    inputs: PyTree,
+    steps: int,
+) -> tuple[Array, PyTree]:
+    """`run(first, inputs, steps)`, keeping for the backward pass only the state before a chunk."""
+    size = math.isqrt(steps - 1) + 1  # the root, rounded up
+    whole = steps // size
+
+    def chunk(state: Array, xs: PyTree) -> tuple[Array, PyTree]:
+        return run(state, xs, size)
+
+    chunked = jax.tree.map(lambda x: x[: whole * size].reshape(whole, size, *x.shape[1:]), inputs)
+    state, out = lax.scan(jax.checkpoint(chunk), first, chunked, length=whole)
+    out = jax.tree.map(lambda y: y.reshape(whole * size, *y.shape[2:]), out)
+    rest = steps - whole * size
+    if not rest:
+        return state, out
+    state, tail = run(state, entry(inputs, slice(whole * size, None)), rest)
+    return state, jax.tree.map(lambda y, z: jnp.concatenate([y, z]), out, tail)
 
 
 def prepend(first: PyTree, later: PyTree) -> PyTree:

@@ -65,6 +65,8 @@ class RCNN(nn.Module):
         kernel_size: window of feed-forward kernels of the RCLs.
         recurrent_kernel_size: window of the recurrent kernels; None: `kernel_size`.
         pool_window: window side of the pools.
+        heads: one classifier `shared` by all iterations, or one each (`per_step`), as a net that
+            is trained to answer after every iteration may want.
         pool_strides: stride of the pool before RCL 1 and of the pool before RCL 3; 1 leaves a
             pool out, as small images may want.
         groups: see `RCL`.
@@ -92,6 +94,7 @@ class RCNN(nn.Module):
     first_kernel_size: Sequence[int] = (5, 5)
     kernel_size: Sequence[int] = (3, 3)
     recurrent_kernel_size: Sequence[int] | None = None
+    heads: str = "shared"
     pool_window: int = 3
     pool_strides: Sequence[int] = (2, 2)
     groups: int = 8
@@ -103,7 +106,7 @@ class RCNN(nn.Module):
     kernel_init: str = "lecun"
     recurrent_init: str = "lecun"
     unroll: bool | None = None
-    remat: bool = False
+    remat: bool | str = False
     dtype: str | None = None
     param_dtype: str = "float32"
 
@@ -125,7 +128,8 @@ class RCNN(nn.Module):
             steps: iterations of this call; None: the trained T. The rule for steps beyond the
                 trained ones is that of `RCL`.
             every_step: apply the head to each state of the last RCL (the others run to the end):
-                an answer that improves with time.
+                an answer that improves with time. A head of its own is that of its step, and
+                beyond T that of step T.
 
         Returns:
             Logits `[batch, classes]`, or `[steps + 1, batch, classes]` with `every_step`; in
@@ -148,7 +152,9 @@ class RCNN(nn.Module):
         states = self._layer("rcl4", self.kernel_size, steps=self.steps)(
             x, train=train, steps=steps, all_states=every_step
         )
-        return self._head(states)
+        if every_step:
+            return self._head(states, first=0)
+        return self._head(states[None], first=self.steps if steps is None else steps)[0]
 
     def _layer(self, name: str, kernel_size: Sequence[int], steps: int) -> RCL:
         shared: dict[str, Any] = {name: getattr(self, name) for name in _OF_EVERY_LAYER}
@@ -159,22 +165,31 @@ class RCNN(nn.Module):
             return x
         return max_pool(x, (self.pool_window,) * 2, (stride,) * 2, "CEIL")
 
-    def _head(self, states: Array) -> Array:
+    def _head(self, states: Array, first: int) -> Array:
+        """Logits of each of the states `[answers, batch, height, width, features]`."""
         dtype = jnp.dtype(self.param_dtype)
-        shape = (self.features, self.classes)
-        kernel = self.param("head_kernel", nn.initializers.lecun_normal(), shape, dtype)
-        bias = self.param("head_bias", nn.initializers.zeros, shape[1:], dtype)
-        leading = states.shape[:-3]
+        heads = () if self.heads == "shared" else (self.steps + 1,)
+        initializer = nn.initializers.lecun_normal(batch_axis=tuple(range(len(heads))))
+        shape = (*heads, self.features, self.classes)
+        kernel = self.param("head_kernel", initializer, shape, dtype)
+        bias = self.param("head_bias", nn.initializers.zeros, (*heads, self.classes), dtype)
         pooled = global_max_pool(states.reshape(-1, *states.shape[-3:]))
         pooled, kernel, bias = promote_dtype(pooled, kernel, bias, dtype=None)
-        logits = pooled @ kernel + bias[None]
-        return logits.reshape(*leading, self.classes)
+        pooled = pooled.reshape(*states.shape[:2], self.features)
+        if not heads:
+            return pooled @ kernel + bias[None, None]
+        own = jnp.minimum(first + jnp.arange(len(pooled)), self.steps)
+        return jnp.einsum("abf,afc->abc", pooled, kernel[own]) + bias[own][:, None]
 
     def _check(self, x: Array) -> None:
         if x.ndim != 4:
             raise ValueError(
                 f"RCNN takes images [batch, height, width, channels], got shape {x.shape}"
             )
+        if self.heads not in ("shared", "per_step"):
+            raise ValueError(f'heads must be shared or per_step, got "{self.heads}"')
+        if self.features < 1:
+            raise ValueError(f"RCNN needs at least 1 feature map, got features={self.features}")
         if self.classes < 1:
             raise ValueError(f"RCNN needs at least 1 class, got classes={self.classes}")
         if len(self.pool_strides) != 2 or min(self.pool_strides) < 1:

@@ -1,12 +1,16 @@
 """What all tasks share; `rcnn_jax.training.interface.Task` states what training expects."""
 
 import dataclasses
+import inspect
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import flax.linen as nn
 import flax.struct
 import jax
+import numpy as np
+
+from rcnn_jax.errors import nearest
 
 PyTree = Any
 Transform = Callable[[dict[str, jax.Array], jax.Array | None], dict[str, jax.Array]]
@@ -39,13 +43,32 @@ class BaseTask:
         train_transform: From (batch, one random key an example) to the batch the model sees.
         evaluation_transform: The same for evaluation, where the keys are None.
         call: Further keyword arguments of the model's call in evaluation, such as `steps`.
+        train_call: The same in training.
     """
 
     model: nn.Module
     train_transform: Transform
     evaluation_transform: Transform
     call: dict[str, Any] = dataclasses.field(default_factory=dict)
+    train_call: dict[str, Any] = dataclasses.field(default_factory=dict)
     unit: str = "examples"
+
+    def __post_init__(self):
+        accepted = list(inspect.signature(type(self.model).__call__).parameters.values())
+        if any(p.kind is p.VAR_KEYWORD for p in accepted):
+            return
+        # Behind the model itself and its input.
+        names = [p.name for p in accepted[2:] if p.name != "train"]
+        for name in (*self.call, *self.train_call, *self._asked_of_model()):
+            if name not in names:
+                raise ValueError(
+                    f"the call of {type(self.model).__name__} takes no argument {name!r}: "
+                    f"{nearest(name, names)}."
+                )
+
+    def _asked_of_model(self) -> tuple[str, ...]:
+        """Further arguments that the task itself hands to the model's call."""
+        return ()
 
     def check(self, features: Mapping[str, Any]) -> None:
         """Accepts every data set; `features` are `rcnn_jax.data.spec.Feature` by name."""
@@ -64,4 +87,18 @@ class BaseTask:
     def evaluate(self, predictions: Iterable[tuple[dict, dict]]) -> dict[str, float]:
         """Returns no further metrics."""
         del predictions
+        return {}
+
+    def counts(
+        self, params: PyTree, model_state: PyTree, batch: dict[str, jax.Array]
+    ) -> dict[str, jax.Array]:
+        """Counts nothing further."""
+        del params, model_state, batch
+        return {}
+
+    def details(
+        self, counts: Mapping[str, np.ndarray], features: Mapping[str, Any]
+    ) -> dict[str, Any]:
+        """Has nothing to say beyond the metrics."""
+        del counts, features
         return {}

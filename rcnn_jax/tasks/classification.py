@@ -6,7 +6,9 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
+from jaxtyping import Float
 
 from rcnn_jax.layers.randomness import example_keys
 from rcnn_jax.tasks.base import BaseTask, LossOutput
@@ -26,17 +28,27 @@ class Classification(BaseTask):
     Attributes:
         label_smoothing: Share of the target's probability that is spread over all classes, [0, 1).
         label: Name of the feature that holds the label.
+        every_step: Ask an iterating model for an answer after each of its iterations. The loss is
+            then the mean over the answers, the metrics are those of the last one, and
+            `error_after_T` is the error of the answer after T iterations.
     """
 
     label_smoothing: float = 0.0
     label: str = "label"
+    every_step: bool = False
     unit: str = "images"
 
     def __post_init__(self):
+        super().__post_init__()
+        if "every_step" in {**self.call, **self.train_call}:
+            raise ValueError("every_step is set by config.task.every_step, not in a call.")
         if not 0 <= self.label_smoothing < 1:
             raise ValueError(
                 f"config.task.label_smoothing={self.label_smoothing} must be in [0, 1)."
             )
+
+    def _asked_of_model(self) -> tuple[str, ...]:
+        return ("every_step",) if self.every_step else ()
 
     def check(self, features: Mapping[str, Any]) -> None:
         """Checks that there are images, and as many classes as the model has.
@@ -79,19 +91,41 @@ class Classification(BaseTask):
             train=True,
             rngs={"dropout": dropout_key},
             mutable=list(model_state),
+            **self._arguments(self.train_call),
         )
         logits = _wide(logits)
+        answers = logits if self.every_step else logits[None]
         target = jax.nn.one_hot(batch[self.label], logits.shape[-1], dtype=logits.dtype)
         target = optax.smooth_labels(target, self.label_smoothing)
         mask = batch["mask"].astype(logits.dtype)
-        wrong = jnp.argmax(logits, -1) != batch[self.label]
+        losses = jax.vmap(optax.softmax_cross_entropy, in_axes=(0, None))(answers, target)
+        wrong = jnp.argmax(answers[-1], -1) != batch[self.label]
         return LossOutput(
-            total=(mask * optax.softmax_cross_entropy(logits, target)).sum(),
+            total=(mask * losses.mean(0)).sum(),
             count=mask.sum(),
             model_state=model_state,
             carry=carry,
             metrics={"error": ((mask * wrong).sum(), mask.sum())},
         )
+
+    def _arguments(self, call: Mapping[str, Any]) -> dict[str, Any]:
+        return {**call, **dict.fromkeys(self._asked_of_model(), True)}
+
+    def _log_probabilities(
+        self, params: PyTree, model_state: PyTree, batch: Batch
+    ) -> Float[jax.Array, "answers batch classes"]:
+        """Of each answer, averaged over views; one answer unless there is one a step."""
+        image = self.evaluation_transform(batch, None)["image"]
+        views = image.shape[1] if image.ndim == 5 else 1
+        if image.ndim == 5:
+            image = image.reshape(-1, *image.shape[2:])
+        logits: Any = self.model.apply(
+            {"params": params, **model_state}, image, train=False, **self._arguments(self.call)
+        )
+        logits = _wide(logits)
+        answers = logits.shape[0] if self.every_step else 1
+        logits = logits.reshape(answers, -1, views, logits.shape[-1])
+        return jax.nn.logsumexp(jax.nn.log_softmax(logits), axis=2, b=1.0 / views)
 
     def predict(self, params: PyTree, model_state: PyTree, batch: Batch) -> dict[str, jax.Array]:
         """Class probabilities.
@@ -100,37 +134,77 @@ class Classification(BaseTask):
             `probabilities` `[batch, classes]`, the mean over views where there are several, and
             `log_probabilities`.
         """
-        image = self.evaluation_transform(batch, None)["image"]
-        views = image.shape[1] if image.ndim == 5 else 1
-        if image.ndim == 5:
-            image = image.reshape(-1, *image.shape[2:])
-        logits: Any = self.model.apply(
-            {"params": params, **model_state}, image, train=False, **self.call
-        )
-        logits = _wide(logits).reshape(-1, views, logits.shape[-1])
-        log_probabilities = jax.nn.logsumexp(jax.nn.log_softmax(logits), axis=1, b=1.0 / views)
-        return {
-            "probabilities": jnp.exp(log_probabilities),
-            "log_probabilities": log_probabilities,
-        }
+        log_p = self._log_probabilities(params, model_state, batch)[-1]
+        return {"probabilities": jnp.exp(log_p), "log_probabilities": log_p}
 
     def metrics(
         self, params: PyTree, model_state: PyTree, batch: Batch
     ) -> dict[str, tuple[jax.Array, jax.Array]]:
         """Error, top-5 error and cross-entropy of the averaged prediction."""
-        log_p = self.predict(params, model_state, batch)["log_probabilities"]
+        answers = self._log_probabilities(params, model_state, batch)
+        log_p = answers[-1]
         label, mask = batch[self.label], batch["mask"].astype(log_p.dtype)
         own = jnp.take_along_axis(log_p, label[:, None], axis=-1)
         # How many classes come before the right one; ties count for it, as in arg-max.
         rank = jnp.sum(log_p > own, axis=-1)
         count = mask.sum()
+        wrong = jnp.argmax(answers, -1) != label[None]
         sums = {
-            "error": ((mask * (jnp.argmax(log_p, -1) != label)).sum(), count),
+            "error": ((mask * wrong[-1]).sum(), count),
             "loss": ((mask * -own[:, 0]).sum(), count),
         }
         if log_p.shape[-1] > 10:
             sums["top_5_error"] = ((mask * (rank >= 5)).sum(), count)
+        if self.every_step:
+            for step in range(len(answers)):
+                sums[f"error_after_{step}"] = ((mask * wrong[step]).sum(), count)
         return sums
+
+    def counts(
+        self, params: PyTree, model_state: PyTree, batch: Batch
+    ) -> dict[str, Float[jax.Array, "classes classes"]]:
+        """The confusion matrix: how many of a class (row) were taken for each class (column)."""
+        log_p = self._log_probabilities(params, model_state, batch)[-1]
+        classes = log_p.shape[-1]
+        true = jax.nn.one_hot(batch[self.label], classes) * batch["mask"][:, None]
+        taken = jax.nn.one_hot(jnp.argmax(log_p, -1), classes)
+        # Whole numbers up to the size of a batch: a product in reduced precision would round them.
+        return {"confusion": jnp.matmul(true.T, taken, precision="highest")}
+
+    def details(
+        self, counts: Mapping[str, np.ndarray], features: Mapping[str, Any]
+    ) -> dict[str, Any]:
+        """Error of each class, the worst first, and the confusion matrix.
+
+        Args:
+            counts: Totals of `counts`.
+            features: `rcnn_jax.data.spec.Feature` by name.
+
+        Returns:
+            `classes`: a list of `{"class", "n", "error", "taken_for", "times"}`, where `taken_for`
+            is the most frequent wrong answer; and `confusion`: rows of true, columns of predicted
+            classes, in the order of their numbers.
+        """
+        confusion = np.rint(counts["confusion"]).astype(int)
+        names = features[self.label].classes
+        if not isinstance(names, tuple):
+            names = tuple(map(str, range(len(confusion))))
+        rows = []
+        for number, row in enumerate(confusion):
+            wrong = row.copy()
+            wrong[number] = 0
+            total, most = int(row.sum()), int(wrong.argmax())
+            rows.append(
+                {
+                    "class": names[number],
+                    "n": total,
+                    "error": float(wrong.sum() / total) if total else None,
+                    "taken_for": names[most] if wrong[most] else None,
+                    "times": int(wrong[most]),
+                }
+            )
+        rows.sort(key=lambda row: -1.0 if row["error"] is None else row["error"], reverse=True)
+        return {"classes": rows, "confusion": confusion.tolist()}
 
 
 def _wide(logits: jax.Array) -> jax.Array:

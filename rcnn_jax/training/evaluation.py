@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Callable, Iterable
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
@@ -10,12 +10,26 @@ import numpy as np
 from rcnn_jax.training.interface import PyTree, Task
 
 
+class Result(NamedTuple):
+    """What the evaluation of a split gives.
+
+    Attributes:
+        metrics: name -> mean over the split.
+        count: How many examples it is over.
+        counts: name -> total of the task's counts, where these were asked for.
+    """
+
+    metrics: dict[str, float]
+    count: int
+    counts: dict[str, np.ndarray]
+
+
 def evaluate(
     task: Task,
-    step: Callable[[PyTree, PyTree, PyTree], tuple[Any, dict[str, Any]]],
+    step: Callable[[PyTree, PyTree, PyTree], tuple[Any, dict[str, Any], dict[str, Any]]],
     variables: tuple[PyTree, PyTree],
     batches: Iterable[PyTree],
-) -> tuple[dict[str, float], int]:
+) -> Result:
     """Evaluates a split.
 
     Args:
@@ -25,14 +39,18 @@ def evaluate(
         batches: Batches with a `mask`, 0 for the padding that fills up the last one.
 
     Returns:
-        The metrics, and the number of examples they are over.
+        The metrics, the number of examples they are over, and the totals of what was counted.
     """
     sums: dict[str, list[tuple[float, float]]] = {}
+    counts: dict[str, np.ndarray] = {}
     predictions, count = [], 0
     for batch in batches:
-        batch_sums, outputs = step(*variables, batch)
+        batch_sums, outputs, counted = step(*variables, batch)
         for name, pair in jax.device_get(batch_sums).items():
             sums.setdefault(name, []).append((float(pair[0]), float(pair[1])))
+        for name, value in jax.device_get(counted).items():
+            # In float64: the sums of a batch are exact in float32, those of a split need not be.
+            counts[name] = counts.get(name, 0.0) + np.asarray(value, np.float64)
         mask = np.asarray(batch["mask"])
         count += int(mask.sum())
         if task.evaluates_on_host:
@@ -40,7 +58,7 @@ def evaluate(
     metrics = means(sums)
     if task.evaluates_on_host:
         metrics |= task.evaluate(predictions)
-    return metrics, count
+    return Result(metrics, count, counts)
 
 
 def means(sums: dict[str, list[tuple[float, float]]]) -> dict[str, float]:

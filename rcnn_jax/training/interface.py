@@ -4,6 +4,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any, Protocol
 
 import jax
+import numpy as np
 
 PyTree = Any
 # An `ml_collections.ConfigDict`, or anything else with a config's keys as attributes.
@@ -23,7 +24,7 @@ class LossOutput(Protocol):
 
 
 class Task(Protocol):
-    """What a batch means. All methods but `evaluate` are pure and run inside jit."""
+    """What a batch means. All methods but `evaluate` and `details` are pure and run inside jit."""
 
     unit: str  # what is counted in a second: "images", "sentences"
 
@@ -60,4 +61,14 @@ class Task(Protocol):
 
     def evaluate(self, predictions: Iterable[tuple[dict, dict]]) -> dict[str, float]:
         """Returns metrics that cannot be compiled, from pairs (predictions, batch)."""
+        ...
+
+    def counts(self, params: PyTree, model_state: PyTree, batch: PyTree) -> Mapping[str, jax.Array]:
+        """Returns sums over a batch, of any shape, that `details` reads the totals of."""
+        ...
+
+    def details(
+        self, counts: Mapping[str, np.ndarray], features: Mapping[str, Any]
+    ) -> dict[str, Any]:
+        """Returns tables that say more than the metrics: lists of dicts, or of numbers."""
         ...

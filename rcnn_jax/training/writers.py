@@ -12,8 +12,7 @@ from typing import Any, Self
 import tqdm
 
 from rcnn_jax.errors import UserError
-from rcnn_jax.training.interface import PyTree
-from rcnn_jax.training.paths import flatten
+from rcnn_jax.tables import number
 from rcnn_jax.training.workdir import Workdir
 
 
@@ -181,52 +180,3 @@ class Log:
             self._bar.write(text, file=sys.stderr)
         else:
             print(text, flush=True)
-
-
-def number(name: str, value: Any) -> str:
-    """A value as people read it: errors in percent, speeds without many digits."""
-    if isinstance(value, float):
-        if name == "epoch" or name.endswith("_per_s"):
-            return f"{value:.1f}"
-        return f"{100 * value:.2f} %" if name == "error" else f"{value:.4g}"
-    return str(value)
-
-
-def table(rows: Sequence[Sequence[Any]], header: Sequence[str]) -> str:
-    """Lays out rows in columns, numbers to the right.
-
-    Args:
-        rows: The cells.
-        header: Names of the columns.
-
-    Returns:
-        The table as text.
-    """
-    cells = [[str(c) for c in row] for row in [header, *rows]]
-    widths = [max(len(row[i]) for row in cells) for i in range(len(header))]
-    right = [all(isinstance(row[i], int | float) for row in rows) for i in range(len(header))]
-
-    def line(row: Sequence[str]) -> str:
-        columns = zip(row, widths, right, strict=True)
-        return "  ".join(c.rjust(w) if r else c.ljust(w) for c, w, r in columns).rstrip()
-
-    rule = "  ".join("-" * w for w in widths)
-    return "\n".join([line(cells[0]), rule, *(line(row) for row in cells[1:])])
-
-
-def parameter_table(params: PyTree) -> str:
-    """The parameters by path, with shape, type and number, and their total.
-
-    Args:
-        params: The parameters, or their shapes.
-
-    Returns:
-        The table as text.
-    """
-    rows, total, size = [], 0, 0
-    for path, leaf in flatten(params).items():
-        count = math.prod(leaf.shape)
-        rows.append([path, "x".join(map(str, leaf.shape)) or "scalar", str(leaf.dtype), count])
-        total, size = total + count, size + count * leaf.dtype.itemsize
-    text = table(rows, ["parameter", "shape", "type", "number"])
-    return f"{text}\ntotal {total:,} parameters, {size / 1e6:.2f} MB"

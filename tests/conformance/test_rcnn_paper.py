@@ -1,13 +1,14 @@
 """The facts of Liang & Hu 2015: ours agrees, and every known bug of public code is caught."""
 
 import functools
+import pathlib
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 import pytest
 
 from conformance.rcl_checks import BUGS, CHECKS, ours, planted
+from rcnn_jax.inspection.multiply_adds import multiply_adds
 from rcnn_jax.models.rcnn import RCNN, depth_matched_cnn, recursive_rcnn, wcnn
 
 
@@ -26,6 +27,13 @@ def test_a_planted_bug_is_caught(bug, x64):
         except AssertionError:
             caught.add(name)
     assert caught == BUGS[bug]
+
+
+def test_the_table_of_bugs_is_up_to_date():
+    text = (pathlib.Path(__file__).parent / "README.md").read_text()
+    rows = [line.strip("|").split("|") for line in text.splitlines() if line.startswith("| ")]
+    table = {bug.strip(): set(seen.strip().split(", ")) for bug, seen in rows[1:]}
+    assert table == BUGS
 
 
 def parameters(model, channels):
@@ -60,23 +68,6 @@ def test_parameter_totals_of_the_controls():
     k, t = 96, 3
     expected = 76 * k + 4 * (9 * (t + 1) * k**2 + k) + 10 * k + 10
     assert parameters(depth_matched_cnn(classes=10), 3) == expected
-
-
-def multiply_adds(jaxpr):
-    """Of all convolutions and products, those in the body of a loop once per iteration."""
-    total = 0
-    for equation in jaxpr.eqns:
-        inner = [
-            getattr(value, "jaxpr", value)
-            for value in equation.params.values()
-            if hasattr(getattr(value, "jaxpr", value), "eqns")
-        ]
-        times = equation.params["length"] if equation.primitive.name == "scan" else 1
-        total += times * sum(map(multiply_adds, inner))
-        if equation.primitive.name in ("conv_general_dilated", "dot_general"):
-            kernel = equation.invars[1].aval.shape
-            total += equation.outvars[0].aval.size * int(np.prod(kernel[:-1]))
-    return total
 
 
 @pytest.mark.parametrize(("side", "millions"), [(32, 219.7), (24, 123.6)])

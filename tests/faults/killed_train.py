@@ -70,4 +70,4 @@ def main(argv: list[str]) -> int:
     return train.main(argv)
 
 
-doors.run(main)
+doors.run(main, train.FLAGS)

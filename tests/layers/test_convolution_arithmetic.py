@@ -1,6 +1,5 @@
 """Convolution as the tutorials teach it: what sizes come out, and of what it is a special case."""
 
-import functools
 import itertools
 import math
 
@@ -10,11 +9,16 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from rcnn_jax.inspection.convolutions import (
+    EXAMPLES,
+    MEGAPIXEL,
+    convolution_table,
+    tied_matrix,
+)
 from rcnn_jax.layers.convolution import convolve
 from rcnn_jax.layers.pooling import avg_pool, max_pool
 
 RNG = np.random.default_rng(0)
-KEY = jax.random.key(0)
 
 
 def slow_conv(x, kernel, strides=(1, 1), pads=(0, 0), dilation=(1, 1), groups=1, mode="constant"):
@@ -85,40 +89,52 @@ def test_other_paddings(padding, mode):
     assert not np.allclose(y[:, 0], zeros[:, 0], atol=0.1)
 
 
-@pytest.mark.parametrize(
-    ("size", "features", "window", "options", "expected"),
-    [
-        ((5, 5, 3), 2, (3, 3), {"strides": 2, "padding": 1}, (3, 3, 2)),
-        ((50, 100, 16), 33, (3, 3), {"strides": 2, "padding": 0}, (24, 49, 33)),
-        (
-            (50, 100, 16),
-            33,
-            (3, 5),
-            {"strides": (2, 1), "padding": [(4, 4), (2, 2)]},
-            (28, 100, 33),
-        ),
-        (
-            (50, 100, 16),
-            33,
-            (3, 5),
-            {"strides": (2, 1), "padding": [(4, 4), (2, 2)], "kernel_dilation": (3, 1)},
-            (26, 100, 33),
-        ),
-    ],
-)
-def test_sizes_of_worked_examples(size, features, window, options, expected):
-    layer = nn.Conv(features, window, **options)
-    y, variables = jax.eval_shape(layer.init_with_output, KEY, jnp.zeros((1, *size)))
-    assert y.shape == (1, *expected)
-    assert variables["params"]["kernel"].shape == (*window, size[-1], features)
+# What the tutorials say comes out, and how many weights it takes.
+WORKED = {
+    "two filters": ((3, 3, 2), 54),
+    "conv and pool": ((2, 2, 2), 18),
+    "square window": ((24, 49, 33), 9 * 16 * 33),
+    "oblong window": ((28, 100, 33), 15 * 16 * 33),
+    "same, dilated": ((26, 100, 33), 15 * 16 * 33),
+    "no padding": ((6, 6, 8), 9 * 4 * 8),
+    "zeros around": ((8, 8, 8), 9 * 4 * 8),
+    "reflection": ((8, 8, 8), 9 * 4 * 8),
+    "circular": ((8, 8, 8), 9 * 4 * 8),
+    "two groups": ((8, 8, 8), 9 * 4 * 8 // 2),
+    "depthwise": ((8, 8, 8), 9 * 4 * 8 // 4),
+    "1x1 window": ((8, 8, 8), 4 * 8),
+    "RCL x4": ((8, 8, 8), 9 * 4 * 8 + 9 * 8 * 8),
+    "max-pool": ((15, 15, 8), 0),
+    "max-pool CEIL": ((16, 16, 8), 0),
+    "average pool": ((16, 16, 8), 0),
+}
+# K = 1000: a million pixels; local windows are 10x10, one for each of a million units.
+SAVED = {
+    "fully connected, 10^6 units": 10**12,
+    "locally connected, 10^6 units of 10x10": 10**8,
+    "convolution, 100 filters of 100x100": 10**6,
+    "convolution, one filter of 10x10": 100,
+}
 
 
-def test_a_6x6_image_after_convolution_and_pool():
-    x = jnp.asarray(RNG.normal(size=(1, 6, 6, 1)), jnp.float32)
-    kernel = RNG.normal(size=(3, 3, 1, 2)).astype(np.float32)
-    y = nn.Conv(2, (3, 3), padding="VALID", use_bias=False).apply({"params": {"kernel": kernel}}, x)
-    assert y.shape == (1, 4, 4, 2)
-    assert max_pool(y, (2, 2), (2, 2)).shape == (1, 2, 2, 2)
+def test_worked_examples():
+    found = {example.name: (example.shapes[0], example.weights) for example in EXAMPLES}
+    assert found == WORKED
+
+
+def test_what_locality_and_tying_save_on_a_megapixel():
+    assert {example.name: example.weights for example in MEGAPIXEL} == SAVED
+    assert [math.prod(example.input) for example in MEGAPIXEL] == [10**6] * 4
+
+
+def test_the_table_shows_every_example_with_its_options():
+    lines = {" ".join(line.split()) for line in convolution_table().splitlines()}
+    assert "same, dilated 50x100x16 3x5x16x33 s=2x1 p=4x2 d=3x1 26x100x33 7,920" in lines
+    assert "two groups 8x8x4 3x3x2x8 p=1 g=2 8x8x8 144" in lines
+    assert "RCL x4 8x8x4 3x3x4x8+3x3x8x8 p=1 8x8x8 864" in lines
+    assert "fully connected, 10^6 units 1,000,000,000,000" in lines
+    assert "entries 780 are not zero, and only 54 numbers fill them." in lines
+    assert all(any(line.startswith(name) for line in lines) for name in WORKED)
 
 
 def test_max_and_average_pooling_by_hand():
@@ -131,22 +147,6 @@ def test_max_and_average_pooling_by_hand():
     kernel = np.full((2, 2, 1, 1), 0.25)
     expected = slow_conv(np.asarray(x), kernel, strides=(2, 2))
     np.testing.assert_allclose(avg_pool(x, (2, 2), (2, 2)), expected)
-
-
-def tied_matrix(size, window, channels, features):
-    """Where each weight of a kernel stands in the dense matrix of a "SAME" convolution.
-
-    Returns:
-        For each entry `[inputs, outputs]` the index of its weight, or -1 where there is none.
-    """
-    index = np.full((*size, channels, *size, features), -1)
-    weight = np.arange(math.prod(window) * channels * features).reshape(*window, channels, features)
-    for i, j in np.ndindex(*size):
-        for a, b in np.ndindex(*window):
-            row, column = i + a - window[0] // 2, j + b - window[1] // 2
-            if 0 <= row < size[0] and 0 <= column < size[1]:
-                index[row, column, :, i, j, :] = weight[a, b]
-    return index.reshape(math.prod(size) * channels, math.prod(size) * features)
 
 
 def test_a_convolution_is_a_sparse_dense_layer_with_tied_weights(x64):
@@ -185,26 +185,3 @@ def test_shifting_the_image_shifts_the_maps():
     np.testing.assert_allclose(
         moved, np.roll(convolve(jnp.asarray(x), kernel), (1, -2), (1, 2)), atol=1e-5
     )
-
-
-def parameters(layer, shape):
-    variables = jax.eval_shape(functools.partial(layer.init), KEY, jax.ShapeDtypeStruct(
-        shape, jnp.float32))  # fmt: skip
-    return sum(math.prod(leaf.shape) for leaf in jax.tree.leaves(variables["params"]))
-
-
-def test_what_locality_and_tying_save_on_a_megapixel():
-    dense = nn.Dense(10**6, use_bias=False)
-    assert parameters(dense, (1, 10**6)) == 10**12
-    shared = nn.Conv(100, (100, 100), use_bias=False)
-    assert parameters(shared, (1, 1000, 1000, 1)) == 10**6
-    # Windows of 10x10, one for each of a million units, and then one for all of them.
-    local = nn.ConvLocal(1, (10, 10), strides=(1, 1), padding="SAME", use_bias=False)
-    assert parameters(local, (1, 1000, 1000, 1)) == 10**8
-    assert parameters(nn.Conv(1, (10, 10), use_bias=False), (1, 1000, 1000, 1)) == 100
-
-
-def test_grouping_divides_the_weights():
-    for groups in (1, 2, 4):
-        layer = nn.Conv(8, (3, 3), feature_group_count=groups, use_bias=False)
-        assert parameters(layer, (1, 6, 6, 4)) == 9 * 4 * 8 // groups

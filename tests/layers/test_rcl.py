@@ -231,6 +231,7 @@ def test_loop_unrolled_and_rematerialized_agree(gated, x64):
         base(unroll=False),
         base(unroll=True, remat=True),
         base(unroll=False, remat=True),
+        base(remat="chunks"),
     ):
         for one, other in zip(
             jax.tree.leaves(expected), jax.tree.leaves(gradients(module)), strict=True

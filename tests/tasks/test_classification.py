@@ -1,5 +1,7 @@
 """Classification: loss and metrics against NumPy, with padding, views and smoothing."""
 
+import dataclasses
+
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
@@ -150,3 +152,97 @@ def test_counts_are_exact_whatever_the_type_of_the_logits():
 def test_smoothing_out_of_range():
     with pytest.raises(ValueError, match=r"label_smoothing=1.0 must be in \[0, 1\)"):
         make(label_smoothing=1.0)
+
+
+class Improving(nn.Module):
+    """An answer after each of three iterations: the linear map, times the number of iterations."""
+
+    classes: int = 12
+
+    @nn.compact
+    def __call__(self, x, *, train: bool, every_step: bool = False, first: float = 0.0):
+        del train
+        logits = nn.Dense(self.classes)(x.reshape(x.shape[0], -1))
+        answers = jnp.stack([first * logits, logits[:, ::-1], 2 * logits])
+        return answers if every_step else answers[-1]
+
+
+def test_an_answer_after_every_iteration(batch):
+    calls = {"call": {"first": 3.0}, "train_call": {"first": 0.5}}
+    task = dataclasses.replace(make(), model=Improving(), every_step=True, **calls)
+    params, state = task.init(jax.random.key(0), batch)
+    kernel, bias = (np.asarray(params["Dense_0"][k]) for k in ("kernel", "bias"))
+    logits = batch["image"].reshape(7, -1) @ kernel + bias
+    label = batch["label"][:5]
+
+    def log_softmax(z):
+        return z - np.log(np.exp(z).sum(-1, keepdims=True))
+
+    def answers(first):
+        return [log_softmax(z)[:5] for z in (first * logits, logits[:, ::-1], 2 * logits)]
+
+    out = task.loss(params, state, (), batch, jax.random.key(1))
+    losses = [-log_p[np.arange(5), label].sum() for log_p in answers(0.5)]
+    np.testing.assert_allclose(out.total, np.mean(losses), rtol=1e-5)
+    sums = jax.device_get(task.metrics(params, state, batch))
+    wrong = [(log_p.argmax(-1) != label).sum() for log_p in answers(3.0)]
+    assert [sums[f"error_after_{t}"][0] for t in range(3)] == wrong
+    assert sums["error"] == (wrong[-1], 5)
+    assert wrong[1] != wrong[2]
+    predicted = task.predict(params, state, batch)["log_probabilities"]
+    np.testing.assert_allclose(predicted[:5], answers(3.0)[-1], rtol=1e-4, atol=1e-5)
+
+
+def test_views_and_an_answer_after_every_iteration(batch):
+    large = {**batch, "image": np.pad(batch["image"], ((0, 0), (2, 2), (2, 2), (0, 0)))}
+    params, state = make().init(jax.random.key(0), batch)
+    last = dataclasses.replace(make("nine_crop(4, 2)"), model=Improving())
+    every = dataclasses.replace(last, every_step=True)
+    sums = jax.device_get(every.metrics(params, state, large))
+    assert sums["error_after_2"] == jax.device_get(last.metrics(params, state, large)["error"])
+
+
+def test_confusion_counts_real_examples_by_true_class_and_answer(batch):
+    task = make()
+    params, state = task.init(jax.random.key(0), batch)
+    confusion = np.asarray(task.counts(params, state, batch)["confusion"])
+    expected = np.zeros((12, 12))
+    answers = log_probabilities(jax.device_get(params), batch["image"])[:5].argmax(-1)
+    np.add.at(expected, (batch["label"][:5], answers), 1)
+    np.testing.assert_array_equal(confusion, expected)
+
+
+def test_details_name_the_worst_class_first():
+    confusion = np.zeros((4, 4))
+    confusion[0] = [3, 1, 0, 0]
+    confusion[1] = [0, 2, 4, 2]
+    confusion[3] = [0, 0, 0, 5]
+    task, names = make(), ("cat", "dog", "owl", "fox")
+    details = task.details({"confusion": confusion}, {"label": Feature((), "int64", names)})
+    assert details["confusion"] == confusion.astype(int).tolist()
+    assert details["classes"] == [
+        {"class": "dog", "n": 8, "error": 0.75, "taken_for": "owl", "times": 4},
+        {"class": "cat", "n": 4, "error": 0.25, "taken_for": "dog", "times": 1},
+        {"class": "fox", "n": 5, "error": 0.0, "taken_for": None, "times": 0},
+        {"class": "owl", "n": 0, "error": None, "taken_for": None, "times": 0},
+    ]
+    details = task.details({"confusion": confusion}, {"label": Feature((), "int64", 4)})
+    assert [row["class"] for row in details["classes"]] == ["1", "0", "3", "2"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "name"),
+    [
+        ({"call": {"steps": 2}}, "steps"),
+        ({"train_call": {"scal": 2}}, "scal"),
+        ({"every_step": True}, "every_step"),
+    ],
+)
+def test_an_argument_that_the_model_does_not_take(arguments, name):
+    with pytest.raises(ValueError, match=f"call of Linear takes no argument '{name}'.*'scale'"):
+        make(**arguments)
+
+
+def test_every_step_is_no_argument_of_a_call():
+    with pytest.raises(ValueError, match=r"set by config\.task\.every_step"):
+        dataclasses.replace(make(), model=Improving(), call={"every_step": True})

@@ -49,6 +49,7 @@ def test_a_bar_with_speed_and_time_left_on_a_terminal(tmp_path, columns):
     """Run on a pseudo terminal, as a user's shell would."""
     script = f"""
 import pathlib
+from rcnn_jax import tables
 from rcnn_jax.training import writers
 from rcnn_jax.training.workdir import Workdir
 with writers.Log((), Workdir(pathlib.Path({str(tmp_path)!r})), 4, 0, "images") as log:
@@ -87,7 +88,7 @@ def test_a_writer_that_is_not_installed_says_what_to_install(workdir, monkeypatc
 
 
 def test_parameter_table():
-    text = writers.parameter_table({"a": {"kernel": jnp.zeros((3, 4)), "bias": jnp.zeros(4)}})
+    text = tables.parameter_table({"a": {"kernel": jnp.zeros((3, 4)), "bias": jnp.zeros(4)}})
     assert "a/kernel" in text
     assert "3x4" in text
     assert text.endswith("total 16 parameters, 0.00 MB")

@@ -1,0 +1,212 @@
+"""The layers of a model with output shapes and parameters, from shapes alone."""
+
+import contextlib
+import dataclasses
+import inspect
+import math
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+import flax.linen as nn
+import jax
+
+from rcnn_jax.errors import UsageError
+from rcnn_jax.inspection.multiply_adds import multiply_adds
+from rcnn_jax.layers.rcl import RCL
+from rcnn_jax.tables import MEGABYTE
+
+Path = tuple[str, ...]
+Shape = tuple[int, ...]
+
+
+@dataclasses.dataclass(frozen=True)
+class Row:
+    """A layer, or a parameter that the model itself holds.
+
+    Attributes:
+        path: Names from the model down to the layer.
+        kind: Its class; an RCL says how many states it runs through. Or `parameter`, or
+            `parameters` for a tree of them.
+        output: Shape of what it returns, of each array where there are several.
+        parameters: How many numbers it holds: with all its parts if these have no rows.
+    """
+
+    path: Path
+    kind: str
+    output: tuple[Shape, ...]
+    parameters: int
+
+
+@dataclasses.dataclass(frozen=True)
+class Summary:
+    """What a model is made of.
+
+    Attributes:
+        rows: Layers in the order of their first call, then parameters that the model itself
+            holds. Their `parameters` add up to the total.
+        output: Shapes of what the model returns.
+        params: Shapes and types of all parameters.
+        statistics: How many numbers each other collection holds, such as `batch_stats`.
+        multiply_adds: Of a forward pass of one example; None where that cannot be told.
+    """
+
+    rows: tuple[Row, ...]
+    output: tuple[Shape, ...]
+    params: Any
+    statistics: Mapping[str, int]
+    multiply_adds: int | None
+
+    @property
+    def parameters(self) -> int:
+        """How many parameters there are."""
+        return _count(self.params)
+
+    @property
+    def kernels(self) -> int:
+        """How many of them belong to kernels and embeddings, not to biases and affines."""
+        return sum(
+            math.prod(leaf.shape)
+            for (*_, name), leaf in _leaves(self.params)
+            if name.endswith(("kernel", "embedding"))
+        )
+
+    @property
+    def megabytes(self) -> float:
+        """What the parameters take in their own types, in units of 2^20 bytes."""
+        leaves = jax.tree.leaves(self.params)
+        return sum(math.prod(x.shape) * x.dtype.itemsize for x in leaves) / MEGABYTE
+
+
+def summarize(model: nn.Module, x: jax.ShapeDtypeStruct, depth: int = 1) -> Summary:
+    """Traces a model; nothing is computed and no array is made.
+
+    Args:
+        model: Called as `model(x)`, with `train=False` if it takes that.
+        x: Shape and type of the input, batch first.
+        depth: How many levels of layers inside layers have rows of their own.
+
+    Returns:
+        The summary.
+
+    Raises:
+        UsageError: The model does not take this input, or cannot be made as it was configured;
+            the sentence names the layer that failed.
+    """
+    options = _mode(model)
+    with _naming_the_layer(model, x) as calls:
+        variables = _initialized(model, x)
+        program, output = jax.make_jaxpr(
+            lambda variables, x: model.apply(variables, x, **options), return_shape=True
+        )(variables, x)
+    params = variables.pop("params", {})
+    return Summary(
+        rows=tuple(_rows(calls.seen, params, depth)),
+        output=_shapes(output),
+        params=params,
+        statistics={name: _count(tree) for name, tree in variables.items()},
+        multiply_adds=multiply_adds(program.jaxpr),
+    )
+
+
+def total(model: nn.Module, x: jax.ShapeDtypeStruct) -> int:
+    """How many parameters a model has; as `summarize`, but quicker."""
+    with _naming_the_layer(model, x):
+        return _count(_initialized(model, x).get("params", {}))
+
+
+def _mode(model: nn.Module) -> dict[str, Any]:
+    takes = inspect.signature(type(model).__call__).parameters
+    return {"train": False} if "train" in takes else {}
+
+
+def _initialized(model: nn.Module, x: jax.ShapeDtypeStruct) -> dict[str, Any]:
+    """Shapes of the variables. The key, too, is made inside: outside it would be an array."""
+    options = _mode(model)
+    shapes = jax.eval_shape(lambda x: model.init(jax.random.key(0), x, **options), x)
+    return dict(nn.meta.unbox(shapes))
+
+
+@contextlib.contextmanager
+def _naming_the_layer(model: nn.Module, x: jax.ShapeDtypeStruct) -> Iterator["_Calls"]:
+    """Watches calls; whatever a layer raises becomes one sentence that names it."""
+    calls = _Calls()
+    try:
+        with nn.intercept_methods(calls.record):
+            yield calls
+    except Exception as error:
+        kind = "" if isinstance(error, ValueError) else f"{type(error).__name__}: "
+        where = f", layer {'/'.join(calls.failed)!r}" if calls.failed else ""
+        raise UsageError(
+            f"{type(model).__name__} on an input {shape_text(x.shape)}{where}: {kind}"
+            f"{(str(error) or 'failed').splitlines()[0].rstrip('.')}."
+        ) from error
+
+
+class _Calls:
+    """What was called, by path, in the order of the first call; and what failed innermost."""
+
+    def __init__(self):
+        self.seen: dict[Path, tuple[str, tuple[Shape, ...]]] = {}
+        self.failed: Path | None = None
+
+    def record(
+        self,
+        call: Callable[..., Any],
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+        context: nn.module.InterceptorContext,
+    ) -> Any:
+        """Calls a method of a layer and keeps what it returns."""
+        module, path = context.module, tuple(context.module.path)
+        # Here and not below: a layer comes before the layers inside it.
+        self.seen.setdefault(path, (_kind(module), ()))
+        try:
+            output = call(*args, **kwargs)
+        except Exception:
+            self.failed = path if self.failed is None else self.failed
+            raise
+        public = not context.method_name.startswith("_") and not self.seen[path][1]
+        if context.method_name == "__call__" or (public and context.method_name != "setup"):
+            self.seen[path] = (_kind(module), _shapes(output))
+        return output
+
+
+def _kind(module: nn.Module) -> str:
+    states = f" x{module.steps + 1}" if isinstance(module, RCL) and module.steps else ""
+    return type(module).__name__ + states
+
+
+def _rows(
+    calls: Mapping[Path, tuple[str, tuple[Shape, ...]]], params: Any, depth: int
+) -> Iterator[Row]:
+    leaves = [(path, math.prod(leaf.shape)) for path, leaf in _leaves(params)]
+    # A tree of arrays under one name is no layer, and is never called.
+    owners = [path[:length] for path, _ in leaves for length in range(1, len(path))]
+    for path in dict.fromkeys([*calls, *owners]):
+        if 0 < len(path) <= depth:
+            kind, output = calls.get(path, ("parameters", ()))
+            inner = len(path) < depth
+            own = [n for p, n in leaves if (p[:-1] if inner else p[:-1][: len(path)]) == path]
+            yield Row(path, kind, output, sum(own))
+    for path, count in leaves:
+        if len(path) == 1:
+            yield Row(path, "parameter", (), count)
+
+
+def _leaves(tree: Any) -> list[tuple[Path, Any]]:
+    found = jax.tree_util.tree_leaves_with_path(tree)
+    return [(tuple(str(getattr(k, "key", k)) for k in path), leaf) for path, leaf in found]
+
+
+def _count(tree: Any) -> int:
+    return sum(math.prod(leaf.shape) for leaf in jax.tree.leaves(tree))
+
+
+def _shapes(output: Any) -> tuple[Shape, ...]:
+    return tuple(tuple(leaf.shape) for leaf in jax.tree.leaves(output) if hasattr(leaf, "shape"))
+
+
+def shape_text(*shapes: Shape, limit: int = 2) -> str:
+    """Shapes as people read them, the first few of many: `[1, 32, 32, 96]`."""
+    more = [] if len(shapes) <= limit else ["..."]
+    return " ".join([str(list(shape)) for shape in shapes[:limit]] + more)

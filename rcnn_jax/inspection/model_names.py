@@ -1,0 +1,131 @@
+"""Models by short name, found in `rcnn_jax/models` and registered nowhere."""
+
+import importlib
+import inspect
+import pkgutil
+import types
+from collections.abc import Sequence
+from typing import Any
+
+import flax.linen as nn
+
+from rcnn_jax import configuration, importing, models
+from rcnn_jax.errors import UsageError, nearest
+
+USUAL_INPUT = "32x32x3"
+"""The input of a model whose file has no `EXAMPLE_INPUT`."""
+_CLASSES = 10
+
+
+def _is_module(thing: Any) -> bool:
+    return inspect.isclass(thing) and issubclass(thing, nn.Module)
+
+
+def _is_model(thing: Any) -> bool:
+    """Whether it is a module, or a function that says it returns one."""
+    if inspect.isfunction(thing):
+        thing = inspect.signature(thing, eval_str=True).return_annotation
+    return _is_module(thing)
+
+
+def _names(module: types.ModuleType) -> list[str]:
+    """The public modules and presets that a file defines, in its order."""
+    return [
+        name
+        for name, thing in vars(module).items()
+        if not name.startswith("_")
+        and getattr(thing, "__module__", None) == module.__name__
+        and _is_model(thing)
+    ]
+
+
+def known() -> dict[str, str]:
+    """Every public module and preset of `rcnn_jax/models`, by the name of the class or function.
+
+    Returns:
+        Short name -> import path.
+
+    Raises:
+        ValueError: Two files use one name.
+    """
+    paths: dict[str, str] = {}
+    for info in pkgutil.iter_modules(models.__path__):
+        module = importlib.import_module(f"{models.__name__}.{info.name}")
+        for name in _names(module):
+            if name in paths:
+                raise ValueError(f"two models are called {name}: {paths[name]} and {module}")
+            paths[name] = f"{module.__name__}:{name}"
+    return paths
+
+
+def find(name: str) -> str:
+    """The import path of a model.
+
+    Args:
+        name: A short name, see `known`; or the name of a file in `rcnn_jax/models`, which stands
+            for its module where there is only one; or an import path already.
+
+    Returns:
+        `package.module:Name`.
+
+    Raises:
+        UsageError: There is no such name.
+    """
+    if ":" in name:
+        return name
+    paths = known()
+    classes: dict[str, list[str]] = {}
+    for path in paths.values():
+        if inspect.isclass(importing.resolve(path, "--model")):
+            classes.setdefault(path.partition(":")[0].rpartition(".")[2], []).append(path)
+    paths = {file: found[0] for file, found in classes.items() if len(found) == 1} | paths
+    if name not in paths:
+        raise UsageError(
+            f"--model={name} is no model of this package, and any other is named by import path, "
+            f"as in my_fork.models:Mine: {nearest(name, paths)}."
+        )
+    return paths[name]
+
+
+def build(path: str, overrides: Sequence[tuple[str, str]] = ()) -> nn.Module:
+    """Makes a model from what was typed; one that takes `classes` has 10 unless told otherwise.
+
+    Args:
+        path: Import path of a module or of a function that returns one.
+        overrides: Pairs (`model.KEY`, value as typed).
+
+    Returns:
+        The model.
+
+    Raises:
+        UsageError: It cannot be imported, is no model, takes no such key, or a value is wrong.
+    """
+    target = importing.resolve(path, "--model")
+    if not (_is_module(target) or inspect.isfunction(target)):
+        raise UsageError(
+            f"--model={path} is {type(target).__name__} {target!r}, neither a Linen module nor a "
+            "function that returns one."
+        )
+    for key, text in overrides:
+        section, _, name = key.partition(".")
+        if section != "model" or name in ("", "name"):
+            raise UsageError(
+                f"--config.{key}={text}: beside --model only keys of the model can be set, as in "
+                "--config.model.KEY=VALUE."
+            )
+    section: Any = {"name": path}
+    if "classes" in importing.arguments(target):
+        section["classes"] = _CLASSES
+    config: Any = configuration.complete({"model": section}, origin="--model")
+    for key, text in overrides:
+        configuration.override(config, key, text)
+    model = importing.build(config.model, "config.model")
+    if not isinstance(model, nn.Module):
+        raise UsageError(f"--model={path} gives a {type(model).__name__}, not a Linen module.")
+    return model
+
+
+def example_input(path: str) -> str:
+    """The input a model is shown with: `EXAMPLE_INPUT` of its file, or else `USUAL_INPUT`."""
+    target = importing.resolve(path, "--model")
+    return getattr(inspect.getmodule(target), "EXAMPLE_INPUT", USUAL_INPUT)

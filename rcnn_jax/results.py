@@ -1,0 +1,58 @@
+"""How the doors that measure show what they found and leave it behind."""
+
+import json
+import pathlib
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from rcnn_jax import tables
+from rcnn_jax.errors import UserError
+from rcnn_jax.files import write_atomically
+
+_SHOWN = 12  # rows of a table on the terminal; the file holds all
+
+
+def save(path: str | pathlib.Path, result: Mapping[str, Any]) -> None:
+    """Writes a result as JSON, rows of numbers on one line each, and says where.
+
+    Args:
+        path: The file.
+        result: What was measured.
+
+    Raises:
+        UserError: The file cannot be written.
+    """
+    text = re.sub(
+        r"\[[\s\d.,eE+-]+\]",
+        lambda row: " ".join(row[0].split()).replace("[ ", "[").replace(" ]", "]"),
+        json.dumps(result, indent=2, ensure_ascii=False),
+    )
+    try:
+        write_atomically(pathlib.Path(path), text + "\n")
+    except OSError as error:
+        raise UserError(
+            f"the result above was not saved: {path} cannot be written ({error.strerror}); "
+            "name another file with --output."
+        ) from error
+    print(f"written to {path}")
+
+
+def show(title: str, rows: Sequence[Mapping[str, Any]], limit: int = _SHOWN) -> None:
+    """Prints rows that have the same keys as a table.
+
+    Args:
+        title: What they are.
+        rows: Each a column's name -> value; None is left empty.
+        limit: How many are printed; the title says so where there are more.
+    """
+    some = "" if len(rows) <= limit else f", the first {limit} of {len(rows)}"
+    cells = [
+        [
+            "" if v is None else tables.number(k, v) if isinstance(v, float) else v
+            for k, v in row.items()
+        ]
+        for row in rows[:limit]
+    ]
+    print(f"\n{title}{some}")
+    print(tables.table(cells, list(rows[0])))

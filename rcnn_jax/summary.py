@@ -1,0 +1,79 @@
+"""Prints the layers of a model with output shapes, parameters and multiply-adds.
+
+    python -m rcnn_jax.summary                               lists the models
+    python -m rcnn_jax.summary --model=rcnn --input=32x32x3
+    python -m rcnn_jax.summary --model=my_fork.models:Mine --config.model.features=64
+    python -m rcnn_jax.summary --config=configs/rcnn_cifar10.py:paper
+    python -m rcnn_jax.summary --convolutions                the arithmetic of convolutions
+
+--config takes what `rcnn_jax.train` takes; its model is shown at the size that the transforms of
+training images give. Only shapes are computed: the largest model takes seconds and no memory.
+"""
+
+import os
+import shutil
+
+from absl import flags
+
+from rcnn_jax import doors
+from rcnn_jax.errors import UsageError
+
+FLAGS = flags.FlagValues()
+_MODEL = flags.DEFINE_string(
+    "model",
+    None,
+    "Short name (see the list), or import path package.module:Name.",
+    flag_values=FLAGS,
+)
+_CONFIG = flags.DEFINE_string(
+    "config", None, "Config whose model is shown; `:variant` may follow.", flag_values=FLAGS
+)
+_INPUT = flags.DEFINE_string(
+    "input",
+    None,
+    "Size of an example: HxWxC, TxF, or T:int for a sequence of integers.",
+    flag_values=FLAGS,
+)
+_CLASSES = flags.DEFINE_integer(
+    "classes", None, "Of a --model that takes `classes`; 10 unless given.", flag_values=FLAGS
+)
+_DEPTH = flags.DEFINE_integer(
+    "depth", 1, "How many levels of layers inside layers to show.", flag_values=FLAGS
+)
+_PARAMETERS = flags.DEFINE_bool(
+    "parameters", False, "List every array of parameters instead.", flag_values=FLAGS
+)
+_CONVOLUTIONS = flags.DEFINE_bool(
+    "convolutions", False, "Show the arithmetic of convolutions.", flag_values=FLAGS
+)
+
+
+def main(argv: list[str]) -> int:
+    """Prints what was asked for; returns the exit code."""
+    del argv
+    if _CONVOLUTIONS.value and (_MODEL.value or _CONFIG.value):
+        raise UsageError("--convolutions stands alone, without --model and --config.")
+    # Shapes need no accelerator: one that another program uses is left alone.
+    os.environ.setdefault("JAX_PLATFORMS", "cpu")
+    doors.quiet_libraries()
+    from rcnn_jax.inspection import convolutions, report
+
+    if _CONVOLUTIONS.value:
+        text = convolutions.convolution_table()
+    else:
+        text = report.report(
+            model=_MODEL.value,
+            config=_CONFIG.value,
+            given_input=_INPUT.value,
+            classes=_CLASSES.value,
+            depth=_DEPTH.value,
+            parameters=_PARAMETERS.value,
+            overrides=doors.overrides,
+            width=shutil.get_terminal_size((100, 0)).columns,
+        )
+    print(text, flush=True)
+    return 0
+
+
+if __name__ == "__main__":
+    doors.run(main, FLAGS)

@@ -1,0 +1,54 @@
+"""Batch statistics measured anew, without a change of the weights."""
+
+from collections.abc import Iterable
+
+import jax
+import jax.numpy as jnp
+
+from rcnn_jax.training.interface import PyTree, Task
+from rcnn_jax.training.sharding import Devices
+
+
+def recalibrate(
+    task: Task,
+    variables: tuple[PyTree, PyTree],
+    batches: Iterable[PyTree],
+    devices: Devices,
+    key: jax.Array,
+) -> PyTree:
+    """Averages what the task calls its state over forward passes of training.
+
+    Augmentation and dropout are those of training, as for the statistics that training keeps.
+
+    Args:
+        task: Its model must keep nothing of earlier batches (momentum 0), so that the state after
+            a batch is what that batch alone says.
+        variables: (params, model_state).
+        batches: Training batches, at least one.
+        devices: Where it runs.
+        key: Batch i uses `fold_in(key, i)`.
+
+    Returns:
+        The model state, the mean over the batches, each leaf in its own type.
+
+    Raises:
+        ValueError: There is no batch.
+    """
+    params, model_state = variables
+
+    def after(params: PyTree, model_state: PyTree, batch: PyTree, key: jax.Array) -> PyTree:
+        carry = task.initial_carry(batch["mask"].shape[0])
+        return task.loss(params, model_state, carry, batch, key).model_state
+
+    measure = jax.jit(
+        after,
+        in_shardings=(devices.replicated, devices.replicated, devices.batch, devices.replicated),
+        out_shardings=devices.replicated,
+    )
+    total, count = None, 0
+    for count, batch in enumerate(batches, start=1):
+        measured = measure(params, model_state, batch, jax.random.fold_in(key, count - 1))
+        total = measured if total is None else jax.tree.map(jnp.add, total, measured)
+    if total is None:
+        raise ValueError("recalibration needs at least 1 batch, got 0")
+    return jax.tree.map(lambda leaf: (leaf / count).astype(leaf.dtype), total)

@@ -1,0 +1,127 @@
+"""Evaluation at other numbers of iterations: what each column of the table is."""
+
+import dataclasses
+import json
+
+import jax
+import numpy as np
+import pytest
+
+from rcnn_jax import configuration, evaluate, iterations, preparation, train
+from rcnn_jax.errors import UserError
+from rcnn_jax.training import recalibration
+
+TINY = [
+    ("model.features", "8"),
+    ("model.steps", "1"),
+    ("epochs", "0"),
+    ("steps", "6"),
+    ("batch_size", "32"),
+    ("evaluation_batch_size", "64"),
+    ("optimizer.weight_decay", "0"),
+]
+
+
+def trained(folder, *overrides):
+    config = configuration.load("rcnn_digits", [*TINY, *overrides])
+    assert train.train(config, folder) == 0
+    return config, folder
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    return trained(tmp_path_factory.mktemp("iterations") / "batch")
+
+
+@pytest.fixture(scope="module")
+def measured(run):
+    """The table, and by iterations what `recalibrate` was given and what it returned."""
+    seen = {}
+    measure = recalibration.recalibrate
+
+    def spy(task, variables, *rest):
+        result = measure(task, variables, *rest)
+        seen[task.call["steps"]] = (task, variables[1], result)
+        return result
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(recalibration, "recalibrate", spy)
+        return iterations.evaluate_iterations(*run, batches=2), seen
+
+
+def test_plain_column_is_what_evaluation_with_that_call_gives(run, measured):
+    table, _ = measured
+    assert table["trained"] == 1
+    assert [row["iterations"] for row in table["iterations"]] == [0, 1, 2]
+    row = table["iterations"][2]
+    result = evaluate.evaluate(*run, split="validation", call={"steps": 2})
+    assert row["error"] == result["metrics"]["error"]
+    assert table["n"] == result["n"] == 180
+
+
+def test_anytime_ends_where_evaluation_does(measured):
+    rows = measured[0]["iterations"]
+    assert rows[1]["error_anytime"] == rows[1]["error"]
+    assert rows[2]["error_anytime"] is None
+    assert rows[0]["error_anytime"] is not None
+
+
+def test_recalibration_measures_each_step_at_its_own_length(measured):
+    """At t = 2 every layer has three entries, and all come from passes with two iterations."""
+    _, seen = measured
+    assert sorted(seen) == [0, 1, 2]
+    for t, (task, before, after) in seen.items():
+        assert task.train_call == task.call == {"steps": t}
+        assert task.model.steps == max(t, 1)
+        old, new = (tree["batch_stats"]["rcl2"]["norm"]["mean"] for tree in (before, after))
+        moved = np.any(np.asarray(old) != np.asarray(new), axis=1)
+        # Entries of iterations that did not happen stay as training left them.
+        assert moved.tolist() == [True] * (t + 1) + [False] * (max(t, 1) - t)
+
+
+def test_what_is_measured_anew_owes_nothing_to_what_training_left(run, measured, monkeypatch):
+    restore = preparation.restore_step
+
+    def spoilt(*arguments):
+        found = restore(*arguments)
+        broken = jax.tree.map(lambda leaf: leaf * 0 + 7.0, found.state.ema["model_state"])
+        ema = {**found.state.ema, "model_state": broken}
+        return dataclasses.replace(found, state=found.state.replace(ema=ema))
+
+    monkeypatch.setattr(preparation, "restore_step", spoilt)
+    rows = iterations.evaluate_iterations(*run, up_to=1, batches=2)["iterations"]
+    for row, whole in zip(rows, measured[0]["iterations"], strict=False):
+        assert row["error_recalibrated"] == whole["error_recalibrated"]
+    assert rows[1]["error"] != measured[0]["iterations"][1]["error"]
+
+
+def test_without_statistics_there_is_nothing_to_measure_anew(tmp_path):
+    run = trained(tmp_path / "lrn", ("model.norm", "lrn"), ("schedule.value", "0.01"))
+    rows = iterations.evaluate_iterations(*run, up_to=0)["iterations"]
+    assert [sorted(row) for row in rows] == [["error", "error_anytime", "iterations"]]
+
+
+def test_a_model_that_does_not_iterate(tmp_path):
+    (tmp_path / "dense.py").write_text(
+        "def get_config():\n"
+        "    model = {'name': 'rcnn_jax.models.fully_connected:FullyConnected', 'classes': 10}\n"
+        "    data = {'name': 'digits', 'preprocess': 'to_float(16)'}\n"
+        "    return {'model': model | {'hidden': (8,)}, 'data': data, 'steps': 1}\n"
+    )
+    config = configuration.load(str(tmp_path / "dense.py"), [])
+    assert train.train(config, tmp_path / "dense") == 0
+    with pytest.raises(UserError, match="no number of iterations"):
+        iterations.evaluate_iterations(config, tmp_path / "dense")
+
+
+def test_door(run, door, tmp_path):
+    arguments = (f"--workdir={run[1]}", "--up_to=1", "--batches=0", "--output=table.json")
+    result = door("iterations", *arguments)
+    assert result.returncode == 0, result.stderr
+    assert "trained for 1 iterations" in result.stdout
+    written = json.loads((tmp_path / "table.json").read_text())
+    assert [row["iterations"] for row in written["iterations"]] == [0, 1]
+    assert written["batches"] == 0
+    wrong = door("iterations", f"--workdir={run[1]}", "--up_to=-1")
+    assert wrong.returncode == 2
+    assert wrong.stderr == "error: --up_to=-1 must be at least 0.\n"
