@@ -13,6 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from rcnn_jax import tables
 from rcnn_jax.errors import UserError
 from rcnn_jax.training import meter, sharding, writers
 from rcnn_jax.training.workdir import Workdir
@@ -49,7 +50,6 @@ def test_a_bar_with_speed_and_time_left_on_a_terminal(tmp_path, columns):
     """Run on a pseudo terminal, as a user's shell would."""
     script = f"""
 import pathlib
-from rcnn_jax import tables
 from rcnn_jax.training import writers
 from rcnn_jax.training.workdir import Workdir
 with writers.Log((), Workdir(pathlib.Path({str(tmp_path)!r})), 4, 0, "images") as log:
