@@ -8,9 +8,11 @@ os.environ["XLA_FLAGS"] = (
     os.environ.get("XLA_FLAGS", "") + " --xla_force_host_platform_device_count=4"
 ).strip()
 
+import json
 import pathlib
 import subprocess
 import sys
+import tempfile
 
 import jax
 import jaxtyping
@@ -62,21 +64,54 @@ def compiled(tmp_path_factory) -> str:
     return str((folder.parent if in_worker else folder) / "compiled")
 
 
-@pytest.fixture
-def door(tmp_path, compiled):
-    """Runs `python -m rcnn_jax.NAME` in an empty folder, as a user does, on one device."""
+@pytest.fixture(scope="session")
+def door_server(compiled):
+    """A process that has imported everything and runs doors in forks of itself."""
+    server = pathlib.Path(__file__).parent / "door_server.py"
+    with subprocess.Popen(
+        [sys.executable, server],
+        env={**os.environ, "XLA_FLAGS": "", "JAX_COMPILATION_CACHE_DIR": compiled}
+        | {"TF_CPP_MIN_LOG_LEVEL": "2", "GRPC_VERBOSITY": "ERROR"},
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    ) as process:
+        yield process
+        process.stdin.close()
 
-    def run(name: str, *arguments: object, module: bool = True, **environment: str):
+
+@pytest.fixture
+def door(tmp_path, compiled, door_server):
+    """Runs `python -m rcnn_jax.NAME`, or a script, in an empty folder, on one device.
+
+    In a fork of a process that has imported what doors import; in one of its own, started as a
+    user's is, where `fresh` asks for it or the environment must be there before jax is imported.
+    """
+
+    def run(name: str | pathlib.Path, *arguments: object, fresh: bool = False, **environment: str):
         env = {**os.environ, "XLA_FLAGS": "", "JAX_COMPILATION_CACHE_DIR": compiled, **environment}
-        command = [sys.executable, *(["-m", f"rcnn_jax.{name}"] if module else [name])]
-        return subprocess.run(
-            [*command, *map(str, arguments)],
-            cwd=tmp_path,
-            env=env,
-            capture_output=True,
-            text=True,
-            timeout=300,
-            check=False,
-        )
+        script = isinstance(name, pathlib.Path)
+        command = [*([] if script else ["-m"]), str(name) if script else f"rcnn_jax.{name}"]
+        arguments = [str(argument) for argument in arguments]
+        if fresh or not {"XLA_FLAGS"}.issuperset(environment):
+            return subprocess.run(
+                [sys.executable, *command, *arguments],
+                cwd=tmp_path,
+                env=env,
+                capture_output=True,
+                text=True,
+                timeout=300,
+                check=False,
+            )
+        with tempfile.TemporaryDirectory() as folder:
+            out, err = (pathlib.Path(folder, stream) for stream in ("out", "err"))
+            request = {"argv": [command[-1], *arguments], "cwd": str(tmp_path), "env": env}
+            request |= {"out": str(out), "err": str(err), "seconds": 300}
+            door_server.stdin.write(json.dumps(request) + "\n")
+            door_server.stdin.flush()
+            code = int(door_server.stdout.readline())
+            return subprocess.CompletedProcess(
+                request["argv"], code, out.read_text(), err.read_text()
+            )
 
     return run

@@ -120,11 +120,11 @@ def test_flags_of_the_compiler_are_set_where_known_and_the_users_win():
 
 
 @pytest.mark.parametrize("flag", sorted(xla_flags.ALLOWED))
-def test_the_installed_jaxlib_accepts_every_flag_on_the_list(door, flag):
+def test_the_installed_jaxlib_accepts_every_flag_on_the_list(door, tmp_path, flag):
     """An unknown flag would end the process before its first line of output."""
     value = {"xla_force_host_platform_device_count": "1"}.get(flag, "-individual_convolution")
     chosen = xla_flags.select([f"{flag}={value}"], xla_flags.jaxlib_version(), "")
     assert chosen
-    script = "import jax; print(jax.device_count())"
-    result = door("-c", script, module=False, XLA_FLAGS=chosen[0])
+    (tmp_path / "count.py").write_text("import jax; print(jax.device_count())")
+    result = door(tmp_path / "count.py", XLA_FLAGS=chosen[0])
     assert (result.returncode, result.stdout.strip()) == (0, "1"), result.stderr

@@ -6,6 +6,7 @@ import os
 import pathlib
 import shutil
 import subprocess
+import sys
 
 import pytest
 
@@ -22,15 +23,16 @@ TINY = [
 
 
 @pytest.fixture(scope="module")
-def trained(tmp_path_factory):
+def trained(tmp_path_factory, compiled):
     """A finished tiny run; tests copy it."""
-    import sys
-
     folder = tmp_path_factory.mktemp("trained")
     subprocess.run(
         [sys.executable, "-m", "rcnn_jax.train", *TINY, "--workdir=run"],
-        cwd=folder, check=True, capture_output=True, env={**os.environ, "XLA_FLAGS": ""},
-    )  # fmt: skip
+        cwd=folder,
+        check=True,
+        capture_output=True,
+        env={**os.environ, "XLA_FLAGS": "", "JAX_COMPILATION_CACHE_DIR": compiled},
+    )
     return folder / "run"
 
 
@@ -196,7 +198,12 @@ def test_evaluate_writes_what_it_says(door, run_copy):
     result = door("evaluate", "--workdir=run", "--step=latest")
     assert result.returncode == 0, result.stderr
     written = json.loads((run_copy / "evaluation.json").read_text())
-    assert set(written) == {"step", "split", "n", "metrics"}
+    assert set(written) == {"step", "split", "n", "metrics", "details"}
+    confusion = written["details"]["confusion"]
+    assert sum(map(sum, confusion)) == 360
+    right = sum(row[number] for number, row in enumerate(confusion))
+    assert written["metrics"]["error"] == pytest.approx(1 - right / 360)
+    assert "taken_for" in result.stdout
     assert (written["step"], written["split"], written["n"]) == (4, "test", 360)
     assert 0 <= written["metrics"]["error"] <= 1
 
@@ -316,3 +323,13 @@ def test_help_reads_well(door):
     assert "python -m rcnn_jax.train --config=configs/rcnn_digits.py" in result.stdout
     assert "--workdir" in result.stdout
     assert "the same command goes on" in result.stdout
+
+
+def test_output_that_nobody_reads(run_copy, tmp_path):
+    """As `evaluate | head -1` does: what was found is saved, and nothing complains."""
+    command = f"{sys.executable} -m rcnn_jax.evaluate --workdir=run | true; exit ${{PIPESTATUS[0]}}"
+    env = {**os.environ, "XLA_FLAGS": ""}
+    done = subprocess.run(
+        ["bash", "-c", command], cwd=tmp_path, env=env, capture_output=True, text=True, check=False
+    )
+    assert (done.returncode, done.stderr) == (141, "")

@@ -117,10 +117,10 @@ def test_a_fork_trains_and_evaluates_what_it_added(door, tmp_path):
     (package / "parts.py").write_text(FORK)
     (tmp_path / "mine.py").write_text(CONFIG)
 
-    result = door("train", "--config=mine.py:wide", "--workdir=run")
+    result = door("train", "--config=mine.py:wide", "--workdir=run", fresh=True)
     assert result.returncode == 0, result.stderr
     assert "RCL_0/recurrent_kernel" in result.stdout
-    result = door("evaluate", "--workdir=run")
+    result = door("evaluate", "--workdir=run", fresh=True)
     assert result.returncode == 0, result.stderr
 
     found = json.loads((tmp_path / "run" / "evaluation.json").read_text())

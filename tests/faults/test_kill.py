@@ -90,7 +90,6 @@ def test_killed_and_resumed_is_bit_identical(door, tmp_path, unbroken, moments):
             moment,
             *FLAGS,
             f"--workdir={workdir}",
-            module=False,
         )
         expected = 0 if moment == "never" else -signal.SIGKILL
         assert result.returncode == expected, result.stderr
@@ -135,7 +134,7 @@ def test_saved_by_pmap_goes_on_by_jit_on_other_devices(door, tmp_path):
     four = "--xla_force_host_platform_device_count=4"
     killed = door(
         HERE / "killed_train.py", "saved:8", *flags, "--config.parallelism=pmap",
-        module=False, XLA_FLAGS=four,
+        XLA_FLAGS=four,
     )  # fmt: skip
     assert killed.returncode == -signal.SIGKILL, killed.stderr
     result = door("train", *flags, XLA_FLAGS=four.replace("4", "2"))
