@@ -34,6 +34,9 @@ DEFAULTS: dict[str, Any] = {
     "optimizer": {
         "name": "sgd",  # sgd | adam
         "momentum": 0.9,  # sgd
+        # sgd: moves along a line to `momentum_final` over this fraction of all steps; 0: never
+        "momentum_fraction": 0.0,
+        "momentum_final": 0.9,
         "nesterov": False,  # sgd
         "b1": 0.9,  # adam
         "b2": 0.999,  # adam
@@ -42,12 +45,16 @@ DEFAULTS: dict[str, Any] = {
         "clip_norm": 0.0,  # global norm of the gradient; 0 for none
         # ((pattern of the parameter's path, factor of the learning rate), ...); 0 freezes
         "groups": (),
+        # ((pattern of a kernel's path, bound), ...): after every step the weights into each unit
+        # are scaled back to this Euclidean norm; units are counted along the last axis
+        "max_norm": (),
     },
     "schedule": {
-        "name": "constant",  # constant | cosine | triangular | stepwise | plateau
+        "name": "constant",  # constant | cosine | triangular | exponential | stepwise | plateau
         "value": 0.1,  # the peak learning rate
         "warmup_fraction": 0.0,  # of all steps, rising linearly from 0
-        "final_fraction": 0.0,  # cosine, triangular: where it ends, as a fraction of `value`
+        # cosine, triangular, exponential: where it ends, as a fraction of `value`
+        "final_fraction": 0.0,
         "boundaries": (0.5, 0.75),  # stepwise: fractions of all steps
         "factor": 0.1,  # stepwise, plateau: what the rate is multiplied by
         "patience": 5,  # plateau: evaluations without a gain before a drop
@@ -74,7 +81,14 @@ DEFAULTS: dict[str, Any] = {
 CHOICES = {
     "data.residency": ("stream", "memory", "device"),
     "optimizer.name": ("sgd", "adam"),
-    "schedule.name": ("constant", "cosine", "triangular", "stepwise", "plateau"),
+    "schedule.name": (
+        "constant",
+        "cosine",
+        "triangular",
+        "exponential",
+        "stepwise",
+        "plateau",
+    ),
     "precision": ("float32", "bfloat16", "float64"),
     "parallelism": ("jit", "pmap"),
     "best_mode": ("min", "max"),
@@ -97,6 +111,8 @@ RANGES: dict[str, tuple[float, float, bool]] = {
     "data.prefetch": (0, 1000, True),
     "data.workers": (1, 1000, True),
     "optimizer.momentum": (0, 1, False),
+    "optimizer.momentum_fraction": (0, 1, True),
+    "optimizer.momentum_final": (0, 1, False),
     "optimizer.b1": (0, 1, False),
     "optimizer.b2": (0, 1, False),
     "optimizer.weight_decay": (0, _MANY, True),
@@ -153,6 +169,11 @@ def check(config: Any, origin: str) -> None:
             interval = f"in [{low}, {high}{']' if includes else ')'}"
             allowed = f"at least {low}" if high == _MANY else interval
             raise UsageError(f"{origin}: config.{key}={value} must be {allowed}.")
+    if config.schedule.name == "exponential" and not config.schedule.final_fraction > 0:
+        raise UsageError(
+            f"{origin}: config.schedule.final_fraction={config.schedule.final_fraction} must be "
+            "above 0 for an exponential schedule."
+        )
     if config.schedule.name == "plateau":
         if not 0 < config.schedule.factor < 1:
             raise UsageError(
@@ -162,7 +183,10 @@ def check(config: Any, origin: str) -> None:
         if not config.data.validation:
             raise UsageError(
                 f"{origin}: config.schedule.name='plateau' watches the validation split, and "
-                "config.data.validation is empty."
+                "config.data.validation is empty. To train on all images, replay the drops of the "
+                "run that had one: --config.schedule.name=stepwise with "
+                "--config.schedule.boundaries=0.4,0.6 where its metrics.jsonl shows the rate to "
+                "fall at 40 % and 60 % of its epochs."
             )
     for fraction in config.schedule.boundaries:
         if not isinstance(fraction, float) or not 0 < fraction < 1:
@@ -170,13 +194,23 @@ def check(config: Any, origin: str) -> None:
                 f"{origin}: config.schedule.boundaries={config.schedule.boundaries} are fractions "
                 f"of all steps in (0, 1), not {fraction!r}."
             )
-    for group in config.optimizer.groups:
-        pair = isinstance(group, tuple) and len(group) == 2
-        if not pair or not isinstance(group[0], str) or not isinstance(group[1], int | float):
-            raise UsageError(
-                f"{origin}: config.optimizer.groups={config.optimizer.groups} must be pairs "
-                "(pattern, factor), as in (('rcl1/.*', 0.1),)."
-            )
+    for key, value, example in (
+        ("groups", "factor", "(('rcl1/.*', 0.1),)"),
+        ("max_norm", "bound", "(('conv.*/kernel', 1.9),)"),
+    ):
+        pairs = config.optimizer[key]
+        for pair in pairs:
+            whole = isinstance(pair, tuple) and len(pair) == 2
+            if not whole or not isinstance(pair[0], str) or not isinstance(pair[1], int | float):
+                raise UsageError(
+                    f"{origin}: config.optimizer.{key}={pairs} must be pairs (pattern, {value}), "
+                    f"as in {example}."
+                )
+            if key == "max_norm" and not pair[1] > 0:
+                raise UsageError(
+                    f"{origin}: config.optimizer.max_norm={pairs}: a bound must be above 0, not "
+                    f"{pair[1]}."
+                )
 
 
 def _value(config: Any, key: str) -> Any:

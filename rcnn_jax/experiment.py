@@ -138,7 +138,7 @@ def make_recipe(config: Config, task: Task, source: Source, steps: int) -> Recip
     params = jax.eval_shape(lambda b: task.init(jax.random.key(0), b)[0], batch)
     return Recipe(
         task=task,
-        optimizer=optimizer.build(config.optimizer, params),
+        optimizer=optimizer.build(config.optimizer, params, steps),
         schedule=schedules.build(config.schedule, steps),
         plateau=schedules.Plateau(config.schedule, config.best_mode),
         batch=batch,

@@ -114,11 +114,7 @@ def max_norm(
     """Projects the incoming weights of each unit onto the ball of radius `limit`.
 
     The constraint of maxout nets. It is a step of the optimiser, taken on the new parameters
-    after each update:
-
-        params = optimizer.apply(params, updates, rate)
-        params["dense1"]["kernel"] = max_norm(params["dense1"]["kernel"], 1.9)
-
+    after each update; a config asks for it by `optimizer.max_norm = (("dense1/kernel", 1.9),)`.
     It belongs to no layer, since the forward pass must see the projected weights and the next
     update must start from them. In a maxout kernel each piece of a unit has a ball of its own.
 

@@ -33,7 +33,7 @@ class MaxoutNet(nn.Module):
 
     Dropout stands before every layer: `input_dropout` on the image, `dropout` on what each later
     layer reads. The max-norm constraint of the papers is a step of the optimiser and not of the
-    model, see `rcnn_jax.layers.maxout.max_norm`; `MAX_NORMS` has the released limits.
+    model, `config.optimizer.max_norm`; `MAX_NORMS` has the released limits.
 
     Attributes:
         classes: number of classes.

@@ -1,20 +1,34 @@
-"""The Optax chain that a config states."""
+"""The Optax chain that a config states, and the constraint that its parameters keep."""
 
 import re
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 import optax
 
+from rcnn_jax.errors import UsageError
+from rcnn_jax.layers.maxout import max_norm
 from rcnn_jax.training import paths
 from rcnn_jax.training.interface import Config, PyTree
+
+Pairs = Sequence[tuple[str, float]]
+
+
+class Constrained(NamedTuple):
+    """An Optax transformation whose new parameters are put back into a set they must lie in."""
+
+    init: optax.TransformInitFn
+    update: optax.TransformUpdateFn
+    project: Callable[[PyTree], PyTree]
 
 
 def _is_kernel(path: str) -> bool:
     return path.rsplit("/", 1)[-1].endswith("kernel")
 
 
-def build(config: Config, params: PyTree) -> optax.GradientTransformation:
+def build(config: Config, params: PyTree, steps: int) -> optax.GradientTransformation | Constrained:
     """Makes the optimiser, without its learning rate.
 
     The order is: frozen parameters out of the gradient, clipping by global norm, weight decay
@@ -22,25 +36,27 @@ def build(config: Config, params: PyTree) -> optax.GradientTransformation:
     gradient for `sgd`, as in the papers of the field, and kept apart from Adam's moments for
     `adam` (Loshchilov & Hutter, 2019); it touches only parameters whose name ends in "kernel".
 
+    Momentum that moves counts its updates in its own state, so that a run resumes where it was.
+
     Args:
         config: The section `optimizer`.
         params: The parameters, or their shapes.
+        steps: The number of training steps.
 
     Returns:
-        A transformation whose result is to be multiplied by minus the learning rate. It does not
-        look at the step.
+        A transformation whose result is to be handed to `apply`. It is `Constrained` where the
+        config sets `max_norm`.
 
     Raises:
-        UsageError: A group's pattern matches no parameter.
+        UsageError: A pattern matches no parameter, or a bound is set on what has no units.
     """
+    groups, bounds = config.groups, config.max_norm
     names = list(paths.flatten(params))
-    groups = [(str(pattern), float(factor)) for pattern, factor in config.groups]
-    paths.require_matches([g[0] for g in groups], names, "config.optimizer.groups")
+    paths.require_matches([p for p, _ in groups], names, "config.optimizer.groups")
+    paths.require_matches([p for p, _ in bounds], names, "config.optimizer.max_norm")
 
     def factor(path: str) -> float:
-        """The factor of the last group that names the parameter."""
-        found = [f for pattern, f in groups if re.fullmatch(pattern, path)]
-        return found[-1] if found else 1.0
+        return _last_match(groups, path, 1.0)
 
     def kernels(tree: PyTree) -> PyTree:
         return paths.map_paths(lambda path, _: _is_kernel(path), tree)
@@ -55,14 +71,50 @@ def build(config: Config, params: PyTree) -> optax.GradientTransformation:
     decay = decay if config.weight_decay > 0 else []
     if config.name == "sgd":
         chain += decay
-        if config.momentum > 0:
-            chain.append(optax.trace(config.momentum, nesterov=config.nesterov))
+        chain += _momentum(config, steps)
     else:
         chain.append(optax.scale_by_adam(config.b1, config.b2, config.eps))
         chain += decay
     if groups:
         chain.append(_scale_by_path(factor))
-    return optax.chain(*chain)
+    chain = optax.chain(*chain)
+    return Constrained(chain.init, chain.update, _max_norms(config, params)) if bounds else chain
+
+
+def _last_match(pairs: Pairs, path: str, default: float) -> float:
+    """The value of the last pattern that matches the whole path."""
+    found = [value for pattern, value in pairs if re.fullmatch(pattern, path)]
+    return float(found[-1]) if found else default
+
+
+def _momentum(config: Config, steps: int) -> list[optax.GradientTransformation]:
+    if config.momentum_fraction > 0:
+        rise = max(round(config.momentum_fraction * steps), 1)
+        decay = optax.linear_schedule(config.momentum, config.momentum_final, rise)
+        moving = optax.inject_hyperparams(optax.trace, static_args=("nesterov",))
+        return [moving(decay=decay, nesterov=config.nesterov)]
+    return [optax.trace(config.momentum, config.nesterov)] if config.momentum > 0 else []
+
+
+def _max_norms(config: Config, params: PyTree) -> Callable[[PyTree], PyTree]:
+    """The projection of every parameter that `config.max_norm` names, but for frozen ones."""
+    bounds = {}
+    for path, leaf in paths.flatten(params).items():
+        bound = _last_match(config.max_norm, path, 0.0)
+        if bound and len(leaf.shape) < 2:
+            raise UsageError(
+                f"config.optimizer.max_norm={config.max_norm} names {path!r} of shape {leaf.shape},"
+                " which has no incoming weights; as in 'conv.*/kernel', a pattern names kernels."
+            )
+        if bound and _last_match(config.groups, path, 1.0):
+            bounds[path] = bound
+
+    def project(params: PyTree) -> PyTree:
+        return paths.map_paths(
+            lambda path, p: max_norm(p, bounds[path]) if path in bounds else p, params
+        )
+
+    return project
 
 
 def _scale_by_path(factor) -> optax.GradientTransformation:
@@ -75,15 +127,27 @@ def _scale_by_path(factor) -> optax.GradientTransformation:
     return optax.stateless(update)
 
 
-def apply(params: PyTree, updates: PyTree, learning_rate: jax.Array) -> PyTree:
-    """Takes a step against `updates`.
+def apply(
+    optimizer: optax.GradientTransformation | Constrained,
+    params: PyTree,
+    updates: PyTree,
+    learning_rate: jax.Array,
+) -> PyTree:
+    """Takes a step against `updates`, and back into the constraint where there is one.
 
     Args:
+        optimizer: From `build`.
         params: The parameters.
-        updates: What the optimiser gave.
+        updates: What its `update` gave.
         learning_rate: `[]` float.
 
     Returns:
-        `params - learning_rate * updates`, each leaf in its own type.
+        `params - learning_rate * updates`, each leaf in its own type and constrained.
     """
-    return jax.tree.map(lambda p, u: p - (learning_rate * u).astype(p.dtype), params, updates)
+    moved = jax.tree.map(lambda p, u: p - (learning_rate * u).astype(p.dtype), params, updates)
+    return constrain(optimizer, moved)
+
+
+def constrain(optimizer: optax.GradientTransformation | Constrained, params: PyTree) -> PyTree:
+    """The parameters, put back into the constraint of the optimiser where it has one."""
+    return optimizer.project(params) if isinstance(optimizer, Constrained) else params

@@ -12,7 +12,8 @@ def build(config: Config, steps: int) -> optax.Schedule:
 
     Args:
         config: The section `schedule`. `constant` holds `value`; `cosine` falls along half a
-            period and `triangular` along a line to `final_fraction * value` at the last step;
+            period, `triangular` along a line and `exponential` by the same factor at every step,
+            to `final_fraction * value` at the last step;
             `stepwise` multiplies by `factor` at each of `boundaries` (fractions of all steps);
             `plateau` holds `value` here and is lowered by `plateau` at evaluations. All rise
             linearly from 0 over the first `warmup_fraction` of the steps.
@@ -29,6 +30,8 @@ def build(config: Config, steps: int) -> optax.Schedule:
         after = optax.cosine_decay_schedule(value, rest, alpha=config.final_fraction)
     elif config.name == "triangular":
         after = optax.linear_schedule(value, config.final_fraction * value, rest)
+    elif config.name == "exponential":
+        after = optax.exponential_decay(value, rest, config.final_fraction)
     else:
         scales: dict[int, float] = {}
         for fraction in config.boundaries:

@@ -22,7 +22,7 @@ StepFunction = Callable[[TrainState, PyTree], tuple[TrainState, Sums]]
 
 def make_train_step(
     task: Task,
-    optimizer: optax.GradientTransformation,
+    optimizer: optax.GradientTransformation | optimizer_lib.Constrained,
     schedule: optax.Schedule,
     plateau: Plateau,
     *,
@@ -36,7 +36,8 @@ def make_train_step(
 
     Args:
         task: What is trained.
-        optimizer: The optimiser without its learning rate.
+        optimizer: The optimiser without its learning rate. Its constraint, where it has one,
+            holds for the new parameters and for their average.
         schedule: From the step to the learning rate.
         plateau: What scales the learning rate.
         ema_decay: Of the average of the weights; 0 for none. Early on the decay is
@@ -62,7 +63,7 @@ def make_train_step(
         gradient = total_over_devices(gradient)
         updates, opt_state = optimizer.update(gradient, state.opt_state, state.params)
         rate = jnp.asarray(schedule(state.step) * plateau.scale(state.plateau))
-        params = optimizer_lib.apply(state.params, updates, rate)
+        params = optimizer_lib.apply(optimizer, state.params, updates, rate)
 
         ema = state.ema
         if ema is not None:
@@ -73,6 +74,9 @@ def make_train_step(
                 ema,
                 {"params": params, "model_state": out.model_state},
             )
+            # Averages of constrained weights keep a convex constraint; the initial weights, which
+            # count in them too, may not have kept it.
+            ema = ema | {"params": optimizer_lib.constrain(optimizer, ema["params"])}
         sums = dict(out.metrics) | {"loss": (out.total, out.count)}
         sums = total_over_devices(sums)
         one = jnp.ones((), jnp.float32)
@@ -128,22 +132,24 @@ def compile_train_step(make: Callable[..., StepFunction], devices: Devices) -> S
 
 
 def compile_evaluation_step(
-    task: Task, devices: Devices, *, predictions: bool
-) -> Callable[[PyTree, PyTree, PyTree], tuple[Sums, dict[str, Any]]]:
+    task: Task, devices: Devices, *, predictions: bool, counts: bool = False
+) -> Callable[[PyTree, PyTree, PyTree], tuple[Sums, dict[str, Any], dict[str, Any]]]:
     """Compiles the evaluation of one batch; always by jit on the mesh.
 
     Args:
         task: What is evaluated.
         devices: Where it runs.
         predictions: Whether predictions are wanted too.
+        counts: Whether the counts behind the task's details are wanted too.
 
     Returns:
-        A function from (params, model_state, batch) to (metric sums, predictions).
+        A function from (params, model_state, batch) to (metric sums, predictions, counts).
     """
 
     def evaluation_step(params: PyTree, model_state: PyTree, batch: PyTree):
         outputs = task.predict(params, model_state, batch) if predictions else {}
-        return dict(task.metrics(params, model_state, batch)), outputs
+        counted = dict(task.counts(params, model_state, batch)) if counts else {}
+        return dict(task.metrics(params, model_state, batch)), outputs, counted
 
     return jax.jit(
         evaluation_step,

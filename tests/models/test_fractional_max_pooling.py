@@ -1,4 +1,4 @@
-"""Fractional max-pooling nets: totals, fields, draws and their average, learning, devices."""
+"""Fractional max-pooling nets: totals, fields, draws and their average."""
 
 import functools
 import itertools
@@ -6,11 +6,9 @@ import itertools
 import jax
 import jax.numpy as jnp
 import numpy as np
-import optax
 import pytest
 
 from rcnn_jax.layers.fractional_pooling import draw_regions, fractional_max_pool
-from rcnn_jax.layers.randomness import DATA_AXIS
 from rcnn_jax.models.fractional_max_pooling import (
     FractionalMaxPoolingNet,
     field_sizes,
@@ -20,7 +18,6 @@ from rcnn_jax.models.fractional_max_pooling import (
 
 RNG = np.random.default_rng(0)
 X = jnp.asarray(RNG.normal(size=(8, 6, 5, 2)), jnp.float32)
-Y = jnp.asarray(RNG.integers(0, 3, 8))
 KEY = jax.random.key(0)
 TINY = {"classes": 3, "features": 6, "layers": 2, "ratio": 1.5}  # fields 7, 4, 2
 KINDS = [(g, o) for g in ("pseudorandom", "random") for o in (True, False)]
@@ -89,31 +86,6 @@ def test_the_image_stands_in_the_middle_of_zeros():
     assert np.count_nonzero(field) == X.size
 
 
-@pytest.mark.parametrize(("generator", "overlapping"), [KINDS[0], KINDS[3]])
-def test_overfits_one_batch(generator, overlapping):
-    model = FractionalMaxPoolingNet(
-        **TINY, dropout=0.0, generator=generator, overlapping=overlapping
-    )
-    params = made(model)["params"]
-    optimizer = optax.adam(0.01)
-
-    @jax.jit
-    def step(params, state, key):
-        def loss(params):
-            logits = model.apply({"params": params}, X, train=True, rngs={"dropout": key})
-            return optax.softmax_cross_entropy_with_integer_labels(logits, Y).mean()
-
-        value, gradient = jax.value_and_grad(loss)(params)
-        updates, state = optimizer.update(gradient, state, params)
-        return optax.apply_updates(params, updates), state, value
-
-    state = optimizer.init(params)
-    for number in range(150):
-        params, state, _ = step(params, state, jax.random.fold_in(KEY, number))
-    logits = jax.jit(functools.partial(model.apply, train=False, tests=8))({"params": params}, X)
-    assert optax.softmax_cross_entropy_with_integer_labels(logits, Y).mean() < 0.1
-
-
 def by_hand(params, draw):
     """The probabilities of one evaluation, from the layers' definitions."""
     key = jax.random.fold_in(jax.random.key(0), draw)
@@ -148,33 +120,6 @@ def test_an_evaluation_is_the_mean_of_its_draws_by_hand():
     attribute = jax.eval_shape(functools.partial(model.clone(tests=3).apply, train=False),
                                variables, X)  # fmt: skip
     assert attribute.shape == averaged.shape
-
-
-def test_four_devices_compute_what_one_does():
-    model = FractionalMaxPoolingNet(**TINY)
-    variables = made(model)
-
-    def apply(variables, x, key):
-        return model.apply(variables, x, train=True, rngs={"dropout": key})
-
-    one = jax.jit(apply)
-    whole = one(variables, X, KEY)
-    spread = jax.pmap(apply, axis_name=DATA_AXIS, in_axes=(None, 0, None))(
-        variables, X.reshape(4, 2, 6, 5, 2), KEY
-    )
-    np.testing.assert_allclose(spread.reshape(8, 3), whole, rtol=1e-4, atol=1e-6)
-    assert not np.allclose(one(variables, X, jax.random.key(1)), whole, atol=1e-3)
-
-
-def test_bfloat16_keeps_parameters_and_logits_wide():
-    model = FractionalMaxPoolingNet(**TINY, dtype="bfloat16")
-    variables = made(model)
-    assert {leaf.dtype for leaf in jax.tree.leaves(variables)} == {jnp.dtype("float32")}
-    low = jax.jit(functools.partial(model.apply, train=False))(variables, X)
-    wide = model.clone(dtype=None)
-    high = jax.jit(functools.partial(wide.apply, train=False))(variables, X)
-    assert low.dtype == jnp.float32
-    assert 0 < jnp.linalg.norm(low - high) < 0.05 * jnp.linalg.norm(high)
 
 
 @pytest.mark.parametrize(
