@@ -1,0 +1,205 @@
+"""Weights of `torch.nn.RNN`, `LSTM` and `GRU` into a `Stack`, and back.
+
+Torch keeps, for each layer k and direction, `weight_ih_lk` `[gates * hidden, features]`,
+`weight_hh_lk` `[gates * hidden, hidden]` and the biases `bias_ih_lk` and `bias_hh_lk`, with
+`_reverse` appended for the backward direction. Gates are rows: i, f, g, o for an LSTM and r, z, n
+for a GRU, which is the order of our columns. Both biases of a gate are always added, so that we
+keep their sum; only the candidate n of a GRU has two that differ: one is behind the reset gate.
+
+The functions take and return NumPy arrays, such as `{name: value.numpy() for name, value in
+module.state_dict().items()}`.
+"""
+
+import re
+from collections.abc import Iterator, Mapping
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from rcnn_jax.layers.recurrent.gated_cells import GRU, LSTM
+from rcnn_jax.layers.recurrent.simple_cells import Elman
+from rcnn_jax.layers.recurrent.stack import Stack
+
+Parameters = dict[str, Any]
+StateDict = dict[str, np.ndarray]
+
+_KEY = re.compile(r"(weight|bias)_(ih|hh)_l(\d+)(_reverse)?")
+_GATES = {1: "elman", 3: "gru", 4: "lstm"}
+
+
+class TorchRecurrent(NamedTuple):
+    """What a state dict holds.
+
+    Attributes:
+        kind: `elman` (`torch.nn.RNN`), `lstm` or `gru`.
+        features: length of the input vectors.
+        hidden: number of hidden units.
+        layers: number of layers.
+        bidirectional: both directions are there.
+    """
+
+    kind: str
+    features: int
+    hidden: int
+    layers: int
+    bidirectional: bool
+
+    def stack(self, *, nonlinearity: str = "tanh", **attributes: Any) -> Stack:
+        """The `Stack` that computes what the torch module does.
+
+        Args:
+            nonlinearity: that of the `torch.nn.RNN`, `tanh` or `relu`: its weights do not tell.
+            **attributes: further attributes of the `Stack`.
+        """
+        cell = {
+            "elman": lambda: Elman(self.hidden, activation=nonlinearity),
+            "lstm": lambda: LSTM(self.hidden),
+            "gru": lambda: GRU(self.hidden),
+        }[self.kind]()
+        return Stack((cell,) * self.layers, bidirectional=self.bidirectional, **attributes)
+
+
+def describe(state: Mapping[str, np.ndarray]) -> TorchRecurrent:
+    """Reads kind, sizes, layers and directions off a state dict.
+
+    Raises:
+        ValueError: it is not that of a `torch.nn.RNN`, `LSTM` or `GRU`, or a weight is missing or
+            has another shape.
+    """
+    layers, directions = set(), set()
+    for key in state:
+        match = _KEY.fullmatch(key)
+        if match is None:
+            raise ValueError(
+                f"{key!r} is no weight of a torch RNN, LSTM or GRU, which are called like "
+                "'weight_ih_l0' or 'bias_hh_l1_reverse' (projections are not supported)"
+            )
+        layers.add(int(match[3]))
+        directions.add(match[4] or "")
+    if layers != set(range(len(layers))) or "" not in directions:
+        raise ValueError(f"the layers of a torch RNN count from 0 on, got {sorted(state)}")
+    rows, hidden = _get(state, "weight_hh_l0").shape
+    gates = rows // hidden
+    if gates not in _GATES or rows != gates * hidden:
+        raise ValueError(
+            "'weight_hh_l0' of a torch RNN, GRU or LSTM has 1, 3 or 4 times as many rows as "
+            f"columns, got shape {(rows, hidden)}"
+        )
+    features = _get(state, "weight_ih_l0").shape[1]
+    found = TorchRecurrent(_GATES[gates], features, hidden, len(layers), len(directions) == 2)
+    biased = any(key.startswith("bias") for key in state)
+    for suffix, inputs in _places(found):
+        shapes = {f"weight_ih{suffix}": (rows, inputs), f"weight_hh{suffix}": (rows, hidden)}
+        if biased:
+            shapes |= {f"bias_ih{suffix}": (rows,), f"bias_hh{suffix}": (rows,)}
+        for key, shape in shapes.items():
+            if _get(state, key).shape != shape:
+                raise ValueError(f"{key!r} must have shape {shape}, got {_get(state, key).shape}")
+    return found
+
+
+def _get(state: Mapping[str, np.ndarray], key: str) -> np.ndarray:
+    if key not in state:
+        raise ValueError(f"the torch weights lack {key!r}; they have {sorted(state)}")
+    value = np.asarray(state[key])
+    if value.ndim != 1 + key.startswith("weight"):
+        raise ValueError(f"{key!r} has another number of axes than torch's: shape {value.shape}")
+    return value
+
+
+def _places(found: TorchRecurrent) -> Iterator[tuple[str, int]]:
+    """For each layer and direction the end of torch's names, and the length of its inputs."""
+    for layer in range(found.layers):
+        inputs = found.hidden * (1 + found.bidirectional) if layer else found.features
+        yield f"_l{layer}", inputs
+        if found.bidirectional:
+            yield f"_l{layer}_reverse", inputs
+
+
+def from_torch(state: Mapping[str, np.ndarray]) -> Parameters:
+    """Parameters of `describe(state).stack()` from a torch state dict.
+
+    Args:
+        state: the arrays of a `torch.nn.RNN`, `LSTM` or `GRU`, with or without biases.
+
+    Returns:
+        What a `Stack` takes as `{"params": ...}`, in the dtype of `state`.
+
+    Raises:
+        ValueError: see `describe`.
+    """
+    found = describe(state)
+    params: Parameters = {}
+    for suffix, _ in _places(found):
+        kernel, recurrent = (_get(state, f"weight_{part}{suffix}") for part in ("ih", "hh"))
+        biases = [
+            np.asarray(state.get(f"bias_{part}{suffix}", np.zeros(len(kernel), kernel.dtype)))
+            for part in ("ih", "hh")
+        ]
+        bias = biases[0] + biases[1]
+        ours = {"kernel": kernel.T.copy(), "recurrent_kernel": recurrent.T.copy(), "bias": bias}
+        if found.kind == "gru":
+            candidate = slice(2 * found.hidden, None)
+            bias[candidate] = biases[0][candidate]
+            ours["recurrent_bias"] = biases[1][candidate].copy()
+        layer = f"layer{suffix.removesuffix('_reverse').removeprefix('_l')}"
+        if found.bidirectional:
+            direction = "backward" if suffix.endswith("_reverse") else "forward"
+            params.setdefault(layer, {})[direction] = ours
+        else:
+            params[layer] = ours
+    return params
+
+
+def to_torch(params: Mapping[str, Any]) -> StateDict:
+    """A torch state dict from the parameters of a `Stack` of `Elman`, `LSTM` or `GRU` layers.
+
+    Args:
+        params: the parameters, without the level `"params"`. All layers have one kind and size.
+
+    Returns:
+        Arrays by torch's names. Our bias becomes `bias_ih`; `bias_hh` is zero but for the
+        candidate of a GRU.
+
+    Raises:
+        ValueError: a weight has no counterpart in torch.
+    """
+    state: StateDict = {}
+    for layer, weights in params.items():
+        number = layer.removeprefix("layer")
+        if not number.isdecimal():
+            raise ValueError(f"the layers of a Stack are called layer0, layer1, ..., got {layer!r}")
+        if {"forward", "backward"} == set(weights):
+            pairs = [("", weights["forward"]), ("_reverse", weights["backward"])]
+        else:
+            pairs = [("", weights)]
+        for direction, ours in pairs:
+            place = f"{layer}/{direction.removeprefix('_')}".removesuffix("/")
+            for name, value in _one_to_torch(ours, place).items():
+                state[f"{name}_l{number}{direction}"] = value
+    describe(state)
+    return state
+
+
+def _one_to_torch(ours: Mapping[str, Any], place: str) -> StateDict:
+    arrays = {name: np.asarray(value) for name, value in ours.items()}
+    known = {"kernel", "recurrent_kernel", "bias"}
+    extra = set(arrays) - known
+    if known - set(arrays) or extra - {"recurrent_bias"}:
+        raise ValueError(
+            f"{place} holds {sorted(arrays)}: torch has RNN, LSTM without peepholes, and GRU with "
+            "the reset gate behind the product, all starting from a zero state"
+        )
+    hidden, columns = arrays["recurrent_kernel"].shape
+    # A GRU and an LSTM without forget gate both have three gates: the second bias tells.
+    if (columns == 3 * hidden) != ("recurrent_bias" in extra) or columns // hidden not in _GATES:
+        raise ValueError(f"{place} has {columns // hidden} gates, as no cell of torch has")
+    other = np.zeros_like(arrays["bias"])
+    if extra:
+        other[2 * hidden :] = arrays["recurrent_bias"]
+    return {
+        "weight_ih": arrays["kernel"].T.copy(),
+        "weight_hh": arrays["recurrent_kernel"].T.copy(),
+        "bias_ih": arrays["bias"].copy(),
+        "bias_hh": other,
+    }
