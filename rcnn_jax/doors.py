@@ -53,13 +53,18 @@ def split_overrides(argv: list[str]) -> tuple[list[str], list[tuple[str, str]]]:
     return rest, pairs
 
 
-def run(main: Callable[[list[str]], int | None], own: flags.FlagValues) -> None:
+def run(
+    main: Callable[[list[str]], int | None],
+    own: flags.FlagValues,
+    interrupted: str = "interrupted",
+) -> None:
     """Runs a door and turns a user's mistake into one sentence on standard error.
 
     Args:
         main: Takes the arguments that are no flags; returns the exit code (None: 0).
         own: The flags of the door. They join absl's only here, so that a program may import
             several doors, which have flags of the same names.
+        interrupted: What is said after Ctrl-C.
     """
     flags.FLAGS.append_flag_values(own)
     for name in own:
@@ -73,9 +78,7 @@ def run(main: Callable[[list[str]], int | None], own: flags.FlagValues) -> None:
                 )
             return main(argv)
         except KeyboardInterrupt:
-            print(
-                "interrupted; the same command goes on from the newest checkpoint", file=sys.stderr
-            )
+            print(interrupted, file=sys.stderr)
             return 128 + signal.SIGINT
         except BrokenPipeError:
             # Whoever read, as `| head` does, has seen enough; what is left must not fail at exit.

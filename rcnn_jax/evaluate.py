@@ -126,14 +126,11 @@ def evaluate(
 
     run = preparation.prepare_evaluation(config, path, split, data_dir, call or {})
     restored = preparation.restore_step(run, path, step)
-    result = evaluation.evaluate(
-        run.task,
-        step_lib.compile_evaluation_step(
-            run.task, run.devices, predictions=run.task.evaluates_on_host, counts=True
-        ),
-        restored.state.evaluated(),
-        experiment.evaluation_batches(config, run.source, run.devices),
+    compiled = step_lib.compile_evaluation_step(
+        run.task, run.devices, predictions=run.task.evaluates_on_host, counts=True
     )
+    with experiment.evaluation_batches(config, run.source, run.devices) as batches:
+        result = evaluation.evaluate(run.task, compiled, restored.state.evaluated(), batches)
     return {
         "step": restored.step,
         "split": run.split,

@@ -147,6 +147,25 @@ def make_recipe(config: Config, task: Task, source: Source, steps: int) -> Recip
     )
 
 
+def check_training_pass(recipe: Recipe) -> None:
+    """Traces the loss of a batch, so that what is impossible in training is said beforehand.
+
+    Args:
+        recipe: How the state is made.
+
+    Raises:
+        UserError: The model or the task cannot be trained on such batches.
+    """
+
+    def loss(batch: PyTree, key: jax.Array) -> Any:
+        task = recipe.task
+        params, model_state = task.init(key, batch)
+        carry = task.initial_carry(jax.tree.leaves(batch)[0].shape[0])
+        return task.loss(params, model_state, carry, batch, key).total
+
+    jax.eval_shape(loss, recipe.batch, jax.random.key(0))
+
+
 def check_best_metric(config: Config, recipe: Recipe) -> None:
     """Checks that what ranks checkpoints is measured.
 

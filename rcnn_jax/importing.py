@@ -54,7 +54,7 @@ def arguments(target: Any) -> dict[str, Any]:
     """
     try:
         hints = typing.get_type_hints(target)
-    except (NameError, TypeError):
+    except (AttributeError, NameError, TypeError):
         hints = {}  # an annotation that means nothing at run time says nothing about values
     if dataclasses.is_dataclass(target):
         names = [field.name for field in dataclasses.fields(target) if field.init]
@@ -68,11 +68,11 @@ def arguments(target: Any) -> dict[str, Any]:
     return {name: hint for name, hint in found.items() if name not in ("parent", "name")}
 
 
-def _accepts(hint: Any, value: Any) -> bool:
+def accepts(hint: Any, value: Any) -> bool:
     """Whether a value is of an annotated type; annotations not known here accept everything."""
     origin = typing.get_origin(hint)
     if origin in (typing.Union, types.UnionType):
-        return any(_accepts(choice, value) for choice in typing.get_args(hint))
+        return any(accepts(choice, value) for choice in typing.get_args(hint))
     if hint is type(None):
         return value is None
     if hint in (bool, int, float, str):
@@ -83,11 +83,12 @@ def _accepts(hint: Any, value: Any) -> bool:
         items = [item for item in typing.get_args(hint) if item is not ...]
         if isinstance(value, str) or not isinstance(value, Sequence):
             return False
-        return len(items) != 1 or all(_accepts(items[0], item) for item in value)
+        return len(items) != 1 or all(accepts(items[0], item) for item in value)
     return True
 
 
-def _readable(hint: Any) -> str:
+def readable(hint: Any) -> str:
+    """An annotation as people read it."""
     return hint.__name__ if isinstance(hint, type) else str(hint).replace("collections.abc.", "")
 
 
@@ -115,10 +116,10 @@ def build(section: Mapping[str, Any], origin: str, **given: Any) -> Any:
                 f"{origin}.{key}: {section['name']} takes no argument {key!r}: "
                 f"{nearest(key, allowed)}."
             )
-        if not _accepts(allowed[key], value):
+        if not accepts(allowed[key], value):
             raise UsageError(
                 f"{origin}.{key}={value!r}: {section['name']} takes a value of type "
-                f"{_readable(allowed[key])}."
+                f"{readable(allowed[key])}."
             )
         choices = typing.get_args(allowed[key]) or (allowed[key],)
         if type(value) is int and float in choices and int not in choices:

@@ -13,11 +13,12 @@ data. The table is also written to iterations.json in the workdir.
 import dataclasses
 import functools
 import pathlib
+from collections.abc import Callable
 from typing import Any
 
 from absl import flags
 
-from rcnn_jax import configuration, doors, results, xla_flags
+from rcnn_jax import configuration, doors, results, tables, xla_flags
 from rcnn_jax.errors import UsageError, UserError
 
 FLAGS = flags.FlagValues()
@@ -55,14 +56,25 @@ def main(argv: list[str]) -> int:
     for name, value in (("up_to", _UP_TO.value), ("batches", _BATCHES.value)):
         if value is not None and value < 0:
             raise UsageError(f"--{name}={value} must be at least 0.")
-    result = evaluate_iterations(
-        config, path, _STEP.value, _SPLIT.value, _DATA_DIR.value, _UP_TO.value, _BATCHES.value
-    )
+    output = pathlib.Path(_OUTPUT.value or path / "iterations.json")
 
-    title = f"{result['split']}: {result['n']} examples, step {result['step']}"
-    results.show(title, result["iterations"], limit=100)
-    print(f"trained for {result['trained']} iterations")
-    results.save(_OUTPUT.value or path / "iterations.json", result)
+    def keep(result: dict[str, Any]) -> None:
+        """Shows the newest row and saves all, so that an interrupted run leaves what it found."""
+        newest = result["iterations"][-1]
+        value = tables.number(metric, newest[metric])
+        print(f"{newest['iterations']} iterations: {metric} {value}", flush=True)
+        results.save(output, result, quiet=True)
+
+    metric = config.best_metric
+    arguments = (_STEP.value, _SPLIT.value, _DATA_DIR.value, _UP_TO.value, _BATCHES.value)
+    result = evaluate_iterations(config, path, *arguments, after_row=keep)
+    suffixes = ("", "_recalibrated", "_anytime")
+    found = {name for row in result["iterations"] for name in row}
+    columns = ["iterations", *(metric + s for s in suffixes if metric + s in found)]
+    rows = [{name: row.get(name) for name in columns} for row in result["iterations"]]
+    results.show(f"{result['split']}: {result['n']} examples, step {result['step']}", rows, 100)
+    print(f"trained for {result['trained']} iterations{result['note']}")
+    results.save(output, result)
     return 0
 
 
@@ -74,6 +86,7 @@ def evaluate_iterations(
     data_dir: str | None = None,
     up_to: int | None = None,
     batches: int = 50,
+    after_row: Callable[[dict[str, Any]], None] = lambda result: None,
 ) -> dict[str, Any]:
     """Evaluates a checkpoint at 0, 1, ... iterations; nothing is written.
 
@@ -85,69 +98,84 @@ def evaluate_iterations(
         data_dir: Where original data sets lie.
         up_to: Most iterations; None: twice as many as trained.
         batches: Training batches that statistics are measured on; 0: they are not.
+        after_row: Called with the result so far after each number of iterations.
 
     Returns:
-        `{"step", "split", "n", "trained", "batches", "iterations": [{"iterations", METRIC,
-        METRIC_recalibrated, METRIC_anytime}, ...]}`, METRIC being `config.best_metric`.
+        `{"step", "split", "n", "trained", "batches", "note", "iterations": [row, ...]}`. A row has
+        `iterations` and, for every metric, METRIC, METRIC_recalibrated and METRIC_anytime, as far
+        as they exist; `note` says why one does not.
 
     Raises:
         UserError: There is no such checkpoint, or the model does not iterate.
     """
     import jax
 
-    from rcnn_jax import preparation
+    from rcnn_jax import experiment, preparation
     from rcnn_jax.layers.rcl import extend_steps
     from rcnn_jax.training.recalibration import recalibrate
 
     run = preparation.prepare_evaluation(config, path, split, data_dir, {})
     task: Any = run.task
-    trained = getattr(getattr(task, "model", None), "steps", None)
+    model: Any = getattr(task, "model", None)
+    trained = getattr(task, "train_call", {}).get("steps", getattr(model, "steps", None))
     if not isinstance(trained, int):
         raise UserError(
             f"{config.model.name} has no number of iterations (an attribute `steps`) to vary."
         )
+    if not trained and up_to:
+        raise UserError(f"--up_to={up_to}: a model without iterations runs for none.")
     restored = preparation.restore_step(run, path, step)
-    params, model_state = restored.state.evaluated()
-    per_step = keeps_statistics_per_step(model_state, trained)
-    batches = batches if per_step and hasattr(task.model, "momentum") else 0
-    if batches and not config.data.train:
-        raise UserError(f"config.data.train is empty in {path / 'config.json'}; pass --batches=0.")
-    measure = functools.partial(_evaluate, config, run)
+    params, model_state = variables = restored.state.evaluated()
+    note = ""
+    if batches and not keeps_statistics_per_step(model_state, model.steps):
+        note, batches = "; the model keeps no batch statistics per iteration to measure anew", 0
+    elif batches and not hasattr(model, "momentum"):
+        note, batches = "; without an attribute `momentum` statistics cannot be measured anew", 0
+    training = None
+    if batches:
+        if not config.data.train:
+            raise UserError(
+                f"config.data.train is empty in {path / 'config.json'}; pass --batches=0."
+            )
+        size = run.devices.divisible(config.batch_size)
+        training = preparation.open_training(config, data_dir, size)
+    measure = functools.partial(
+        _evaluate, config, run, experiment.resident(config, run.source, run.devices)
+    )
 
     anytime: dict[str, float] = {}
     if "every_step" in {field.name for field in dataclasses.fields(task)}:
-        anytime = measure(dataclasses.replace(task, every_step=True), (params, model_state)).metrics
-    metric, rows, count = config.best_metric, [], 0
-    training = preparation.open_training(config, data_dir) if batches else None
+        anytime = measure(dataclasses.replace(task, every_step=True), variables).metrics
+    result: dict[str, Any] = {"step": restored.step, "split": run.split, "n": 0}
+    result |= {"trained": trained, "batches": batches, "note": note, "iterations": []}
     for t in range(2 * trained + 1 if up_to is None else up_to + 1):
         at_t = dataclasses.replace(task, call=task.call | {"steps": t})
-        plain = measure(at_t, (params, model_state))
-        count = plain.count
-        row = {"iterations": t, metric: plain.metrics[metric]}
+        plain = measure(at_t, variables)
+        row = {"iterations": t} | plain.metrics
         if training is not None:
-            model = task.model.clone(steps=max(t, trained), momentum=0.0)
-            longer = dataclasses.replace(at_t, model=model, train_call={"steps": t})
+            longer = dataclasses.replace(
+                at_t,
+                model=model.clone(steps=max(t, model.steps), momentum=0.0),
+                train_call=task.train_call | {"steps": t},
+            )
             shapes = jax.eval_shape(longer.init, jax.random.key(0), run.batch)
-            variables = extend_steps((params, model_state), shapes)
+            extended = extend_steps((params, model_state), shapes)
             with preparation.training_batches(config, run.devices, *training, 0, batches) as drawn:
                 key = jax.random.key(config.seed)
-                measured = recalibrate(longer, variables, drawn, run.devices, key)
-            again = measure(longer, (variables[0], measured))
-            row[f"{metric}_recalibrated"] = again.metrics[metric]
-        row[f"{metric}_anytime"] = anytime.get(f"{metric}_after_{t}")
-        rows.append(row)
-    return {
-        "step": restored.step,
-        "split": run.split,
-        "n": count,
-        "trained": trained,
-        "batches": batches,
-        "iterations": rows,
-    }
+                measured = recalibrate(longer, extended, drawn, run.devices, key)
+            again = measure(longer, (extended[0], measured)).metrics
+            row |= {f"{name}_recalibrated": value for name, value in again.items()}
+        for name in plain.metrics:
+            if f"{name}_after_{t}" in anytime:
+                row[f"{name}_anytime"] = anytime[f"{name}_after_{t}"]
+        result["n"] = plain.count
+        result["iterations"].append(row)
+        after_row(result)
+    return result
 
 
-def _evaluate(config: Any, run: Any, task: Any, variables: tuple[Any, Any]) -> Any:
-    """Evaluates `run.source` with another form of the task."""
+def _evaluate(config: Any, run: Any, source: Any, task: Any, variables: tuple[Any, Any]) -> Any:
+    """Evaluates the split with another form of the task."""
     from rcnn_jax import experiment
     from rcnn_jax.training import evaluation
     from rcnn_jax.training import step as step_lib
@@ -155,8 +183,8 @@ def _evaluate(config: Any, run: Any, task: Any, variables: tuple[Any, Any]) -> A
     compiled = step_lib.compile_evaluation_step(
         task, run.devices, predictions=task.evaluates_on_host
     )
-    batches = experiment.evaluation_batches(config, run.source, run.devices)
-    return evaluation.evaluate(task, compiled, variables, batches)
+    with experiment.evaluation_batches(config, source, run.devices) as batches:
+        return evaluation.evaluate(task, compiled, variables, batches)
 
 
 def keeps_statistics_per_step(model_state: Any, steps: int) -> bool:
@@ -167,4 +195,4 @@ def keeps_statistics_per_step(model_state: Any, steps: int) -> bool:
 
 
 if __name__ == "__main__":
-    doors.run(main, FLAGS)
+    doors.run(main, FLAGS, "interrupted; what was measured so far has been saved")

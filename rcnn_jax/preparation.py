@@ -21,6 +21,7 @@ from rcnn_jax.experiment import (
     build_task,
     chains,
     check_best_metric,
+    check_training_pass,
     configure_jax,
     make_recipe,
     open_split,
@@ -138,6 +139,7 @@ def prepare_training(config: Config, workdir: Workdir, data_dir: str | None) -> 
     task = build_task(config, assets)
     task.check(source.features)
     recipe = make_recipe(config, task, source, steps)
+    check_training_pass(recipe)
     check_best_metric(config, recipe)
     weights = {}
     if config.init_from and not checkpoints.steps(workdir.checkpoints):
@@ -158,12 +160,15 @@ def prepare_training(config: Config, workdir: Workdir, data_dir: str | None) -> 
     )
 
 
-def open_training(config: Config, data_dir: str | None) -> tuple[Source, Sampler]:
+def open_training(
+    config: Config, data_dir: str | None, batch_size: int | None = None
+) -> tuple[Source, Sampler]:
     """Opens the training split and makes the order of its examples.
 
     Args:
         config: A complete config.
         data_dir: Where original data sets lie.
+        batch_size: Rows of a batch; None: the config's.
 
     Returns:
         The examples and their order.
@@ -176,7 +181,7 @@ def open_training(config: Config, data_dir: str | None) -> tuple[Source, Sampler
         config.sampler,
         "config.sampler",
         size=len(source),
-        batch_size=config.batch_size,
+        batch_size=config.batch_size if batch_size is None else batch_size,
         seed=config.seed,
     )
     return source, sampler

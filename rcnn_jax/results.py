@@ -13,12 +13,13 @@ from rcnn_jax.files import write_atomically
 _SHOWN = 12  # rows of a table on the terminal; the file holds all
 
 
-def save(path: str | pathlib.Path, result: Mapping[str, Any]) -> None:
+def save(path: str | pathlib.Path, result: Mapping[str, Any], quiet: bool = False) -> None:
     """Writes a result as JSON, rows of numbers on one line each, and says where.
 
     Args:
         path: The file.
         result: What was measured.
+        quiet: Do not say where.
 
     Raises:
         UserError: The file cannot be written.
@@ -35,7 +36,8 @@ def save(path: str | pathlib.Path, result: Mapping[str, Any]) -> None:
             f"the result above was not saved: {path} cannot be written ({error.strerror}); "
             "name another file with --output."
         ) from error
-    print(f"written to {path}")
+    if not quiet:
+        print(f"written to {path}")
 
 
 def show(title: str, rows: Sequence[Mapping[str, Any]], limit: int = _SHOWN) -> None:

@@ -42,7 +42,7 @@ def table(rows: Sequence[Sequence[Any]], header: Sequence[str]) -> str:
 
 
 def _is_number(cell: Any) -> bool:
-    return isinstance(cell, int | float) or re.fullmatch(r"[\d,]*", str(cell)) is not None
+    return isinstance(cell, int | float) or re.fullmatch(r"[\d,]*|[\d.]+ %", str(cell)) is not None
 
 
 def parameter_table(params: Any) -> str:

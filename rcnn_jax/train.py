@@ -138,12 +138,12 @@ def loop(
             due = step % run.evaluate_every == 0 or step == run.steps
             if due and run.validation is not None:
                 with speed.paused():
-                    metrics = evaluation.evaluate(
-                        task,
-                        evaluation_step,
-                        state.evaluated(),
-                        experiment.evaluation_batches(config, run.validation, run.devices),
-                    ).metrics
+                    with experiment.evaluation_batches(
+                        config, run.validation, run.devices
+                    ) as whole:
+                        metrics = evaluation.evaluate(
+                            task, evaluation_step, state.evaluated(), whole
+                        ).metrics
                     entry = {"step": step, "epoch": run.sampler.epoch(step), "split": "validation"}
                     log.write(entry | metrics)
                     history.append((step, metrics))
@@ -234,4 +234,4 @@ def evaluate_hint(path: pathlib.Path, history: list[tuple[int, dict[str, float]]
 
 
 if __name__ == "__main__":
-    doors.run(main, FLAGS)
+    doors.run(main, FLAGS, "interrupted; the same command goes on from the newest checkpoint")

@@ -399,7 +399,7 @@ def test_a_mistake_ends_in_one_sentence(fork, request_, says):
             "0",
             "at least 1 feature map, got features=0",
         ),
-        ("model.kernel_size", "(3, -3)", r"kernel_size=\(3, -3\) .*layer 'rcl1'"),
+        ("model.kernel_size", "(3, -3)", r"layer 'rcl1': kernel_size .* got \(3, -3\)"),
         ("model.norm", "bach", 'norm must be one of .* got "bach"'),
         ("model.name", "nin", "only keys of the model"),
         ("modle.features", "8", "only keys of the model"),
@@ -460,12 +460,12 @@ def test_parameters_and_megabytes():
 
 
 def test_numbers_of_a_table_stand_to_the_right():
-    text = table([["x", "1,000", 0.5, ""], ["yy", "", 12, "7 %"]], ["name", "n", "v", "p"])
+    text = table([["x", "1,000", 0.5, ""], ["yy", "", 12, "7.25 %"]], ["name", "n", "v", "p"])
     assert text.splitlines() == [
-        "name      n    v  p",
-        "----  -----  ---  ---",
+        "name      n    v       p",
+        "----  -----  ---  ------",
         "x     1,000  0.5",
-        "yy            12  7 %",
+        "yy            12  7.25 %",
     ]
     assert shape_text((1, 2), (3,), (4,)) == "[1, 2] [3] ..."
 
@@ -482,4 +482,5 @@ def test_the_door_says_a_mistake_in_one_line(door):
     result = door("summary", "--model=rcnn", "--config.model.features=-8", "--input=32x32x3")
     assert (result.returncode, result.stdout) == (2, "")
     (line,) = result.stderr.splitlines()
-    assert line.startswith("error: --config.model.features=-8 (sizes and counts are at least 1)")
+    assert line.startswith("error: RCNN on an input [1, 32, 32, 3], layer 'conv': ")
+    assert line.endswith("at least 1 feature map, got features=-8.")

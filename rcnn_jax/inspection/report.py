@@ -177,7 +177,10 @@ def report(
     except UsageError as error:
         # The library's own words for a negative size do not name the key.
         small = [f"{k}={v}" for k, v in overrides if re.search(r"(?<![\w.])(-\d|0(?![\w.]))", v)]
-        hint = f"--config.{small[0]} (sizes and counts are at least 1): " if small else ""
+        named = any(key.rpartition(".")[2] in str(error) for key, _ in overrides)
+        hint = ""
+        if small and not named:
+            hint = f"--config.{small[0]} (sizes and counts are at least 1): "
         raise UsageError(f"{hint}{error}") from error
     head = f"{title}  {shape_text(x.shape)} -> {shape_text(*summary.output)}"
     if parameters:

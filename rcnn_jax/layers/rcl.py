@@ -271,13 +271,26 @@ class RCL(nn.Module):
     def _activate(self, z: Array) -> Array:
         if self.norm != "lrn":
             return jax.nn.relu(z)
-        size = self.lrn_size or lrn_window(self.features)
+        size = lrn_window(self.features) if self.lrn_size is None else self.lrn_size
         return relu_lrn(z, size=size, alpha=self.lrn_alpha, beta=self.lrn_beta)
 
     def _check(self, u: Array) -> None:
         check_norm(self.norm)
         if self.steps < 0:
             raise ValueError(f"an RCL iterates steps >= 0 times, got steps={self.steps}")
+        if self.features < 1:
+            raise ValueError(f"an RCL has at least 1 feature map, got features={self.features}")
+        for name in ("kernel_size", "recurrent_kernel_size"):
+            window = getattr(self, name)
+            if window is not None and (not window or min(window) < 1):
+                raise ValueError(f"{name} must be at least 1 along each axis, got {tuple(window)}")
+        if self.lrn_size is not None and self.lrn_size < 1:
+            raise ValueError(f"lrn_size must be at least 1 channel, got {self.lrn_size}")
+        if not 0 <= self.momentum <= 1:
+            raise ValueError(f"momentum must lie in [0, 1], got {self.momentum}")
+        for name in ("epsilon", "lrn_alpha", "lrn_beta"):
+            if getattr(self, name) < 0:
+                raise ValueError(f"{name} must not be negative, got {getattr(self, name)}")
         if u.ndim != len(self.kernel_size) + 2:
             raise ValueError(
                 f"an RCL with kernel_size {tuple(self.kernel_size)} takes an input [batch, "

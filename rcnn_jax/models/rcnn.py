@@ -188,8 +188,6 @@ class RCNN(nn.Module):
             )
         if self.heads not in ("shared", "per_step"):
             raise ValueError(f'heads must be shared or per_step, got "{self.heads}"')
-        if self.features < 1:
-            raise ValueError(f"RCNN needs at least 1 feature map, got features={self.features}")
         if self.classes < 1:
             raise ValueError(f"RCNN needs at least 1 class, got classes={self.classes}")
         if len(self.pool_strides) != 2 or min(self.pool_strides) < 1:

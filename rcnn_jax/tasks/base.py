@@ -10,6 +10,7 @@ import flax.struct
 import jax
 import numpy as np
 
+from rcnn_jax import importing
 from rcnn_jax.errors import nearest
 
 PyTree = Any
@@ -58,12 +59,19 @@ class BaseTask:
         if any(p.kind is p.VAR_KEYWORD for p in accepted):
             return
         # Behind the model itself and its input.
+        hints = importing.arguments(type(self.model).__call__)
         names = [p.name for p in accepted[2:] if p.name != "train"]
-        for name in (*self.call, *self.train_call, *self._asked_of_model()):
+        given = [*self.call.items(), *self.train_call.items()]
+        for name, value in (*given, *((name, True) for name in self._asked_of_model())):
+            model = type(self.model).__name__
             if name not in names:
                 raise ValueError(
-                    f"the call of {type(self.model).__name__} takes no argument {name!r}: "
-                    f"{nearest(name, names)}."
+                    f"the call of {model} takes no argument {name!r}: {nearest(name, names)}."
+                )
+            if not importing.accepts(hints[name], value):
+                raise ValueError(
+                    f"{name}={value!r}: the call of {model} takes a value of type "
+                    f"{importing.readable(hints[name])}."
                 )
 
     def _asked_of_model(self) -> tuple[str, ...]:

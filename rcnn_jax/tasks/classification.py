@@ -30,7 +30,7 @@ class Classification(BaseTask):
         label: Name of the feature that holds the label.
         every_step: Ask an iterating model for an answer after each of its iterations. The loss is
             then the mean over the answers, the metrics are those of the last one, and
-            `error_after_T` is the error of the answer after T iterations.
+            `error_after_T` and so on are those of the answer after T iterations.
     """
 
     label_smoothing: float = 0.0
@@ -142,22 +142,30 @@ class Classification(BaseTask):
     ) -> dict[str, tuple[jax.Array, jax.Array]]:
         """Error, top-5 error and cross-entropy of the averaged prediction."""
         answers = self._log_probabilities(params, model_state, batch)
-        log_p = answers[-1]
+        sums = self._sums(answers[-1], batch)
+        if self.every_step:
+            for step, answer in enumerate(answers):
+                for name, pair in self._sums(answer, batch).items():
+                    sums[f"{name}_after_{step}"] = pair
+        return sums
+
+    def _sums(
+        self, log_p: Float[jax.Array, "batch classes"], batch: Batch
+    ) -> dict[str, tuple[jax.Array, jax.Array]]:
         label, mask = batch[self.label], batch["mask"].astype(log_p.dtype)
         own = jnp.take_along_axis(log_p, label[:, None], axis=-1)
-        # How many classes come before the right one; ties count for it, as in arg-max.
-        rank = jnp.sum(log_p > own, axis=-1)
+        # How many classes come before the right one; of equal ones the first, as for arg-max.
+        earlier = jnp.arange(log_p.shape[-1])[None] < label[:, None]
+        rank = jnp.sum((log_p > own) | ((log_p == own) & earlier), axis=-1)
         count = mask.sum()
-        wrong = jnp.argmax(answers, -1) != label[None]
         sums = {
-            "error": ((mask * wrong[-1]).sum(), count),
+            "error": ((mask * (jnp.argmax(log_p, -1) != label)).sum(), count),
             "loss": ((mask * -own[:, 0]).sum(), count),
         }
         if log_p.shape[-1] > 10:
-            sums["top_5_error"] = ((mask * (rank >= 5)).sum(), count)
-        if self.every_step:
-            for step in range(len(answers)):
-                sums[f"error_after_{step}"] = ((mask * wrong[step]).sum(), count)
+            # A net that answers NaN has no five best classes.
+            missed = (rank >= 5) | jnp.isnan(own[:, 0])
+            sums["top_5_error"] = ((mask * missed).sum(), count)
         return sums
 
     def counts(
@@ -187,7 +195,7 @@ class Classification(BaseTask):
         """
         confusion = np.rint(counts["confusion"]).astype(int)
         names = features[self.label].classes
-        if not isinstance(names, tuple):
+        if not isinstance(names, tuple) or len(names) != len(confusion):
             names = tuple(map(str, range(len(confusion))))
         rows = []
         for number, row in enumerate(confusion):

@@ -7,9 +7,48 @@ import jax
 import jax.numpy as jnp
 import pytest
 
-from conformance.rcl_checks import BUGS, CHECKS, ours, planted
+from conformance.rcl_checks import BUGS, CHECKS, STEPS, Implementation, K, planted
 from rcnn_jax.inspection.multiply_adds import multiply_adds
+from rcnn_jax.layers.normalization import local_response_norm, lrn_window
+from rcnn_jax.layers.rcl import RCL
 from rcnn_jax.models.rcnn import RCNN, depth_matched_cnn, recursive_rcnn, wcnn
+
+
+def ours():
+    """This package, as the checks want to see it."""
+    layer = RCL(features=K, steps=STEPS, param_dtype="float64")
+
+    def load(w_f, w_r, b):
+        params = {"kernel": w_f, "recurrent_kernel": w_r, "norm": {"bias": b}}
+        return jax.tree.map(jnp.asarray, params)
+
+    @functools.partial(jax.jit, static_argnums=2)
+    def states(params, u, steps):
+        return layer.apply({"params": params}, jnp.asarray(u), steps=steps, all_states=True)
+
+    @jax.jit
+    def lrn(x):
+        return local_response_norm(x, size=lrn_window(x.shape[-1]))
+
+    def sides(size):
+        model = RCNN(classes=10, features=8)
+
+        def run(key, x):
+            return model.init_with_output(key, x, train=False, capture_intermediates=True)
+
+        _, variables = jax.eval_shape(run, jax.random.key(0), jnp.zeros((1, size, size, 3)))
+        names = ("conv", "rcl1", "rcl2", "rcl3", "rcl4")
+        return [variables["intermediates"][name]["__call__"][0].shape[1] for name in names]
+
+    return Implementation(load, states, lrn, sides, _relearned)
+
+
+def _relearned(u):
+    layer = RCL(features=K, steps=STEPS, norm="batch", momentum=0.0, param_dtype="float64")
+    train = functools.partial(layer.apply, train=True, mutable=["batch_stats"])
+    variables = jax.jit(layer.init)(jax.random.key(0), u)
+    training, updated = jax.jit(train)(variables, u)
+    return training, jax.jit(layer.apply)(variables | updated, u)
 
 
 @pytest.mark.parametrize("check", CHECKS)

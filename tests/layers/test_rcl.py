@@ -198,17 +198,6 @@ def test_gated(norm, gamma, x64):
         np.testing.assert_allclose(actual, np.stack(states[: steps + 1]), rtol=1e-9, atol=1e-12)
 
 
-def test_gated_batch_norm_trains():
-    module = RCL(features=8, gated=True, norm="batch", steps=2)
-    u = jnp.asarray(U2, jnp.float32)
-    variables = filled(module, u)
-    _, updated = run(module, variables, u, train=True)
-    moved = jax.tree.map(
-        lambda a, b: bool((a != b).any()), variables["batch_stats"], updated["batch_stats"]
-    )
-    assert all(jax.tree.leaves(moved))
-
-
 @pytest.mark.parametrize("gated", [False, True])
 def test_loop_unrolled_and_rematerialized_agree(gated, x64):
     base = functools.partial(double, steps=2, gated=gated, norm="batch", tie_weights=gated)
@@ -347,6 +336,13 @@ def test_extended_steps_follow_the_rule(options, x64):
         ({"norm": "group", "groups": 3}, (1, 4, 4, 3), "divides the 8 channels, got 3"),
         ({}, (4, 4, 3), r"2 spatial axes, channels\], got shape \(4, 4, 3\)"),
         ({"recurrent_kernel_size": (3,)}, (1, 4, 4, 3), "as many axes"),
+        ({"features": 0}, (1, 4, 4, 3), "features=0"),
+        ({"kernel_size": (0, 3)}, (1, 4, 4, 3), r"kernel_size .* got \(0, 3\)"),
+        ({"recurrent_kernel_size": (3, 0)}, (1, 4, 4, 3), r"recurrent_kernel_size .* \(3, 0\)"),
+        ({"lrn_size": 0}, (1, 4, 4, 3), "lrn_size .* got 0"),
+        ({"momentum": 2.0}, (1, 4, 4, 3), "momentum .* got 2.0"),
+        ({"epsilon": -1.0}, (1, 4, 4, 3), "epsilon must not be negative"),
+        ({"lrn_beta": -1.0}, (1, 4, 4, 3), "lrn_beta must not be negative"),
     ],
 )
 def test_impossible_layers(attributes, shape, message):

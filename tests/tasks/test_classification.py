@@ -72,8 +72,31 @@ def test_metrics_do_not_see_padding(batch):
     label = batch["label"][:5]
     assert sums["error"] == ((log_p.argmax(-1) != label).sum(), 5)
     np.testing.assert_allclose(sums["loss"][0], -log_p[np.arange(5), label].sum(), rtol=1e-5)
-    top = np.argsort(-log_p, axis=-1)[:, :5]
-    assert sums["top_5_error"][0] == sum(y not in row for y, row in zip(label, top, strict=True))
+
+
+class Given(nn.Module):
+    """Logits are the pixels."""
+
+    @nn.compact
+    def __call__(self, x, *, train: bool):
+        del train
+        return x.reshape(x.shape[0], -1)
+
+
+@pytest.mark.parametrize("label", range(12))
+def test_top_5_error_by_the_rank_of_the_right_class(label):
+    """Logits 11, 10, ..., 0: class r has rank r; equal ones rank by number, NaN has none."""
+    falling = np.arange(12, 0, -1, dtype=np.float32)
+    rows = np.stack([falling, np.ones(12), np.full(12, np.nan)]).astype(np.float32)
+    batch = {
+        "image": rows.reshape(3, 2, 6, 1),
+        "label": np.full(3, label),
+        "mask": np.ones(3, np.float32),
+    }
+    task = dataclasses.replace(make(), model=Given())
+    for row, right in enumerate([label < 5, label < 5, False]):
+        one = {name: value[row : row + 1] for name, value in batch.items()}
+        assert task.metrics({}, {}, one)["top_5_error"][0] == (not right)
 
 
 def test_views_are_averaged_as_probabilities(batch):
@@ -189,6 +212,9 @@ def test_an_answer_after_every_iteration(batch):
     assert [sums[f"error_after_{t}"][0] for t in range(3)] == wrong
     assert sums["error"] == (wrong[-1], 5)
     assert wrong[1] != wrong[2]
+    for t, log_p in enumerate(answers(3.0)):
+        value = -log_p[np.arange(5), label].sum()
+        np.testing.assert_allclose(sums[f"loss_after_{t}"][0], value, rtol=1e-4)
     predicted = task.predict(params, state, batch)["log_probabilities"]
     np.testing.assert_allclose(predicted[:5], answers(3.0)[-1], rtol=1e-4, atol=1e-5)
 
@@ -246,3 +272,9 @@ def test_an_argument_that_the_model_does_not_take(arguments, name):
 def test_every_step_is_no_argument_of_a_call():
     with pytest.raises(ValueError, match=r"set by config\.task\.every_step"):
         dataclasses.replace(make(), model=Improving(), call={"every_step": True})
+
+
+@pytest.mark.parametrize("value", [True, "3", None])
+def test_an_argument_of_another_type(value):
+    with pytest.raises(ValueError, match=f"scale={value!r}: the call of Linear .* float"):
+        make(call={"scale": value})
