@@ -19,7 +19,7 @@ import jaxtyping
 import pytest
 
 # Shape annotations of public array functions are checked in tests, never in a user's run.
-ARRAY_ROOMS = [f"rcnn_jax.{room}" for room in ("layers", "models")]
+ARRAY_ROOMS = [f"rcnn_jax.{room}" for room in ("layers", "models", "decoding", "metrics")]
 jaxtyping.install_import_hook(ARRAY_ROOMS, "beartype.beartype")
 
 jax.config.update("jax_numpy_rank_promotion", "raise")

@@ -1,0 +1,1 @@
+"""Search over outputs, and the likelihood of what is sought."""

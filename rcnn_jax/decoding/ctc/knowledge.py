@@ -1,0 +1,145 @@
+"""What a beam search may know of the language: a table of label sequences, a list of words.
+
+The tables are NumPy or JAX arrays whose values are known, so inside `jit` they are constants.
+"""
+
+from collections.abc import Iterable, Sequence
+from typing import Any, NamedTuple
+
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array
+
+
+class LanguageModel(NamedTuple):
+    """Label n-grams as a table, or any other automaton whose moves have log-probabilities.
+
+    A bigram has a context for each last label and one for the start; a trigram one for each pair.
+
+    Attributes:
+        log_probs: `[contexts, classes]`, of each label in each context; that of the blank is not
+            read.
+        next_context: integers `[contexts, classes]` in 0..contexts-1, the context after a label.
+        start: context of the empty labelling.
+    """
+
+    log_probs: Array | np.ndarray
+    next_context: Array | np.ndarray
+    start: int = 0
+
+
+class Lexicon(NamedTuple):
+    """The labellings that are allowed, as the states of a trie or another automaton.
+
+    State 0 is the start.
+
+    Attributes:
+        next_state: integers `[states, classes]`, the state after a label, -1 where it is not
+            allowed.
+        is_word: `[states]`, whether a labelling may end there.
+    """
+
+    next_state: Array | np.ndarray
+    is_word: Array | np.ndarray
+
+
+def lexicon_of(
+    words: Iterable[Sequence[int]], classes: int, separator: int | None = None
+) -> Lexicon:
+    """The trie of a list of words.
+
+    Args:
+        words: labels of each word, at least one.
+        classes: number of classes, the blank among them.
+        separator: label between two words, so that any number of words may follow each other; None
+            for labellings of one word.
+
+    Returns:
+        A lexicon of NumPy arrays, in which the empty labelling is no word.
+
+    Raises:
+        ValueError: a word is empty, or has the separator or no class as a label.
+    """
+    rows = [np.full(classes, -1, np.int32)]
+    ends = [False]
+    for word in words:
+        labels = [int(label) for label in word]
+        wrong = [label for label in labels if not 0 <= label < classes or label == separator]
+        if wrong or not labels:
+            raise ValueError(
+                f"a word must be of one label or more in 0..{classes - 1} without the separator "
+                f"{separator}, got {labels}"
+            )
+        state = 0
+        for label in labels:
+            if rows[state][label] < 0:
+                rows[state][label] = len(rows)
+                rows.append(np.full(classes, -1, np.int32))
+                ends.append(False)
+            state = rows[state][label]
+        ends[state] = True
+    next_state, is_word = np.stack(rows), np.array(ends)
+    if separator is not None:
+        next_state[is_word, separator] = 0
+    return Lexicon(next_state, is_word)
+
+
+def checked_language_model(model: LanguageModel | None, classes: int) -> LanguageModel:
+    """The model as arrays, or one that gives every label log-probability 0.
+
+    Raises:
+        ValueError: a table has another shape or dtype, or a context does not exist.
+    """
+    if model is None:
+        return LanguageModel(jnp.zeros((1, classes)), jnp.zeros((1, classes), jnp.int32))
+    log_probs = np.asarray(model.log_probs)
+    next_context = _table("next_context", model.next_context, classes)
+    if log_probs.shape != next_context.shape or not np.issubdtype(log_probs.dtype, np.floating):
+        raise ValueError(
+            f"log_probs of a language model must be floating-point numbers of the shape "
+            f"{next_context.shape} of next_context, got {log_probs.dtype} of shape "
+            f"{log_probs.shape}"
+        )
+    if np.isnan(log_probs).any() or np.isposinf(log_probs).any():
+        raise ValueError("log_probs of a language model must be finite or -inf, got NaN or inf")
+    contexts = len(next_context)
+    for name, context in (("start", [model.start]), ("next_context", next_context.ravel())):
+        _in_range(f"{name} of a language model", context, 0, contexts - 1)
+    return LanguageModel(jnp.asarray(log_probs), jnp.asarray(next_context), model.start)
+
+
+def checked_lexicon(lexicon: Lexicon | None, classes: int) -> Lexicon:
+    """The lexicon as arrays, or one that allows everything.
+
+    Raises:
+        ValueError: a table has another shape or dtype, or a state does not exist.
+    """
+    if lexicon is None:
+        return Lexicon(jnp.zeros((1, classes), jnp.int32), jnp.ones(1, bool))
+    next_state = _table("next_state", lexicon.next_state, classes)
+    is_word = np.asarray(lexicon.is_word)
+    if is_word.shape != next_state.shape[:1] or is_word.dtype != bool:
+        raise ValueError(
+            f"is_word of a lexicon must be {len(next_state)} booleans, one for each state, got "
+            f"{is_word.dtype} of shape {is_word.shape}"
+        )
+    _in_range("next_state of a lexicon", next_state.ravel(), -1, len(next_state) - 1)
+    return Lexicon(jnp.asarray(next_state), jnp.asarray(is_word))
+
+
+def _table(name: str, values: Any, classes: int) -> np.ndarray:
+    table = np.asarray(values)
+    integers = np.issubdtype(table.dtype, np.integer)
+    if table.ndim != 2 or table.shape[0] == 0 or table.shape[1] != classes or not integers:
+        raise ValueError(
+            f"{name} must be integers [at least 1, {classes} classes], got {table.dtype} of shape "
+            f"{table.shape}"
+        )
+    return table.astype(np.int32)
+
+
+def _in_range(what: str, values: Any, least: int, most: int) -> None:
+    numbers = np.asarray(values)
+    wrong = numbers[(numbers < least) | (numbers > most)]
+    if wrong.size:
+        raise ValueError(f"{what} must lie in {least}..{most}, got {wrong[0]}")

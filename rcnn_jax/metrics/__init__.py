@@ -1,0 +1,1 @@
+"""Figures of merit that are counted on whole predictions."""
