@@ -97,6 +97,11 @@ def scan_steps(
         return state, (state if all_states else None, report)
 
     def run(state: Array, xs: PyTree, length: int) -> tuple[Array, PyTree]:
+        if unrolled and length == 1:
+            # `lax.scan` makes a loop of one step even when told to unroll, and inside a loop the
+            # gradient of a kernel is slow where `in_loop` does not announce it: eleven times.
+            state, out = body(state, entry(xs, 0))
+            return state, jax.tree.map(lambda y: y[None], out)
         return lax.scan(body, state, xs, length=length, unroll=unrolled)
 
     if remat == "chunks":

@@ -45,6 +45,15 @@ def test_chunks_are_the_plain_loop(steps, all_states, x64):
         )
 
 
+@pytest.mark.parametrize(("steps", "loops"), [(1, 0), (2, 0), (8, 0), (9, 1)])
+def test_few_steps_leave_no_loop(steps, loops):
+    """Inside a loop a kernel's gradient is slow; a loop of one step is one, too."""
+    kernel, u = jnp.zeros((3, 3, 2, 2)), jnp.zeros((1, 4, 4, 2))
+    gradient = jax.grad(lambda kernel: rcl(u, kernel, steps=steps)[0].sum())
+    lowered = jax.jit(gradient).lower(kernel).as_text()
+    assert min(lowered.count("stablehlo.while"), 1) == loops
+
+
 def test_recomputation_saves_memory():
     """Temporary memory of the gradient, as the compiler states it, at T = 36."""
     kernel = jnp.zeros((3, 3, 8, 8))
