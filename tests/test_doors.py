@@ -95,7 +95,7 @@ def says_one_sentence(result, *parts: str) -> None:
         ),
         (["--config.model.dropout=1.5"], ["dropout rate must lie in [0, 1]", "1.5"]),
         (["--config.model.lrn_size=0"], ["lrn_size", "at least 1"]),
-        (["--config.model.steps=two"], ["model.steps='two'", "type int"]),
+        (["--config.model.gamma=half"], ["model.gamma='half'", "type float"]),
         (["--config.ema_decay=1.0"], ["ema_decay=1.0", "[0, 1)"]),
         (["--config.init_from=nowhere"], ["'nowhere'", ".npz"]),
         (["--confg=x"], ["confg"]),
