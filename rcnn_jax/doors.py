@@ -7,6 +7,7 @@ import signal
 import sys
 import traceback
 from collections.abc import Callable
+from typing import Any, NamedTuple
 
 from absl import app, flags, logging
 
@@ -19,6 +20,62 @@ _PACKAGE = pathlib.Path(__file__).resolve().parent
 overrides: list[tuple[str, str]] = []
 
 flags.DEFINE_bool("traceback", False, "Show where an error was raised, not only its message.")
+
+
+class EvaluationFlags(NamedTuple):
+    """The flags of a door that looks at a trained run.
+
+    Attributes:
+        workdir: The folder of the run.
+        step: Which checkpoint.
+        split: Which split is evaluated.
+        data_dir: Where original data sets lie, or None.
+        output: The file for the result, or None.
+    """
+
+    workdir: flags.FlagHolder[str]
+    step: flags.FlagHolder[str]
+    split: flags.FlagHolder[str]
+    data_dir: flags.FlagHolder[str | None]
+    output: flags.FlagHolder[str | None]
+
+
+def define_evaluation_flags(own: flags.FlagValues, *, split: str, output: str) -> EvaluationFlags:
+    """Defines the flags of a door that looks at a trained run.
+
+    Args:
+        own: The flags of the door.
+        split: The split unless another is given.
+        output: Name of the result's file in the workdir, for the help.
+
+    Returns:
+        The flags; their values can be read once the door runs.
+    """
+
+    def text(name: str, default: str | None, about: str) -> Any:
+        return flags.DEFINE_string(name, default, about, flag_values=own)
+
+    return EvaluationFlags(
+        workdir=text("workdir", "runs/rcnn_digits", "Folder of the run."),
+        step=text("step", "best", "Which checkpoint: best, latest or a number of steps."),
+        split=text(
+            "split",
+            split,
+            "train, validation or test as the config defines them, or any split's name.",
+        ),
+        data_dir=define_data_dir(own),
+        output=text("output", None, f"File for the result; WORKDIR/{output}."),
+    )
+
+
+def define_data_dir(own: flags.FlagValues) -> flags.FlagHolder[str | None]:
+    """Defines the flag that says where original data sets lie."""
+    return flags.DEFINE_string(
+        "data_dir",
+        None,
+        "Folder of original data sets; unless given, RCNN_JAX_DATA or a cache folder.",
+        flag_values=own,
+    )
 
 
 def split_overrides(argv: list[str]) -> tuple[list[str], list[tuple[str, str]]]:

@@ -19,44 +19,29 @@ from rcnn_jax import configuration, doors, results, tables, xla_flags
 from rcnn_jax.errors import UsageError
 
 FLAGS = flags.FlagValues()
-_WORKDIR = flags.DEFINE_string(
-    "workdir", "runs/rcnn_digits", "Folder of the run.", flag_values=FLAGS
-)
-_STEP = flags.DEFINE_string(
-    "step", "best", "Which checkpoint: best, latest or a number of steps.", flag_values=FLAGS
-)
-_SPLIT = flags.DEFINE_string(
-    "split",
-    "test",
-    "train, validation or test as the config defines them, or any split's name.",
-    flag_values=FLAGS,
-)
+_RUN = doors.define_evaluation_flags(FLAGS, split="test", output="evaluation.json")
 _CALL = flags.DEFINE_multi_string(
     "call",
     [],
     "A further argument of the model's call, as in --call=steps=5; may be repeated.",
     flag_values=FLAGS,
 )
-_DATA_DIR = flags.DEFINE_string(
-    "data_dir",
-    None,
-    "Folder of original data sets; unless given, RCNN_JAX_DATA or a cache folder.",
-    flag_values=FLAGS,
-)
-_OUTPUT = flags.DEFINE_string(
-    "output", None, "File for the result; WORKDIR/evaluation.json.", flag_values=FLAGS
-)
 
 
 def main(argv: list[str]) -> int:
     """Evaluates; returns the exit code."""
     del argv
-    path = pathlib.Path(_WORKDIR.value)
+    path = pathlib.Path(_RUN.workdir.value)
     config: Any = configuration.for_evaluation(path / "config.json", doors.overrides)
     xla_flags.apply(config.xla_flags)
     doors.quiet_libraries()
     result = evaluate(
-        config, path, _STEP.value, _SPLIT.value, _DATA_DIR.value, parse_call(_CALL.value)
+        config,
+        path,
+        _RUN.step.value,
+        _RUN.split.value,
+        _RUN.data_dir.value,
+        parse_call(_CALL.value),
     )
 
     rows = [[name, tables.number(name, value)] for name, value in result["metrics"].items()]
@@ -65,7 +50,7 @@ def main(argv: list[str]) -> int:
     for name, details in result["details"].items():
         if details and isinstance(details[0], dict):
             results.show(name, details)
-    results.save(_OUTPUT.value or path / "evaluation.json", result)
+    results.save(_RUN.output.value or path / "evaluation.json", result)
     return 0
 
 

@@ -22,15 +22,7 @@ from rcnn_jax import configuration, doors, results, tables, xla_flags
 from rcnn_jax.errors import UsageError, UserError
 
 FLAGS = flags.FlagValues()
-_WORKDIR = flags.DEFINE_string(
-    "workdir", "runs/rcnn_digits", "Folder of the run.", flag_values=FLAGS
-)
-_STEP = flags.DEFINE_string(
-    "step", "best", "Which checkpoint: best, latest or a number of steps.", flag_values=FLAGS
-)
-_SPLIT = flags.DEFINE_string(
-    "split", "validation", "As for `rcnn_jax.evaluate`.", flag_values=FLAGS
-)
+_RUN = doors.define_evaluation_flags(FLAGS, split="validation", output="iterations.json")
 _UP_TO = flags.DEFINE_integer(
     "up_to", None, "Most iterations; twice the trained unless given.", flag_values=FLAGS
 )
@@ -40,23 +32,19 @@ _BATCHES = flags.DEFINE_integer(
     "Training batches that statistics are measured on; 0 to leave that out.",
     flag_values=FLAGS,
 )
-_DATA_DIR = flags.DEFINE_string("data_dir", None, "As for `rcnn_jax.evaluate`.", flag_values=FLAGS)
-_OUTPUT = flags.DEFINE_string(
-    "output", None, "File for the result; WORKDIR/iterations.json.", flag_values=FLAGS
-)
 
 
 def main(argv: list[str]) -> int:
     """Evaluates and prints the table; returns the exit code."""
     del argv
-    path = pathlib.Path(_WORKDIR.value)
+    path = pathlib.Path(_RUN.workdir.value)
     config: Any = configuration.for_evaluation(path / "config.json", doors.overrides)
     xla_flags.apply(config.xla_flags)
     doors.quiet_libraries()
     for name, value in (("up_to", _UP_TO.value), ("batches", _BATCHES.value)):
         if value is not None and value < 0:
             raise UsageError(f"--{name}={value} must be at least 0.")
-    output = pathlib.Path(_OUTPUT.value or path / "iterations.json")
+    output = pathlib.Path(_RUN.output.value or path / "iterations.json")
 
     def keep(result: dict[str, Any]) -> None:
         """Shows the newest row and saves all, so that an interrupted run leaves what it found."""
@@ -66,7 +54,13 @@ def main(argv: list[str]) -> int:
         results.save(output, result, quiet=True)
 
     metric = config.best_metric
-    arguments = (_STEP.value, _SPLIT.value, _DATA_DIR.value, _UP_TO.value, _BATCHES.value)
+    arguments = (
+        _RUN.step.value,
+        _RUN.split.value,
+        _RUN.data_dir.value,
+        _UP_TO.value,
+        _BATCHES.value,
+    )
     result = evaluate_iterations(config, path, *arguments, after_row=keep)
     suffixes = ("", "_recalibrated", "_anytime")
     found = {name for row in result["iterations"] for name in row}

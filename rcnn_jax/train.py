@@ -31,12 +31,7 @@ _CONFIG = flags.DEFINE_string(
 _WORKDIR = flags.DEFINE_string(
     "workdir", None, "Folder of the run; runs/CONFIG-VARIANT unless given.", flag_values=FLAGS
 )
-_DATA_DIR = flags.DEFINE_string(
-    "data_dir",
-    None,
-    "Folder of original data sets; unless given, RCNN_JAX_DATA or a cache folder.",
-    flag_values=FLAGS,
-)
+_DATA_DIR = doors.define_data_dir(FLAGS)
 
 
 def main(argv: list[str]) -> int:
