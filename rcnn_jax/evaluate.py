@@ -105,17 +105,11 @@ def evaluate(
     Raises:
         UserError: There is no such checkpoint, or it is damaged or of another model.
     """
-    from rcnn_jax import experiment, preparation
-    from rcnn_jax.training import evaluation
-    from rcnn_jax.training import step as step_lib
+    from rcnn_jax import preparation
 
     run = preparation.prepare_evaluation(config, path, split, data_dir, call or {})
     restored = preparation.restore_step(run, path, step)
-    compiled = step_lib.compile_evaluation_step(
-        run.task, run.devices, predictions=run.task.evaluates_on_host, counts=True
-    )
-    with experiment.evaluation_batches(config, run.source, run.devices) as batches:
-        result = evaluation.evaluate(run.task, compiled, restored.state.evaluated(), batches)
+    result = run.evaluate(restored.state.evaluated(), counts=True)
     return {
         "step": restored.step,
         "split": run.split,

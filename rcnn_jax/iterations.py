@@ -11,7 +11,6 @@ data. The table is also written to iterations.json in the workdir.
 """
 
 import dataclasses
-import functools
 import pathlib
 from collections.abc import Callable
 from typing import Any
@@ -104,7 +103,7 @@ def evaluate_iterations(
     """
     import jax
 
-    from rcnn_jax import experiment, preparation
+    from rcnn_jax import preparation
     from rcnn_jax.layers.rcl import extend_steps
     from rcnn_jax.training.recalibration import recalibrate
 
@@ -133,18 +132,15 @@ def evaluate_iterations(
             )
         size = run.devices.divisible(config.batch_size)
         training = preparation.open_training(config, data_dir, size)
-    measure = functools.partial(
-        _evaluate, config, run, experiment.resident(config, run.source, run.devices)
-    )
 
     anytime: dict[str, float] = {}
     if "every_step" in {field.name for field in dataclasses.fields(task)}:
-        anytime = measure(dataclasses.replace(task, every_step=True), variables).metrics
+        anytime = run.evaluate(variables, dataclasses.replace(task, every_step=True)).metrics
     result: dict[str, Any] = {"step": restored.step, "split": run.split, "n": 0}
     result |= {"trained": trained, "batches": batches, "note": note, "iterations": []}
     for t in range(2 * trained + 1 if up_to is None else up_to + 1):
         at_t = dataclasses.replace(task, call=task.call | {"steps": t})
-        plain = measure(at_t, variables)
+        plain = run.evaluate(variables, at_t)
         row = {"iterations": t} | plain.metrics
         if training is not None:
             longer = dataclasses.replace(
@@ -157,7 +153,7 @@ def evaluate_iterations(
             with preparation.training_batches(config, run.devices, *training, 0, batches) as drawn:
                 key = jax.random.key(config.seed)
                 measured = recalibrate(longer, extended, drawn, run.devices, key)
-            again = measure(longer, (extended[0], measured)).metrics
+            again = run.evaluate((extended[0], measured), longer).metrics
             row |= {f"{name}_recalibrated": value for name, value in again.items()}
         for name in plain.metrics:
             if f"{name}_after_{t}" in anytime:
@@ -166,19 +162,6 @@ def evaluate_iterations(
         result["iterations"].append(row)
         after_row(result)
     return result
-
-
-def _evaluate(config: Any, run: Any, source: Any, task: Any, variables: tuple[Any, Any]) -> Any:
-    """Evaluates the split with another form of the task."""
-    from rcnn_jax import experiment
-    from rcnn_jax.training import evaluation
-    from rcnn_jax.training import step as step_lib
-
-    compiled = step_lib.compile_evaluation_step(
-        task, run.devices, predictions=task.evaluates_on_host
-    )
-    with experiment.evaluation_batches(config, source, run.devices) as batches:
-        return evaluation.evaluate(task, compiled, variables, batches)
 
 
 def keeps_statistics_per_step(model_state: Any, steps: int) -> bool:

@@ -23,11 +23,12 @@ from rcnn_jax.experiment import (
     check_best_metric,
     check_training_pass,
     configure_jax,
+    evaluation_batches,
     make_recipe,
     open_split,
     resident,
 )
-from rcnn_jax.training import checkpoints, initial, state
+from rcnn_jax.training import checkpoints, evaluation, initial, state
 from rcnn_jax.training import step as step_lib
 from rcnn_jax.training.interface import Config, PyTree, Task
 from rcnn_jax.training.sharding import Devices, make_devices
@@ -221,6 +222,30 @@ class EvaluationRun:
     split: str
     batch: PyTree  # shapes of a training batch
     abstract: state.TrainState
+
+    @functools.cached_property
+    def _resident(self) -> Source | pipeline.DeviceSource:
+        return resident(self.config, self.source, self.devices)
+
+    def evaluate(
+        self, variables: tuple[PyTree, PyTree], task: Task | None = None, *, counts: bool = False
+    ) -> evaluation.Result:
+        """Evaluates the split.
+
+        Args:
+            variables: (params, model_state).
+            task: Another form of the run's task; None: its own.
+            counts: Count what the task's details are made of, too.
+
+        Returns:
+            The metrics, the number of examples, and what was counted.
+        """
+        task = self.task if task is None else task
+        compiled = step_lib.compile_evaluation_step(
+            task, self.devices, predictions=task.evaluates_on_host, counts=counts
+        )
+        with evaluation_batches(self.config, self._resident, self.devices) as batches:
+            return evaluation.evaluate(task, compiled, variables, batches)
 
 
 def prepare_evaluation(

@@ -1,13 +1,12 @@
 """What the functions of this folder accept, checked as far as the values are known."""
 
-from typing import Any
-
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.core import Tracer
 from jax.typing import ArrayLike
 from jaxtyping import Array, Float, Int
+
+from rcnn_jax.lengths import checked_lengths, is_known
 
 
 def checked_logits(
@@ -37,7 +36,7 @@ def checked_logits(
     if not 0 <= blank_id < classes:
         raise ValueError(f"blank_id must lie in 0..{classes - 1}, the classes, got {blank_id}")
     narrow = jnp.finfo(scores.dtype).bits < 32
-    lengths = _checked_lengths("logit_lengths", logit_lengths, batch, time, "frames")
+    lengths = checked_lengths(logit_lengths, batch, time, name="logit_lengths", counted="frames")
     return jnp.asarray(scores, jnp.float32 if narrow else None), lengths
 
 
@@ -67,8 +66,10 @@ def checked_labels(
             f"labels must be integers [batch, max_labels] with batch {batch}, got {values.dtype} "
             f"of shape {values.shape}"
         )
-    lengths = _checked_lengths("label_lengths", label_lengths, batch, values.shape[1], "labels")
-    if _known(values) and _known(lengths):
+    lengths = checked_lengths(
+        label_lengths, batch, values.shape[1], name="label_lengths", counted="labels"
+    )
+    if is_known(values) and is_known(lengths):
         host = np.asarray(values)
         counted = np.arange(host.shape[1]) < np.asarray(lengths)[:, None]
         wrong = host[counted & ((host < 0) | (host >= classes) | (host == blank_id))]
@@ -78,23 +79,3 @@ def checked_labels(
                 f"{wrong[0]}"
             )
     return jnp.clip(jnp.asarray(values), 0, classes - 1).astype(jnp.int32), lengths
-
-
-def _checked_lengths(name: str, lengths: Any, batch: int, most: int, what: str) -> Array:
-    if not isinstance(lengths, jax.Array):
-        lengths = np.asarray(lengths)
-    if lengths.shape != (batch,) or not jnp.issubdtype(lengths.dtype, jnp.integer):
-        raise ValueError(
-            f"{name} must be {batch} integers, one for each sequence of the batch, got "
-            f"{lengths.dtype} of shape {lengths.shape}"
-        )
-    if _known(lengths):
-        values = np.asarray(lengths)
-        wrong = values[(values < 0) | (values > most)]
-        if wrong.size:
-            raise ValueError(f"{name} must lie in 0..{most}, the {what}, got {wrong[0]}")
-    return jnp.clip(jnp.asarray(lengths), 0, most).astype(jnp.int32)
-
-
-def _known(values: Any) -> bool:
-    return not isinstance(values, Tracer) and getattr(values, "is_fully_addressable", True)

@@ -11,8 +11,9 @@ from jaxtyping import Array, Float, Int
 
 from rcnn_jax.layers.recurrent.cell import Cell
 from rcnn_jax.layers.recurrent.cudnn import cudnn_lstm
-from rcnn_jax.layers.recurrent.lengths import checked_lengths, live_steps
+from rcnn_jax.layers.recurrent.lengths import live_steps
 from rcnn_jax.layers.recurrent.scan import Arrays, scan_cell
+from rcnn_jax.lengths import checked_lengths
 
 IMPLEMENTATIONS = ("scan", "autodiff", "cudnn")
 MERGES = ("concat", "sum")

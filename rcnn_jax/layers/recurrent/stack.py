@@ -12,7 +12,7 @@ from jaxtyping import Array, PyTree
 from rcnn_jax.layers.randomness import Dropout
 from rcnn_jax.layers.recurrent.cell import Cell
 from rcnn_jax.layers.recurrent.layer import Bidirectional, Recurrent
-from rcnn_jax.layers.recurrent.lengths import checked_lengths
+from rcnn_jax.lengths import checked_lengths
 
 
 class Stack(nn.Module):
