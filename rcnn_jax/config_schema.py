@@ -23,25 +23,37 @@ DEFAULTS: dict[str, Any] = {
         "augment": "",
         "evaluate": "",
         "residency": "stream",  # stream | memory | device
+        # A record that cannot be read ends the run (stop), or is warned of and counts as padding
+        # (skip).
+        "damaged": "stop",  # stop | skip
         "prefetch": 2,  # batches made ready ahead of the step
         "workers": 2,  # reading threads of a stream
     },
     "sampler": {"name": "rcnn_jax.data.samplers:Shuffled"},
     "batch_size": 128,  # examples a step, over all devices
+    # In how many parts a batch is taken, one after the other, to hold less in memory: their
+    # gradients add up to one step with the same augmentation and dropout. It must divide
+    # batch_size / devices. With batch normalization this is not one large batch: each part is
+    # normalized by its own statistics, and running statistics are updated once a part.
+    "accumulate": 1,
     "evaluation_batch_size": 256,
     "epochs": 0.0,  # how long to train: either `epochs` or `steps`
     "steps": 0,
     "optimizer": {
-        "name": "sgd",  # sgd | adam
-        "momentum": 0.9,  # sgd
-        # sgd: moves along a line to `momentum_final` over this fraction of all steps; 0: never
+        "name": "sgd",  # sgd | adam | rmsprop
+        "momentum": 0.9,  # sgd, rmsprop (0 in the lecture that rmsprop comes from)
+        # sgd, rmsprop: moves along a line to `momentum_final` over this fraction of all steps; 0:
+        # never
         "momentum_fraction": 0.0,
         "momentum_final": 0.9,
-        "nesterov": False,  # sgd
+        "nesterov": False,  # sgd, rmsprop
+        "decay": 0.9,  # rmsprop: share of the mean square that an update keeps
         "b1": 0.9,  # adam
         "b2": 0.999,  # adam
-        "eps": 1e-8,  # adam
-        "weight_decay": 0.0,  # kernels only; added to the gradient (sgd) or decoupled (adam)
+        "eps": 1e-8,  # adam, rmsprop: added to the root of the mean square
+        # kernels only; added to the gradient (sgd, rmsprop) or decoupled (adam)
+        "weight_decay": 0.0,
+        "clip_value": 0.0,  # of each element of the gradient, before `clip_norm`; 0 for none
         "clip_norm": 0.0,  # global norm of the gradient; 0 for none
         # ((pattern of the parameter's path, factor of the learning rate), ...); 0 freezes
         "groups": (),
@@ -60,12 +72,26 @@ DEFAULTS: dict[str, Any] = {
         "patience": 5,  # plateau: evaluations without a gain before a drop
         "min_scale": 1e-3,  # plateau: no drop below this fraction of `value`
     },
+    "divergence": {  # a loss that is NaN or infinite, or
+        "max_loss": 0.0,  # above this; 0: no bound
+        # stop | rollback: go back to the newest checkpoint and on with a lower learning rate
+        "action": "stop",
+        "rate_factor": 0.5,  # rollback: what the rate is multiplied by
+        "attempts": 3,  # rollback: how often, in one start of the run
+    },
     "ema_decay": 0.0,  # of an average of the weights that is evaluated instead of them; 0: none
     "precision": "float32",  # float32 | bfloat16 (f32 parameters) | float64
     "init_from": "",  # a workdir, or a weight file .npz: where weights start from
     "init_include": (".*",),  # patterns of the paths of parameters that are taken from there
     "parallelism": "jit",  # jit on a mesh | pmap
     "mesh": {"data": -1, "fsdp": 1},  # devices an axis; -1: all that are left
+    "fsdp": {
+        # ((pattern of the parameter's path, rule), ...); the last that matches counts. The rule
+        # "largest" cuts the largest dimension that the devices divide, "whole" none, a number
+        # that one. Moments and averages follow their parameter.
+        "rules": ((".*", "largest"),),
+        "min_size": 65536,  # "largest" leaves parameters with fewer elements whole
+    },
     "log_every": 50,  # steps
     "evaluate_every": 0,  # steps; 0: once an epoch
     "checkpoint_every": 0,  # steps between further checkpoints; 0: only at evaluations
@@ -80,7 +106,8 @@ DEFAULTS: dict[str, Any] = {
 
 CHOICES = {
     "data.residency": ("stream", "memory", "device"),
-    "optimizer.name": ("sgd", "adam"),
+    "data.damaged": ("stop", "skip"),
+    "optimizer.name": ("sgd", "adam", "rmsprop"),
     "schedule.name": (
         "constant",
         "cosine",
@@ -91,6 +118,7 @@ CHOICES = {
     ),
     "precision": ("float32", "bfloat16", "float64"),
     "parallelism": ("jit", "pmap"),
+    "divergence.action": ("stop", "rollback"),
     "best_mode": ("min", "max"),
 }
 
@@ -99,6 +127,7 @@ _MANY = 10**9
 RANGES: dict[str, tuple[float, float, bool]] = {
     "seed": (0, 2**63, False),
     "batch_size": (1, _MANY, True),
+    "accumulate": (1, _MANY, True),
     "evaluation_batch_size": (1, _MANY, True),
     "log_every": (1, _MANY, True),
     "keep_latest": (1, _MANY, True),
@@ -108,14 +137,21 @@ RANGES: dict[str, tuple[float, float, bool]] = {
     "epochs": (0, _MANY, True),
     "steps": (0, _MANY, True),
     "ema_decay": (0, 1, False),
+    "divergence.max_loss": (0, _MANY, True),
+    "divergence.rate_factor": (1e-6, 1, False),
+    "divergence.attempts": (1, _MANY, True),
+    "fsdp.min_size": (0, _MANY, True),
     "data.prefetch": (0, 1000, True),
     "data.workers": (1, 1000, True),
     "optimizer.momentum": (0, 1, False),
     "optimizer.momentum_fraction": (0, 1, True),
     "optimizer.momentum_final": (0, 1, False),
+    "optimizer.decay": (0, 1, False),
     "optimizer.b1": (0, 1, False),
     "optimizer.b2": (0, 1, False),
     "optimizer.weight_decay": (0, _MANY, True),
+    "optimizer.eps": (0, _MANY, True),
+    "optimizer.clip_value": (0, _MANY, True),
     "optimizer.clip_norm": (0, _MANY, True),
     "schedule.value": (0, _MANY, True),
     "schedule.warmup_fraction": (0, 1, False),
@@ -132,9 +168,10 @@ WRITERS = ("tensorboard", "wandb")
 
 # Keys that say how a run is carried out and not what is computed: a run may go on with others.
 RUNTIME_KEYS = (
-    "parallelism", "mesh", "log_every", "checkpoint_every", "keep_latest", "keep_best",
-    "data.residency", "data.prefetch", "data.workers", "evaluation_batch_size", "writers",
-    "xla_flags",
+    "parallelism", "mesh", "fsdp", "divergence", "log_every", "checkpoint_every", "keep_latest",
+    "keep_best",
+    "data.residency", "data.damaged", "data.prefetch", "data.workers", "evaluation_batch_size",
+    "writers", "xla_flags",
 )  # fmt: skip
 
 
@@ -169,6 +206,16 @@ def check(config: Any, origin: str) -> None:
             interval = f"in [{low}, {high}{']' if includes else ')'}"
             allowed = f"at least {low}" if high == _MANY else interval
             raise UsageError(f"{origin}: config.{key}={value} must be {allowed}.")
+    if config.batch_size % config.accumulate:
+        raise UsageError(
+            f"{origin}: config.batch_size={config.batch_size} is not divisible by "
+            f"config.accumulate={config.accumulate}."
+        )
+    if config.optimizer.name in ("adam", "rmsprop") and not config.optimizer.eps > 0:
+        raise UsageError(
+            f"{origin}: config.optimizer.eps={config.optimizer.eps} must be above 0 for "
+            f"{config.optimizer.name}: a gradient of 0 would be divided by 0."
+        )
     if config.schedule.name == "exponential" and not config.schedule.final_fraction > 0:
         raise UsageError(
             f"{origin}: config.schedule.final_fraction={config.schedule.final_fraction} must be "
@@ -193,6 +240,14 @@ def check(config: Any, origin: str) -> None:
             raise UsageError(
                 f"{origin}: config.schedule.boundaries={config.schedule.boundaries} are fractions "
                 f"of all steps in (0, 1), not {fraction!r}."
+            )
+    for pair in config.fsdp.rules:
+        whole = isinstance(pair, tuple) and len(pair) == 2 and isinstance(pair[0], str)
+        if not whole or (pair[1] not in ("largest", "whole") and type(pair[1]) is not int):
+            raise UsageError(
+                f"{origin}: config.fsdp.rules={config.fsdp.rules} must be pairs (pattern, rule), "
+                "the rule 'largest', 'whole' or the number of a dimension, as in "
+                "(('.*', 'largest'), ('.*bias', 'whole'))."
             )
     for key, value, example in (
         ("groups", "factor", "(('rcl1/.*', 0.1),)"),

@@ -7,7 +7,7 @@ import signal
 import sys
 import traceback
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 from absl import app, flags, logging
 
@@ -18,6 +18,21 @@ _PACKAGE = pathlib.Path(__file__).resolve().parent
 
 # What the user typed as --config.KEY=VALUE, in order.
 overrides: list[tuple[str, str]] = []
+
+
+class Runtime(Protocol):
+    """What connects this process to the others of its job, once a door has started it."""
+
+    def explain(self, error: BaseException) -> tuple[int, str] | None:
+        """The exit code and the message for an error that another process caused."""
+        ...
+
+    def leave(self, code: int, *, failed: bool) -> None:
+        """Ends the connection, and where the others do not, this process with `code`."""
+        ...
+
+
+runtime: Runtime | None = None
 
 flags.DEFINE_bool("traceback", False, "Show where an error was raised, not only its message.")
 
@@ -127,27 +142,37 @@ def run(
     for name in own:
         flags.FLAGS.register_key_flag_for_module(sys.argv[0], flags.FLAGS[name])
 
-    def guarded(argv: list[str]) -> int | None:
+    def attempt(argv: list[str]) -> tuple[int, bool]:
         try:
             if len(argv) > 1:
                 raise app.UsageError(
                     f"{argv[1]!r} is no flag; flags are written --name=value, see --help."
                 )
-            return main(argv)
+            return main(argv) or 0, False
         except KeyboardInterrupt:
             print(interrupted, file=sys.stderr)
-            return 128 + signal.SIGINT
+            return 128 + signal.SIGINT, True
         except BrokenPipeError:
             # Whoever read, as `| head` does, has seen enough; what is left must not fail at exit.
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-            return 128 + signal.SIGPIPE
+            return 128 + signal.SIGPIPE, True
         except Exception as error:
-            code = _user_error(error)
+            caused = None if runtime is None else runtime.explain(error)
+            code, message = caused or (_user_error(error), str(error))
             if code is None or flags.FLAGS.traceback:
-                raise
-            message = " ".join(str(error).split("\n")) if code == 2 else str(error)
+                if runtime is None:
+                    raise
+                traceback.print_exc()
+                return code or 1, True
+            message = " ".join(message.split("\n")) if code == 2 else message
             print(f"error: {message}", file=sys.stderr)
-            return code
+            return code, True
+
+    def guarded(argv: list[str]) -> int:
+        code, failed = attempt(argv)
+        if runtime is not None:
+            runtime.leave(code, failed=failed)
+        return code
 
     def parse(argv: list[str]) -> list[str]:
         rest, pairs = split_overrides(argv)

@@ -35,6 +35,11 @@ def main(argv: list[str]) -> int:
     config: Any = configuration.for_evaluation(path / "config.json", doors.overrides)
     xla_flags.apply(config.xla_flags)
     doors.quiet_libraries()
+    # Here and not above: the compiler's flags must be set before jax starts.
+    from rcnn_jax import preparation
+    from rcnn_jax.training import distributed
+
+    preparation.join()
     result = evaluate(
         config,
         path,
@@ -44,6 +49,8 @@ def main(argv: list[str]) -> int:
         parse_call(_CALL.value),
     )
 
+    if not distributed.is_first():
+        return 0
     rows = [[name, tables.number(name, value)] for name, value in result["metrics"].items()]
     print(f"{result['split']}: {result['n']} examples, step {result['step']}")
     print(tables.table(rows, ["metric", "value"]))

@@ -13,6 +13,7 @@ import numpy as np
 
 from rcnn_jax import importing
 from rcnn_jax.data import pipeline, sources, transforms
+from rcnn_jax.data.damage import Damage
 from rcnn_jax.data.sources import Source
 from rcnn_jax.errors import UsageError, nearest
 from rcnn_jax.training import optimizer, schedules, state
@@ -33,13 +34,29 @@ def configure_jax(config: Config) -> None:
         jax.config.update("jax_enable_x64", True)
 
 
-def open_split(config: Config, split: str, data_dir: str | None) -> Source:
-    """Opens the split `config.data[split]`, or the split literally called so."""
+def open_split(
+    config: Config, split: str, data_dir: str | None, damage: Damage | None = None
+) -> Source:
+    """Opens a split.
+
+    Args:
+        config: A complete config.
+        split: A key of `config.data`, or what the split is literally called.
+        data_dir: Where original data sets lie.
+        damage: Counts damaged records; None where nobody asks for the number.
+
+    Returns:
+        The examples.
+
+    Raises:
+        UserError: It is missing or damaged.
+    """
     return sources.open_source(
         config.data.name,
         config.data.get(split, split),
         data_dir,
         residency=config.data.residency,
+        damage=damage or Damage(config.data.damaged),
     )
 
 
@@ -201,12 +218,14 @@ def evaluation_batches(
     config: Config, source: Source | pipeline.DeviceSource, devices: Devices
 ) -> pipeline.Batches:
     """Batches over a whole split, the last one padded."""
+    size = devices.divisible(config.evaluation_batch_size)
     return pipeline.evaluation_batches(
         source,
-        devices.divisible(config.evaluation_batch_size),
+        size,
         residency=config.data.residency,
         place=devices.place_global,
         place_all=devices.replicate,
         prefetch=config.data.prefetch,
         workers=config.data.workers,
+        local_rows=devices.local_rows(size),
     )

@@ -43,10 +43,17 @@ def main(argv: list[str]) -> int:
     for name, value in (("up_to", _UP_TO.value), ("batches", _BATCHES.value)):
         if value is not None and value < 0:
             raise UsageError(f"--{name}={value} must be at least 0.")
+    # Here and not above: the compiler's flags must be set before jax starts.
+    from rcnn_jax import preparation
+    from rcnn_jax.training import distributed
+
+    preparation.join()
     output = pathlib.Path(_RUN.output.value or path / "iterations.json")
 
     def keep(result: dict[str, Any]) -> None:
         """Shows the newest row and saves all, so that an interrupted run leaves what it found."""
+        if not distributed.is_first():
+            return
         newest = result["iterations"][-1]
         value = tables.number(metric, newest[metric])
         print(f"{newest['iterations']} iterations: {metric} {value}", flush=True)
@@ -61,6 +68,8 @@ def main(argv: list[str]) -> int:
         _BATCHES.value,
     )
     result = evaluate_iterations(config, path, *arguments, after_row=keep)
+    if not distributed.is_first():
+        return 0
     suffixes = ("", "_recalibrated", "_anytime")
     found = {name for row in result["iterations"] for name in row}
     columns = ["iterations", *(metric + s for s in suffixes if metric + s in found)]

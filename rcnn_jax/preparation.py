@@ -4,15 +4,15 @@ import dataclasses
 import functools
 import math
 import pathlib
-import sys
 from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 
-from rcnn_jax import importing
+from rcnn_jax import compilation_cache, doors, importing
 from rcnn_jax.data import assets as assets_lib
-from rcnn_jax.data import pipeline, transforms
+from rcnn_jax.data import pipeline, samplers, transforms
+from rcnn_jax.data.damage import Damage
 from rcnn_jax.data.samplers import Sampler
 from rcnn_jax.data.sources import Source
 from rcnn_jax.errors import UsageError, UserError, nearest
@@ -28,11 +28,35 @@ from rcnn_jax.experiment import (
     open_split,
     resident,
 )
-from rcnn_jax.training import checkpoints, evaluation, initial, state
+from rcnn_jax.training import (
+    accumulation,
+    checkpoints,
+    distributed,
+    evaluation,
+    initial,
+    state,
+)
 from rcnn_jax.training import step as step_lib
 from rcnn_jax.training.interface import Config, PyTree, Task
-from rcnn_jax.training.sharding import Devices, make_devices
+from rcnn_jax.training.sharding import FSDP_AXIS, Devices, make_devices
+from rcnn_jax.training.sharding_rules import Rules
 from rcnn_jax.training.workdir import Workdir
+
+
+def join(*, preemption: bool = False) -> None:
+    """Joins the other processes of this job, for a door; before jax is used for anything else.
+
+    Compiled programs are kept from one start to the next, see `rcnn_jax.compilation_cache`.
+
+    Args:
+        preemption: Whether a SIGTERM is a warning that all processes are to hear of.
+
+    Raises:
+        UserError: The other processes cannot be reached.
+    """
+    distributed.initialize(preemption=preemption)
+    doors.runtime = distributed
+    compilation_cache.enable()
 
 
 @dataclasses.dataclass(frozen=True)
@@ -49,10 +73,11 @@ class TrainingRun:
     assets: dict[str, np.ndarray]
     recipe: Recipe
     weights: dict[str, np.ndarray]  # by path, in place of initial ones
+    damage: Damage  # records that this process could not read
 
     def save_assets(self, workdir: Workdir) -> None:
         """Writes what was fitted on the training split, unless an earlier run has."""
-        if not assets_lib.exist(workdir.assets):
+        if distributed.is_first() and not assets_lib.exist(workdir.assets):
             assets_lib.save(workdir.assets, self.assets)
 
     def initial_state(self) -> state.TrainState:
@@ -60,8 +85,9 @@ class TrainingRun:
         fresh = self.recipe.create_state(self.devices)
         return initial.replace(fresh, self.weights, self.devices) if self.weights else fresh
 
-    def compile(self) -> tuple[Any, Any]:
-        """Compiles the training step and the evaluation step; both at their first call."""
+    @functools.cached_property
+    def compiled(self) -> tuple[Any, Any]:
+        """The training step and the evaluation step, compiled at their first call."""
         recipe = self.recipe
         make = functools.partial(
             step_lib.make_train_step,
@@ -70,6 +96,9 @@ class TrainingRun:
             recipe.schedule,
             recipe.plateau,
             ema_decay=self.config.ema_decay,
+            accumulate=self.config.accumulate,
+            devices=self.devices.count,
+            padded=self.config.data.damaged == "skip" or samplers.pads(self.sampler),
         )
         return (
             step_lib.compile_train_step(make, self.devices),
@@ -83,6 +112,10 @@ class TrainingRun:
         return training_batches(
             self.config, self.devices, self.source, self.sampler, start, self.steps - start
         )
+
+    def with_rate_scale(self, current: state.TrainState, scale: float) -> state.TrainState:
+        """The state with another factor of the learning rate, after a divergence."""
+        return current.replace(rate_scale=self.devices.replicate(np.float32(scale)))
 
     def after_evaluation(
         self, current: state.TrainState, metrics: Mapping[str, float]
@@ -103,11 +136,13 @@ class TrainingRun:
 
     def summary(self, path: pathlib.Path) -> str:
         """One line that says what is about to happen."""
-        devices = self.devices
+        devices, processes = self.devices, distributed.count()
+        together = f" in {processes} processes" if processes > 1 else ""
         return (
             f"training {self.config.model.name} on {self.config.data.name} "
             f"({len(self.source):,} examples), {self.steps} steps of {self.config.batch_size}, "
-            f"by {devices.parallelism} on {devices.count} x {devices.kind}; workdir {path}"
+            f"by {devices.parallelism} on {devices.count} x {devices.kind}{together}; "
+            f"workdir {path}"
         )
 
 
@@ -126,12 +161,16 @@ def prepare_training(config: Config, workdir: Workdir, data_dir: str | None) -> 
         UserError: Something the config names is missing or does not fit.
     """
     configure_jax(config)
-    devices = make_devices(config.mesh.to_dict(), config.parallelism)
+    rules = Rules(config.fsdp.rules, config.fsdp.min_size)
+    devices = make_devices(config.mesh.to_dict(), config.parallelism, rules=rules)
     devices.check_batch_size(config.batch_size)
-    source, sampler = open_training(config, data_dir)
+    accumulation.check_batch_size(config.batch_size, config.accumulate, devices.count)
+    damage = Damage(config.data.damaged)
+    source, sampler = open_training(config, data_dir, damage=damage)
     validation = None
     if config.data.validation:
-        validation = resident(config, open_split(config, "validation", data_dir), devices)
+        split = open_split(config, "validation", data_dir, damage)
+        validation = resident(config, split, devices)
     steps = config.steps or max(1, math.ceil(config.epochs * sampler.steps_per_epoch))
     if assets_lib.exist(workdir.assets):
         assets = assets_lib.load(workdir.assets)
@@ -142,6 +181,7 @@ def prepare_training(config: Config, workdir: Workdir, data_dir: str | None) -> 
     recipe = make_recipe(config, task, source, steps)
     check_training_pass(recipe)
     check_best_metric(config, recipe)
+    rules.check(recipe.abstract_state(devices).params, devices.mesh.shape[FSDP_AXIS])
     weights = {}
     if config.init_from and not checkpoints.steps(workdir.checkpoints):
         weights = initial.read_for(
@@ -158,11 +198,15 @@ def prepare_training(config: Config, workdir: Workdir, data_dir: str | None) -> 
         assets=assets,
         recipe=recipe,
         weights=weights,
+        damage=damage,
     )
 
 
 def open_training(
-    config: Config, data_dir: str | None, batch_size: int | None = None
+    config: Config,
+    data_dir: str | None,
+    batch_size: int | None = None,
+    damage: Damage | None = None,
 ) -> tuple[Source, Sampler]:
     """Opens the training split and makes the order of its examples.
 
@@ -170,6 +214,7 @@ def open_training(
         config: A complete config.
         data_dir: Where original data sets lie.
         batch_size: Rows of a batch; None: the config's.
+        damage: Counts damaged records; None where nobody asks for the number.
 
     Returns:
         The examples and their order.
@@ -177,7 +222,7 @@ def open_training(
     Raises:
         UserError: The split is missing, or the sampler does not take its arguments.
     """
-    source = open_split(config, "train", data_dir)
+    source = open_split(config, "train", data_dir, damage)
     sampler = importing.build(
         config.sampler,
         "config.sampler",
@@ -205,9 +250,10 @@ def training_batches(
         num_steps=count,
         residency=data.residency,
         place=devices.place,
-        place_all=devices.replicate,
+        place_all=devices.place_all,
         prefetch=data.prefetch,
         workers=data.workers,
+        local_rows=devices.local_rows(sampler.batch_size),
     )
 
 
@@ -323,5 +369,5 @@ def restore_step(run: EvaluationRun, path: pathlib.Path, step: str) -> checkpoin
             "and 'best' and 'latest'."
         )
     for message in damaged:
-        print(f"warning: {message}", file=sys.stderr)
+        distributed.warn(message)
     return restored

@@ -13,7 +13,6 @@ the same command goes on.
 
 import math
 import pathlib
-import sys
 import time
 from typing import Any
 
@@ -42,6 +41,9 @@ def main(argv: list[str]) -> int:
     name = "-".join(part for part in (pathlib.Path(file).stem, variant) if part)
     xla_flags.apply(config.xla_flags)
     doors.quiet_libraries()
+    from rcnn_jax import preparation
+
+    preparation.join(preemption=True)
     return train(config, pathlib.Path(_WORKDIR.value or f"runs/{name}"), _DATA_DIR.value)
 
 
@@ -54,33 +56,54 @@ def train(config: Any, path: pathlib.Path, data_dir: str | None = None) -> int:
         data_dir: Where original data sets lie; None: see `rcnn_jax.data.roots`.
 
     Returns:
-        0 when all steps have been taken, 128 + signal when the run was asked to stop before.
+        0 when all steps have been taken; 143 (or 130 after Ctrl-C) when the run was asked to stop
+        before, and has saved itself.
 
     Raises:
         UserError: Something that was asked for cannot be done; nothing written before is lost.
     """
     # Here and not above: the compiler's flags must be set before jax starts.
     from rcnn_jax import preparation
+    from rcnn_jax.training import distributed
+    from rcnn_jax.training.checkpoint_errors import DivergedError
     from rcnn_jax.training.workdir import Workdir
 
     # What the config names: devices, data, model. A mistake ends here, before anything is written.
     workdir = Workdir(path)
-    notes = workdir.check(config)
+    notes = distributed.first(lambda: workdir.check(config))
     run = preparation.prepare_training(config, workdir, data_dir)
     with workdir.claim():
-        workdir.adopt(config)
+        distributed.first(lambda: workdir.adopt(config))
         for note in notes:
-            print(f"going on with {note}")
+            distributed.say(f"going on with {note}")
         run.save_assets(workdir)
         state, start = restore_or_create(run, workdir)
-        history = workdir.forget_metrics_after(start)
-        print(tables.parameter_table(state.params))
-        print(run.summary(path), flush=True)
+        history = distributed.first(lambda: workdir.forget_metrics_after(start))
+        distributed.say(tables.parameter_table(state.params))
+        distributed.say(run.summary(path))
         if start >= run.steps:
-            print(results_table(history, config.best_metric, config.best_mode))
-            print(f"all {run.steps} steps have been taken; {evaluate_hint(path, history)}")
+            distributed.say(results_table(history, config.best_metric, config.best_mode))
+            hint = evaluate_hint(path, history)
+            distributed.say(f"all {run.steps} steps have been taken; {hint}")
             return 0
-        return loop(run, workdir, state, start, history)
+        attempts, scale = 0, float(state.rate_scale)
+        while True:
+            try:
+                return loop(run, workdir, state, start, history)
+            except DivergedError as error:
+                attempts += 1
+                again = config.divergence.action == "rollback"
+                if not again or attempts > config.divergence.attempts:
+                    raise
+                distributed.warn(str(error))
+            scale *= config.divergence.rate_factor
+            state, start = restore_or_create(run, workdir)
+            state = run.with_rate_scale(state, scale)
+            history = distributed.first(lambda start=start: workdir.forget_metrics_after(start))
+            distributed.say(
+                f"rolled back to step {start}, attempt {attempts} of {config.divergence.attempts}: "
+                f"the learning rate is {scale:g} of the schedule's from here on"
+            )
 
 
 def loop(
@@ -90,7 +113,7 @@ def loop(
 
     Args:
         run: From `preparation.prepare_training`.
-        workdir: Claimed by this process.
+        workdir: Claimed by this run.
         state: The training state; its memory is given away.
         start: How many steps it has taken.
         history: Evaluations before that, as pairs (step, metrics); later ones are appended.
@@ -102,11 +125,11 @@ def loop(
         UserError: Training diverged, or the disk is full.
     """
     from rcnn_jax import experiment
-    from rcnn_jax.training import checkpoints, evaluation, meter, writers
+    from rcnn_jax.training import checkpoints, distributed, evaluation, meter, writers
     from rcnn_jax.training.signals import StopRequest
 
     config, task = run.config, run.recipe.task
-    train_step, evaluation_step = run.compile()
+    train_step, evaluation_step = run.compiled
     began, speed = time.monotonic(), meter.Meter(task.unit, config.batch_size)
     with (
         StopRequest() as stop,
@@ -121,17 +144,24 @@ def loop(
             if step == start + 1:
                 speed.begin(batches.waited_s)
                 log.say(f"first step, compilation included: {time.monotonic() - began:.1f} s")
+            last, asked = step == run.steps, stop.reached(step)
+            evaluates = last or step % run.evaluate_every == 0
+            every = config.checkpoint_every
+            saves = evaluates or asked or (every > 0 and step % every == 0)
 
-            if step % config.log_every == 0 or step == run.steps:
+            if last or step % config.log_every == 0:
                 entry = {"step": step, "epoch": run.sampler.epoch(step)}
                 entry |= speed.read(batches.waited_s)
+                if config.data.damaged == "skip":
+                    entry["damaged_records"] = sum(distributed.gather(run.damage.count))
                 log.write(entry)
-                if not math.isfinite(entry["loss"]):
-                    raise saver.diverged(f"the loss is {entry['loss']} at step {step}")
+                saver.check_loss(entry["loss"], step)
+            if saves:
+                # The mean of some steps hides the one that went wrong, and it must not be saved.
+                saver.check_loss(float(sums["loss"][0] / sums["loss"][1]), step)
 
             metrics: dict[str, float] = {}
-            due = step % run.evaluate_every == 0 or step == run.steps
-            if due and run.validation is not None:
+            if evaluates and run.validation is not None:
                 with speed.paused():
                     with experiment.evaluation_batches(
                         config, run.validation, run.devices
@@ -146,16 +176,13 @@ def loop(
                     if not math.isfinite(value):
                         raise saver.diverged(f"{config.best_metric} is {value} at step {step}")
                     state = run.after_evaluation(state, metrics)
-            if config.checkpoint_every:
-                due = due or step % config.checkpoint_every == 0
-            asked = stop.signal  # read once: a signal may arrive between two lines
-            if due or asked is not None:
+            if saves:
                 with speed.paused():
                     saver.save(step, state, metrics)
-            if asked is not None and step < run.steps:
+            if asked and not last:
                 saver.wait()
                 log.say(
-                    f"{asked.name}: saved step {step} of {run.steps} in {workdir.path} and "
+                    f"{stop.reason}: saved step {step} of {run.steps} in {workdir.path} and "
                     "stopped; the same command goes on from there."
                 )
                 return stop.exit_code
@@ -173,7 +200,7 @@ def restore_or_create(run: Any, workdir: Any) -> tuple[Any, int]:
 
     Args:
         run: From `preparation.prepare_training`.
-        workdir: Claimed by this process.
+        workdir: Claimed by this run.
 
     Returns:
         The state, and how many steps it has taken.
@@ -181,20 +208,23 @@ def restore_or_create(run: Any, workdir: Any) -> tuple[Any, int]:
     Raises:
         UserError: There are checkpoints but none is whole, or they are of another model.
     """
-    from rcnn_jax.training import checkpoints, topology
+    from rcnn_jax.training import checkpoints, distributed, topology
 
     damaged: list[str] = []
     abstract = run.recipe.abstract_state(run.devices)
     restored = checkpoints.restore_latest(workdir.checkpoints, abstract, damaged)
     for message in damaged:
-        print(f"warning: {message}", file=sys.stderr)
+        distributed.warn(message)
     if restored is None:
         return run.initial_state(), 0
-    for target in checkpoints.set_aside(workdir.checkpoints, newer_than=restored.step):
-        print(f"warning: moved the damaged checkpoint to {target}", file=sys.stderr)
-    print(f"resuming from the checkpoint of step {restored.step} in {workdir.checkpoints}")
+    newer = restored.step
+    for target in distributed.first(lambda: checkpoints.set_aside(workdir.checkpoints, newer)):
+        distributed.warn(f"moved the damaged checkpoint to {target}")
+    distributed.say(
+        f"resuming from the checkpoint of step {restored.step} in {workdir.checkpoints}"
+    )
     for change in topology.changes(restored.topology):
-        print(f"note: {change}; results need not be bit-identical to an unbroken run's")
+        distributed.say(f"note: {change}; results need not be bit-identical to an unbroken run's")
     return restored.state, restored.step
 
 

@@ -1,9 +1,10 @@
 """Runs doors in forks of a process that has already imported what they import.
 
 Importing jax, Flax, Optax and Orbax takes a door two seconds, and the tests open a hundred. Each
-line on standard input is a request, a JSON object with `argv` (a module's name or a script's path
-first), `cwd`, `env`, `out` and `err` (files) and `seconds`; the answer is the exit code, negative
-for a signal. No backend is started before the fork: flags of the compiler are read by each.
+line on standard input is a list of requests that are run side by side, each a JSON object with
+`argv` (a module's name or a script's path first), `cwd`, `env`, `out` and `err` (files) and
+`seconds`; the answer is the list of exit codes, negative for a signal. No backend is started before
+the fork: flags of the compiler are read by each.
 """
 
 import json
@@ -57,14 +58,17 @@ def serve() -> None:
     """Answers one request after the other until standard input ends."""
     import_what_doors_import()
     for line in sys.stdin:
-        pid = os.fork()
-        if pid == 0:
-            code = run(json.loads(line))
-            sys.stdout.flush()
-            sys.stderr.flush()
-            os._exit(code)
-        _, status = os.waitpid(pid, 0)
-        print(os.waitstatus_to_exitcode(status), flush=True)
+        pids = []
+        for request in json.loads(line):
+            pid = os.fork()
+            if pid == 0:
+                code = run(request)
+                sys.stdout.flush()
+                sys.stderr.flush()
+                os._exit(code)
+            pids.append(pid)
+        codes = [os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) for pid in pids]
+        print(json.dumps(codes), flush=True)
 
 
 if __name__ == "__main__":

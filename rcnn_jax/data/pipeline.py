@@ -17,6 +17,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from rcnn_jax.data import samplers
 from rcnn_jax.data.samplers import Sampler, Sequential
 from rcnn_jax.data.sources import RESIDENCIES, Example, Source
 
@@ -31,7 +32,7 @@ class DeviceSource:
     Build it once where batches are drawn again and again, as for an evaluation every epoch.
 
     Attributes:
-        arrays: name to array [examples, *shape].
+        arrays: name to array [examples, *shape]; with a `mask` where some could not be read.
     """
 
     def __init__(self, source: Source, place_all: Place = jax.device_put) -> None:
@@ -56,10 +57,9 @@ class DeviceSource:
                 lays out a batch: [batch], or [devices, batch / devices] for pmap.
         """
         sharding = placed["index"].sharding
-        return {
-            **_gather_rows(sharding)(self.arrays, placed["index"], placed["mask"]),
-            "mask": placed["mask"],
-        }
+        rows = _gather_rows(sharding)(self.arrays, placed["index"], placed["mask"])
+        # The arrays have a mask of their own where some examples could not be read.
+        return {"mask": placed["mask"], **rows}
 
 
 @functools.lru_cache(maxsize=32)
@@ -156,24 +156,24 @@ class _Rows:
     """One process's rows of each global batch."""
 
     sampler: Sampler
-    shard_index: int
-    shard_count: int
+    local: np.ndarray | None
 
     def __post_init__(self) -> None:
-        if not 0 <= self.shard_index < self.shard_count:
+        size = self.sampler.batch_size
+        if self.local is not None and (self.local.min() < 0 or self.local.max() >= size):
             raise ValueError(
-                f"shard_index must be 0 to {self.shard_count - 1}, got {self.shard_index}"
-            )
-        if self.sampler.batch_size % self.shard_count:
-            raise ValueError(
-                f"batch_size {self.sampler.batch_size} cannot be divided by "
-                f"{self.shard_count} processes"
+                f"local_rows must be from 0 to batch_size - 1 = {size - 1}, got "
+                f"{self.local.min()} to {self.local.max()}"
             )
 
     def __call__(self, step: int) -> np.ndarray:
-        count = self.sampler.batch_size // self.shard_count
-        start = self.shard_index * count
-        return self.sampler.indices(step)[start : start + count]
+        rows = self.sampler.indices(step)
+        if rows.min() < 0 and not samplers.pads(self.sampler):
+            raise ValueError(
+                f"{type(self.sampler).__name__} gives batch {step} empty rows and has no attribute "
+                "`pads = True`, without which batch statistics would count them"
+            )
+        return rows if self.local is None else rows[self.local]
 
 
 def host_batch(source: Source, rows: np.ndarray) -> Example:
@@ -185,18 +185,21 @@ def host_batch(source: Source, rows: np.ndarray) -> Example:
 
     Returns:
         Each feature [batch, *shape], zeros in padded rows, and `mask` float32 [batch], 1 where the
-        row is real and 0 where it is padding.
+        row is real and 0 where it is padding. A row whose example could not be read is padding.
     """
     real = rows >= 0
     # A batch of padding alone still needs the shapes: some process gets one at the end of a split.
     found = source.gather(rows[real] if real.any() else np.zeros(1, np.int64))
-    batch = {}
+    batch, mask = {}, real.astype(np.float32)
     for name, values in found.items():
+        if name == "mask":
+            mask[real] = values[: int(real.sum())]
+            continue
         batch[name] = values
         if not real.all():
             batch[name] = np.zeros((len(rows), *values.shape[1:]), values.dtype)
             batch[name][real] = values[: int(real.sum())]
-    return {**batch, "mask": real.astype(np.float32)}
+    return {**batch, "mask": mask}
 
 
 def _from_memory(
@@ -249,8 +252,7 @@ def train_batches(
     place_all: Place = jax.device_put,
     prefetch: int = 2,
     workers: int = 4,
-    shard_index: int = 0,
-    shard_count: int = 1,
+    local_rows: np.ndarray | None = None,
 ) -> Batches:
     """Batches `start_step` to `start_step + num_steps - 1`, whatever was asked for before.
 
@@ -260,14 +262,13 @@ def train_batches(
         start_step: number of the first batch, the only state there is.
         num_steps: how many batches.
         residency: `stream`, `memory` or `device`.
-        place: takes this process's rows, host arrays [batch / shard_count, ...], to the device as
+        place: takes this process's rows, host arrays [len(local_rows), ...], to the device as
             the train step wants them. Called in a background thread; must not wait for the device.
             Where residency is `device` it gets `mask` and int32 `index` only.
         place_all: see `DeviceSource`; used where residency is `device` and the source is not one.
         prefetch: batches ready or under way on the device; 0 works in the caller's thread.
         workers: Grain's reading threads (`stream` only).
-        shard_index: this process, in [0, shard_count).
-        shard_count: processes that share each global batch.
+        local_rows: which rows of each global batch this process reads, int64; None: all of them.
 
     Returns:
         Iterator of dicts: each feature [batch, *shape] and `mask` float32 [batch].
@@ -286,7 +287,7 @@ def train_batches(
             "start_step and num_steps must be at least 0 and workers at least 1, got "
             f"{start_step}, {num_steps} and {workers}"
         )
-    rows = _Rows(sampler, shard_index, shard_count)
+    rows = _Rows(sampler, local_rows)
     steps = range(start_step, start_step + num_steps)
     if residency == "device":
         resident = source if isinstance(source, DeviceSource) else DeviceSource(source, place_all)
@@ -309,8 +310,7 @@ def evaluation_batches(
     place_all: Place = jax.device_put,
     prefetch: int = 2,
     workers: int = 4,
-    shard_index: int = 0,
-    shard_count: int = 1,
+    local_rows: np.ndarray | None = None,
 ) -> Batches:
     """Each example exactly once, in order; the last batch is padded and says so in `mask`.
 
@@ -328,6 +328,5 @@ def evaluation_batches(
         place_all=place_all,
         prefetch=prefetch,
         workers=workers,
-        shard_index=shard_index,
-        shard_count=shard_count,
+        local_rows=local_rows,
     )

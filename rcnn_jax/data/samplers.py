@@ -6,7 +6,7 @@ A sampler holds no position. A job that resumes at step s, on any number of proc
 
 import dataclasses
 import functools
-from typing import Protocol, runtime_checkable
+from typing import ClassVar, Protocol, runtime_checkable
 
 import numpy as np
 
@@ -35,6 +35,9 @@ class Sampler(Protocol):
     def indices(self, step: int) -> np.ndarray:
         """The rows of batch `step`, int64 [batch_size]; `PADDING` (-1) marks an empty row.
 
+        A sampler with empty rows has the attribute `pads = True`, so that batch statistics leave
+        them out.
+
         It must depend on the sampler's own fields and `step` alone, and be safe to call from
         several threads and in any order.
         """
@@ -43,6 +46,11 @@ class Sampler(Protocol):
     def epoch(self, step: int) -> float:
         """How many times the data have been seen before batch `step`."""
         ...
+
+
+def pads(sampler: Sampler) -> bool:
+    """Whether batches of a sampler may have empty rows: its attribute `pads`, if it has one."""
+    return getattr(sampler, "pads", False)
 
 
 def _check(size: int, batch_size: int) -> None:
@@ -115,10 +123,12 @@ class Sequential:
     Attributes:
         size: number of examples.
         batch_size: rows of the global batch.
+        pads: says that batches may have empty rows.
     """
 
     size: int
     batch_size: int
+    pads: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         _check(self.size, self.batch_size)

@@ -9,7 +9,9 @@ from typing import Any, Protocol, runtime_checkable
 import numpy as np
 
 from rcnn_jax import importing
+from rcnn_jax.data import damage as damage_lib
 from rcnn_jax.data import roots, splits
+from rcnn_jax.data.damage import Damage
 from rcnn_jax.data.spec import Columns, DatasetSpec, Feature
 from rcnn_jax.errors import did_you_mean
 
@@ -23,6 +25,9 @@ SHIPPED = {
     "mnist": "rcnn_jax.data.mnist:MNIST",
     "fashion_mnist": "rcnn_jax.data.mnist:FASHION_MNIST",
     "svhn": "rcnn_jax.data.svhn:SVHN",
+    "atis": "rcnn_jax.data.slots:ATIS",
+    "snips": "rcnn_jax.data.slots:SNIPS",
+    "bookings": "rcnn_jax.data.bookings:BOOKINGS",
 }
 
 
@@ -42,7 +47,12 @@ class Source(Protocol):
         ...
 
     def gather(self, indices: np.ndarray) -> Example:
-        """Several examples, stacked: name to array [len(indices), *shape]."""
+        """Several examples, stacked: name to array [len(indices), *shape].
+
+        Where some could not be read and that was not to stop the run, there is also `mask`,
+        float32 [len(indices)]: 0 for those, whose features are zeros, and 1 for the others.
+        `__getitem__` says the same of one example, [].
+        """
         ...
 
 
@@ -53,13 +63,17 @@ def _check(indices: np.ndarray, size: int) -> None:
         raise IndexError(f"example {worst} of a source with {size}")
 
 
-def _stack(name: str, values: Sequence[Any]) -> np.ndarray:
+def _stack(name: str, values: Sequence[Any], whole: np.ndarray) -> np.ndarray:
+    """Stacks the values of examples; those that are not whole take the shape of the others."""
     arrays = [np.asarray(value) for value in values]
-    if len({array.shape for array in arrays}) > 1:
+    shapes = {array.shape for array, true in zip(arrays, whole, strict=True) if true}
+    if len(shapes) > 1:
         raise ValueError(
             f"feature {name!r} differs in shape between examples "
-            f"({sorted({array.shape for array in arrays})}) and cannot be stacked into a batch"
+            f"({sorted(shapes)}) and cannot be stacked into a batch"
         )
+    for shape in shapes:
+        arrays = [a if a.shape == shape else np.zeros(shape, a.dtype) for a in arrays]
     return np.stack(arrays)
 
 
@@ -68,7 +82,8 @@ class ArraySource:
     """Examples held as columns in host memory.
 
     Attributes:
-        columns: name to array [examples, *shape], or to a lazy sequence of as many values.
+        columns: name to array [examples, *shape], or to a lazy sequence of as many values. A
+            column `mask` says which examples could be read, see `Source.gather`.
         features: name to `Feature`; without it, taken from the columns.
     """
 
@@ -94,10 +109,12 @@ class ArraySource:
     def gather(self, indices: np.ndarray) -> Example:
         """See `Source.gather`."""
         _check(indices, len(self))
+        mask = self.columns.get("mask")
+        whole = np.ones(len(indices)) if mask is None else np.asarray(mask)[indices]
         return {
             name: column[indices]
             if isinstance(column, np.ndarray)
-            else _stack(name, [column[int(index)] for index in indices])
+            else _stack(name, [column[int(index)] for index in indices], whole)
             for name, column in self.columns.items()
         }
 
@@ -107,29 +124,61 @@ class RecordSource:
     """Examples read from ArrayRecord files, one decoded at a time.
 
     Attributes:
-        records: what `tfds.data_source` gives: `__len__`, `__getitem__`, `__getitems__`.
+        records: what `tfds.data_source` gives: `__len__`, `__getitem__`, `__getitems__`, and the
+            `dataset_info` and `split` that say where they lie.
         features: name to `Feature`; other features of the records are left out.
+        damage: what to do about records that cannot be read.
+        remedy: what a user can do about them, a clause; may be empty.
     """
 
     records: Any
     features: Mapping[str, Feature]
+    damage: Damage = dataclasses.field(default_factory=Damage)
+    remedy: str = ""
 
     def __len__(self) -> int:
         return len(self.records)
 
     def __getitem__(self, index: int) -> Example:
         _check(np.asarray([index]), len(self))
-        return self._decode(self.records[index])
+        return self._read(index)
 
     def gather(self, indices: np.ndarray) -> Example:
-        """See `Source.gather`."""
+        """See `Source.gather`.
+
+        Raises:
+            DamagedRecordError: for one that cannot be read, where `damage` says to stop.
+        """
         _check(indices, len(self))
-        examples = [self._decode(e) for e in self.records.__getitems__(indices.tolist())]
-        return {name: _stack(name, [e[name] for e in examples]) for name in self.features}
+        examples = self._read_several(indices.tolist())
+        mask = np.array([e.get("mask", 1) for e in examples], np.float32)
+        batch = {name: _stack(name, [e[name] for e in examples], mask) for name in self.features}
+        return batch if mask.all() else {**batch, "mask": mask}
+
+    def _read_several(self, indices: list[int]) -> list[Example]:
+        if not any(self.damage.knows(damage_lib.key(self.records, index)) for index in indices):
+            try:
+                return [self._decode(record) for record in self.records.__getitems__(indices)]
+            except Exception:  # noqa: BLE001 - which record it was, one at a time will tell
+                pass
+        return [self._read(index) for index in indices]
+
+    def _read(self, index: int) -> Example:
+        if not self.damage.knows(damage_lib.key(self.records, index)):
+            try:
+                return self._decode(self.records[index])
+            except (ImportError, MemoryError):
+                raise  # of this machine, not of the record
+            except Exception as error:  # noqa: BLE001 - decoders raise whatever they like
+                record = damage_lib.name_record(self.records, index, error, self.remedy)
+                self.damage.meet(record)
+        return damage_lib.padding(self.features)
 
     def _decode(self, record: Mapping[str, Any]) -> Example:
-        # TFDS returns scalars as Python numbers; the type is the spec's, in every residency.
-        return {name: np.asarray(record[name], f.dtype) for name, f in self.features.items()}
+        # The type is the spec's, in every residency.
+        return {
+            name: damage_lib.checked(name, f, record[name]) for name, f in self.features.items()
+        }
 
 
 @dataclasses.dataclass(frozen=True)
@@ -204,9 +253,9 @@ class Concatenation:
             here = which == part
             start = self._ends[part] - len(self.sources[part])
             for name, values in self.sources[part].gather(indices[here] - start).items():
-                rows = batch.setdefault(
-                    name, np.empty((len(indices), *values.shape[1:]), values.dtype)
-                )
+                # A part without a mask is whole.
+                make = np.ones if name == "mask" else np.empty
+                rows = batch.setdefault(name, make((len(indices), *values.shape[1:]), values.dtype))
                 rows[here] = values
         return batch
 
@@ -230,7 +279,12 @@ def load_spec(name: str) -> DatasetSpec:
 
 
 def open_source(
-    name: str, split: str, data_dir: str | Path | None = None, *, residency: str
+    name: str,
+    split: str,
+    data_dir: str | Path | None = None,
+    *,
+    residency: str,
+    damage: Damage | None = None,
 ) -> Source:
     """Opens a split of a data set.
 
@@ -243,8 +297,11 @@ def open_source(
         data_dir: the data root; without it, see `roots.data_root`.
         residency: `memory` or `device` read the original files into host memory, `stream` makes
             ArrayRecord files of them once, in the cache folder, and reads single examples.
+        damage: what to do about records that cannot be read; without it, the first one met is an
+            error. The original files are no records: damage there is always an error.
 
     Raises:
+        DamagedRecordError: where records are read at once, for the first that cannot be.
         FileNotFoundError: if the original files are not found; names every place looked at.
         ValueError: for an unknown name, split or residency, or damaged files.
     """
@@ -261,9 +318,10 @@ def open_source(
         sizes, open_one = spec.splits, functools.partial(_open_spec, spec, root, residency)
     splits.check_names(parts, sizes, name)
     whole = {part.name: open_one(part.name) for part in parts}
-    if residency != "stream":
-        whole = {key: _in_memory(source) for key, source in whole.items()}
+    whole = {key: _watched(source, damage or Damage()) for key, source in whole.items()}
     selected = tuple(_select(whole[part.name], part) for part in parts)
+    if residency != "stream":
+        selected = tuple(map(_in_memory, selected))
     return selected[0] if len(selected) == 1 else Concatenation(selected)
 
 
@@ -275,13 +333,24 @@ def _open_spec(spec: DatasetSpec, root: Path, residency: str, split: str) -> Sou
     return tfds_builder.open_records(spec, root, split)
 
 
+def _watched(source: Source, damage: Damage) -> Source:
+    if isinstance(source, RecordSource):
+        from rcnn_jax.data import tfds_builder
+
+        source = dataclasses.replace(source, damage=damage)
+        tfds_builder.check_files(source)
+    return source
+
+
 def _in_memory(source: Source) -> Source:
-    if isinstance(source, ArraySource):
+    if isinstance(source.source if isinstance(source, View) else source, ArraySource):
         return source
     if all(None not in feature.shape for feature in source.features.values()):
         return ArraySource(source.gather(np.arange(len(source))), source.features)
     examples = [source[index] for index in range(len(source))]
-    columns = {name: [example[name] for example in examples] for name in source.features}
+    columns: dict[str, Any] = {name: [e[name] for e in examples] for name in source.features}
+    if any("mask" in example for example in examples):
+        columns["mask"] = np.array([e.get("mask", 1) for e in examples], np.float32)
     return ArraySource(columns, source.features)
 
 

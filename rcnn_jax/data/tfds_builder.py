@@ -20,6 +20,7 @@ from typing import Any
 import numpy as np
 
 from rcnn_jax.data import roots
+from rcnn_jax.data.damage import reason
 from rcnn_jax.data.sources import RecordSource
 from rcnn_jax.data.spec import Columns, DatasetSpec, Feature
 
@@ -68,6 +69,11 @@ def _to_tfds(feature: Feature) -> Any:
     return tfds.features.Tensor(shape=feature.shape, dtype=np.dtype(feature.dtype), encoding="zlib")
 
 
+def _to_tfds_features(spec: DatasetSpec) -> Any:
+    features = {name: _to_tfds(feature) for name, feature in spec.features.items()}
+    return import_tfds().features.FeaturesDict(features)
+
+
 def builder_class(spec: DatasetSpec, root: Path, split: str) -> Any:
     """A `tfds.core.GeneratorBasedBuilder` subclass that writes one split in its order."""
     tfds = import_tfds()
@@ -87,9 +93,7 @@ def builder_class(spec: DatasetSpec, root: Path, split: str) -> Any:
                     description=spec.description or spec.name,
                     homepage=spec.homepage or None,
                     citation=spec.citation or None,
-                    features=tfds.features.FeaturesDict(
-                        {name: _to_tfds(feature) for name, feature in spec.features.items()}
-                    ),
+                    features=_to_tfds_features(spec),
                     # TFDS would order records by a hash of their keys.
                     disable_shuffling=True,
                 )
@@ -160,9 +164,25 @@ def _quiet(tfds: Any) -> Iterator[None]:
 
 
 def open_records(spec: DatasetSpec, root: Path, split: str) -> RecordSource:
-    """Opens a split of the prepared records, and prepares them first if needed."""
-    builder = import_tfds().builder_from_directory(prepare(spec, root, split))
-    return RecordSource(open_data_source(builder, split), spec.features)
+    """Opens a split of the prepared records, and prepares them first if needed.
+
+    Raises:
+        ValueError: if what lies beside the records, and says how to read them, is damaged.
+    """
+    tfds = import_tfds()
+    folder = prepare(spec, root, split)
+    remedy = f"delete {folder} to have the records made anew"
+    try:
+        builder = tfds.builder_from_directory(folder)
+        described = builder.info.features.to_json(), builder.info.name
+        if described != (_to_tfds_features(spec).to_json(), spec.name):
+            raise ValueError("features.json and dataset_info.json describe other records")
+        _ = builder.info.splits[split].file_instructions
+    except Exception as error:
+        raise ValueError(
+            f"what describes the records in {folder} is damaged: {reason(error)}; {remedy}"
+        ) from error
+    return RecordSource(open_data_source(builder, split), spec.features, remedy=remedy)
 
 
 def open_data_source(builder: Any, split: str) -> Any:
@@ -173,6 +193,48 @@ def open_data_source(builder: Any, split: str) -> Any:
         raise ValueError(
             f"reading {builder.name} needs array_record ({error}): pip install array_record"
         ) from error
+
+
+def check_files(source: RecordSource) -> None:
+    """Looks at the end of each record file, where the records are counted.
+
+    Without this, a file that was truncated would be noticed at some later step only, and one that
+    was replaced by another with more records never.
+
+    Args:
+        source: whose `damage` says what to do about a file that cannot be read; records of one
+            that is left in are then met one by one.
+
+    Raises:
+        FileNotFoundError: if a file is missing.
+        ValueError: if one holds another number of records than it should, if one cannot be read
+            and that is to stop the run, or if none can be read.
+    """
+    from array_record.python import (
+        array_record_module,  # pyright: ignore[reportAttributeAccessIssue]
+    )
+
+    records, unreadable = source.records, []
+    files = records.dataset_info.splits[records.split].file_instructions
+    end = f"; {source.remedy}" if source.remedy else ""
+    for part in files:
+        path = Path(part.filename)
+        if not path.exists():
+            raise FileNotFoundError(f"the record file {path} is missing{end}")
+        try:
+            reader = array_record_module.ArrayRecordReader(str(path))
+            count = reader.num_records()
+            reader.close()
+        except RuntimeError as error:
+            unreadable.append(f"the record file {path} is damaged: {reason(error)}{end}")
+            continue
+        if count != part.examples_in_shard:
+            raise ValueError(
+                f"the record file {path} holds {count} records, dataset_info.json beside it says "
+                f"{part.examples_in_shard}{end}"
+            )
+    if unreadable and (source.damage.choice == "stop" or len(unreadable) == len(files)):
+        raise ValueError(unreadable[0])
 
 
 def from_tfds(features: Mapping[str, Any]) -> dict[str, Feature]:

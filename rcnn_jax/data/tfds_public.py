@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from rcnn_jax.data.damage import reason
 from rcnn_jax.data.sources import RecordSource
 from rcnn_jax.data.tfds_builder import from_tfds, import_tfds, open_data_source
 from rcnn_jax.errors import did_you_mean
@@ -88,9 +89,15 @@ def find(name: str, root: Path) -> PublicDataset:
     looked = [root / base, DEFAULT_ROOT.expanduser() / base]
     other_format = ""
     for folder in (path for place in looked for path in _prepared(place, version)):
-        file_format = json.loads((folder / "dataset_info.json").read_text()).get("fileFormat")
-        if file_format == "array_record":
-            return _opened(tfds.builder_from_directory(folder))
+        try:
+            file_format = json.loads((folder / "dataset_info.json").read_text()).get("fileFormat")
+            if file_format == "array_record":
+                return _opened(tfds.builder_from_directory(folder))
+        except Exception as error:
+            raise ValueError(
+                f"what describes the records of 'tfds:{name}' in {folder} is damaged: "
+                f"{reason(error)}; delete the folder to have them made anew"
+            ) from error
         other_format = f" ({folder} holds {file_format or 'tfrecord'} files)"
     if importlib.util.find_spec("tensorflow") is None:
         raise ValueError(

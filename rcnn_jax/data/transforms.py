@@ -223,5 +223,9 @@ def _blocks(source: Source, prefix: Chain, block_size: int) -> Iterator[np.ndarr
         batch = source.gather(rows)
         if "image" not in batch:
             raise ValueError(f"the training split has no feature 'image', only {sorted(batch)}")
+        if "mask" in batch:  # records that could not be read are no part of what is fitted
+            batch = {"image": batch["image"][batch["mask"] > 0]}
+            if not len(batch["image"]):
+                continue
         images = prefix({"image": batch["image"]})["image"] if prefix.transforms else batch["image"]
         yield np.asarray(images).astype(np.float64)

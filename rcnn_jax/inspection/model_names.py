@@ -14,7 +14,7 @@ from rcnn_jax.errors import UsageError, nearest
 
 USUAL_INPUT = "32x32x3"
 """The input of a model whose file has no `EXAMPLE_INPUT`."""
-_CLASSES = 10
+_USUAL_SIZES = {"classes": 10, "vocabulary": 1000}
 
 
 def _is_module(thing: Any) -> bool:
@@ -88,7 +88,7 @@ def find(name: str) -> str:
 
 
 def build(path: str, overrides: Sequence[tuple[str, str]] = ()) -> nn.Module:
-    """Makes a model from what was typed; one that takes `classes` has 10 unless told otherwise.
+    """Makes a model from what was typed; sizes that data decide are the usual ones unless given.
 
     Args:
         path: Import path of a module or of a function that returns one.
@@ -114,8 +114,8 @@ def build(path: str, overrides: Sequence[tuple[str, str]] = ()) -> nn.Module:
                 "--config.model.KEY=VALUE."
             )
     section: Any = {"name": path}
-    if "classes" in importing.arguments(target):
-        section["classes"] = _CLASSES
+    takes = importing.arguments(target)
+    section |= {name: size for name, size in _USUAL_SIZES.items() if name in takes}
     config: Any = configuration.complete({"model": section}, origin="--model")
     for key, text in overrides:
         configuration.override(config, key, text)

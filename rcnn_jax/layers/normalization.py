@@ -5,7 +5,11 @@ global anyway; where the data axis is bound (`pmap`, `shard_map`) the moments ar
 Reductions run in float32 at least, whatever the dtype of the activations.
 """
 
+import contextlib
+import dataclasses
 import functools
+import math
+from collections.abc import Iterator
 
 import flax.linen as nn
 import jax
@@ -166,6 +170,28 @@ def _check_lrn(size: int, k: float) -> None:
         raise ValueError(f"local response normalization needs an offset k > 0, got {k}")
 
 
+@dataclasses.dataclass(frozen=True, eq=False)
+class _Mask:
+    """Which rows of the batch are real; equal only to itself, as it may be traced."""
+
+    rows: Float[Array, " batch"]
+
+
+# Known to jax, so that what it has traced under one mask is never taken for another's.
+_mask = jax.make_user_context(None)
+
+
+@contextlib.contextmanager
+def real_rows(mask: Float[Array, " batch"]) -> Iterator[None]:
+    """Within it, statistics of a batch leave out the rows whose mask is 0: they are padding.
+
+    Args:
+        mask: `[batch]`, 1 or 0, of the rows that the caller holds.
+    """
+    with _mask(_Mask(mask)):
+        yield
+
+
 def batch_moments(
     x: Float[Array, "*batch channels"],
 ) -> tuple[Float[Array, " channels"], Float[Array, " channels"]]:
@@ -173,16 +199,22 @@ def batch_moments(
 
     The variance is that of the centred values, so that a large mean costs no precision. Where the
     data axis is bound, both are means over its devices, which must hold equally many examples.
+    Rows that `real_rows` marks as padding are left out; of nothing but padding both are 0.
 
     Args:
         x: activations `[..., channels]`.
 
     Returns:
         Mean and variance, each `[channels]`, in float32 or wider.
+
+    Raises:
+        ValueError: `real_rows` marks another number of rows than `x` has.
     """
     wide = x.astype(jnp.promote_types(x.dtype, jnp.float32))
     axes = tuple(range(x.ndim - 1))
     spread = data_axis_bound()
+    if _mask.value is not None:
+        return _masked_moments(wide, _mask.value.rows)
     mean = jnp.mean(wide, axes)
     if spread:
         mean = lax.pmean(mean, DATA_AXIS)
@@ -190,6 +222,23 @@ def batch_moments(
     if spread:
         variance = lax.pmean(variance, DATA_AXIS)
     return mean, variance
+
+
+def _masked_moments(
+    x: Float[Array, "*batch channels"], mask: Float[Array, " rows"]
+) -> tuple[Float[Array, " channels"], Float[Array, " channels"]]:
+    if x.shape[0] != mask.shape[0]:
+        raise ValueError(
+            f"batch statistics of {x.shape[0]} rows, of which real_rows marks {mask.shape[0]}"
+        )
+    axes = tuple(range(x.ndim - 1))
+    total = functools.partial(lax.psum, axis_name=DATA_AXIS) if data_axis_bound() else lambda s: s
+    weight = jnp.expand_dims(mask.astype(x.dtype), tuple(range(1, x.ndim)))
+    count = total(jnp.sum(weight)) * math.prod(x.shape[1:-1])
+    count = jnp.maximum(count, 1)
+    mean = total(jnp.sum(x * weight, axes)) / count
+    centred = jnp.square(x - jnp.expand_dims(mean, axes)) * weight
+    return mean, total(jnp.sum(centred, axes)) / count
 
 
 def standardize(

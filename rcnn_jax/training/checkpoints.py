@@ -7,11 +7,12 @@ checksums of what was written.
 """
 
 import dataclasses
+import math
 import pathlib
 import shutil
 import time
-from collections.abc import Iterator
-from typing import Any, Self
+from collections.abc import Callable
+from typing import Any, Self, TypeVar
 
 import jax
 import jax.numpy as jnp
@@ -19,7 +20,7 @@ import numpy as np
 from orbax.checkpoint import v1
 
 from rcnn_jax.errors import UserError
-from rcnn_jax.training import checksums, topology
+from rcnn_jax.training import checksums, distributed, paths, topology
 from rcnn_jax.training.checkpoint_errors import (
     DamagedError,
     DiskErrors,
@@ -31,6 +32,7 @@ from rcnn_jax.training.interface import Config, PyTree
 
 # Its annotations are narrower than what it takes.
 ocp: Any = v1
+T = TypeVar("T")
 _STATE = "state"
 
 
@@ -57,8 +59,10 @@ class Checkpoints:
         """
         sign = -1.0 if config.best_mode == "min" else 1.0
         self._directory = directory
+        self._max_loss = config.divergence.max_loss
         self._topology = topology.current()
         directory.mkdir(parents=True, exist_ok=True)
+        self._inode = directory.stat().st_ino
         policies = ocp.training.preservation_policies
         self._writer = ocp.training.Checkpointer(
             directory.resolve(),
@@ -90,18 +94,20 @@ class Checkpoints:
             UserError: The save before this one failed, for example because the disk is full.
         """
         self.wait()
-        arrays = checksums.to_host(state)
+        described = checksums.describe(state)
         # The plateau's best value is infinite until the first evaluation, and may be.
-        learned = {k: v for k, v in arrays.items() if not k.startswith("plateau/")}
-        bad = checksums.first_nonfinite(learned)
-        if bad is not None:
-            raise self.diverged(f"{bad} holds NaN or infinity after step {step}")
+        bad = [path for path in described.nonfinite if not path.startswith("plateau/")]
+        if bad:
+            raise self.diverged(f"{bad[0]} holds NaN or infinity after step {step}")
         manifest = {
-            "leaves": checksums.describe(arrays),
+            "leaves": described.leaves,
             "metrics": metrics,
             "topology": self._topology,
         }
         with DiskErrors(self._directory, step, self.last_good):
+            # Orbax would make the folder anew, and the run would end without what was in it.
+            if self._directory.stat().st_ino != self._inode:
+                raise OSError("another folder has taken its place since the run started")
             response = self._writer.save_async(
                 step,
                 state,
@@ -110,6 +116,24 @@ class Checkpoints:
                 custom_metadata={"manifest": manifest, "digest": checksums.digest(manifest)},
             )
         self._pending = (step, response)
+
+    def check_loss(self, loss: float, step: int) -> None:
+        """Checks that a loss is one to go on from.
+
+        Args:
+            loss: Of one step, or the mean of some.
+            step: How many steps have been taken.
+
+        Raises:
+            DivergedError: It is not finite, or above `config.divergence.max_loss`.
+        """
+        if not math.isfinite(loss):
+            raise self.diverged(f"the loss is {loss} at step {step}")
+        if 0 < self._max_loss < loss:
+            raise self.diverged(
+                f"the loss is {loss:.6g} at step {step}, above "
+                f"config.divergence.max_loss={self._max_loss:g}"
+            )
 
     def diverged(self, what: str) -> DivergedError:
         """The error that ends a run which has diverged, naming the checkpoint that is kept.
@@ -165,7 +189,8 @@ def steps(directory: pathlib.Path) -> list[int]:
 def _manifest(directory: pathlib.Path, step: int) -> dict[str, Any]:
     folder = _folder(directory, step)
     try:
-        stored = ocp.metadata(folder).custom_metadata
+        with _alone():
+            stored = ocp.metadata(folder).custom_metadata
         manifest = stored["manifest"]
         whole = stored["digest"] == checksums.digest(manifest)
     except Exception as error:
@@ -192,36 +217,102 @@ def restore(directory: pathlib.Path, step: int, abstract: PyTree) -> Restored:
         DamagedError: A file is missing or has been altered, if only by one bit.
         ForeignError: It is a checkpoint of something else.
     """
-    manifest = _manifest(directory, step)
-    check_same_model(_folder(directory, step), manifest["leaves"], abstract)
-    state = _load(directory, step, abstract)
-    _verify(directory, step, checksums.to_host(state), manifest["leaves"])
-    return Restored(state, step, manifest["metrics"], manifest["topology"])
+    manifest = _agreed(lambda: _manifest(directory, step))
+    leaves = manifest["leaves"]
+    check_same_model(_folder(directory, step), leaves, abstract)
+    arrays = _agreed(lambda: _read(directory, step, leaves, abstract))
+    return Restored(_place(arrays, abstract), step, manifest["metrics"], manifest["topology"])
+
+
+def _agreed(read: Callable[[], T]) -> T:
+    """Reads something; damage that one process sees is damage for all of them."""
+    result, damage = None, None
+    try:
+        result = read()
+    except DamagedError as error:
+        damage = error
+    seen = [text for text in distributed.gather(None if damage is None else str(damage)) if text]
+    if seen:
+        raise damage or DamagedError(seen[0])
+    return result  # pyright: ignore[reportReturnType]
 
 
 def _folder(directory: pathlib.Path, step: int) -> pathlib.Path:
     return (directory / str(step)).resolve()
 
 
-def _load(directory: pathlib.Path, step: int, abstract: PyTree) -> PyTree:
+def _alone() -> Any:
+    """Lets Orbax work for this process without asking the others.
+
+    What is damaged may be seen by one process alone, and the others must not wait for it.
+    """
+    context = ocp.Context()
+    here = jax.process_index()
+    context.multiprocessing.primary_host = here
+    context.multiprocessing.active_processes = {here}
+    context.multiprocessing.barrier_sync_key_prefix = f"process{here}"
+    return context
+
+
+def _read(
+    directory: pathlib.Path, step: int, leaves: dict[str, list], wanted: PyTree
+) -> dict[str, np.ndarray]:
+    """Reads leaves into the memory of this process and verifies every one.
+
+    Args:
+        directory: The folder of checkpoints.
+        step: Which one.
+        leaves: Of its manifest: path -> [shape, type, checksum].
+        wanted: The part of the state that is read: a tree of leaves with a shape and a type.
+
+    Returns:
+        path -> array; random keys as their words.
+
+    Raises:
+        DamagedError: A file is missing or has been altered, if only by one bit.
+    """
+    folder = _folder(directory, step)
+    here = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
+
+    def stand_in(leaf: Any) -> Any:
+        if jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key):
+            return jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=here)
+        # Makes Orbax read a NumPy array; takes no memory itself.
+        return np.broadcast_to(np.zeros((), leaf.dtype), leaf.shape)
+
+    tree = jax.tree.map(stand_in, wanted)
+    context = _alone()
+    context.pytree.loading.partial_load = True
     try:
-        return ocp.load(_folder(directory, step), abstract, checkpointable_name=_STATE)
+        with context:
+            read = ocp.load(folder, tree, checkpointable_name=_STATE)
     except Exception as error:
         raise DamagedError(
-            f"the checkpoint {_folder(directory, step)} is damaged: it cannot be read "
-            f"({short(error)})"
+            f"the checkpoint {folder} is damaged: it cannot be read ({short(error)})"
         ) from error
-
-
-def _verify(
-    directory: pathlib.Path, step: int, arrays: dict[str, np.ndarray], leaves: dict[str, list]
-) -> None:
+    arrays = {path: np.asarray(checksums.raw(x)) for path, x in paths.flatten(read).items()}
     for path, array in arrays.items():
         if checksums.checksum(array) != leaves[path][2]:
             raise DamagedError(
-                f"the checkpoint {_folder(directory, step)} is damaged: the checksum of {path} "
-                "does not match"
+                f"the checkpoint {folder} is damaged: the checksum of {path} does not match"
             )
+    return arrays
+
+
+def _place(arrays: dict[str, np.ndarray], abstract: PyTree) -> PyTree:
+    """Lays arrays out as the leaves of `abstract` say."""
+
+    def place(path: str, leaf: Any) -> jax.Array:
+        array = arrays[path]
+
+        def put(sharding: Any) -> jax.Array:
+            return jax.make_array_from_callback(array.shape, sharding, lambda index: array[index])
+
+        if jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key):
+            return jax.random.wrap_key_data(put(leaf.sharding))
+        return put(leaf.sharding)
+
+    return paths.map_paths(place, abstract)
 
 
 def restore_latest(
@@ -266,7 +357,7 @@ def restore_best(
     found = []
     for step in steps(directory):
         try:
-            metrics = _manifest(directory, step)["metrics"]
+            metrics = _agreed(lambda step=step: _manifest(directory, step))["metrics"]
         except DamagedError as error:
             damaged.append(str(error))
             continue
@@ -296,7 +387,7 @@ def _first_whole(
     return None
 
 
-def set_aside(directory: pathlib.Path, newer_than: int | None) -> Iterator[pathlib.Path]:
+def set_aside(directory: pathlib.Path, newer_than: int | None) -> list[str]:
     """Moves checkpoints that could not be restored out of the way of the run that goes on.
 
     Nothing is deleted: they are moved into `damaged/` beside the folder of checkpoints.
@@ -305,15 +396,17 @@ def set_aside(directory: pathlib.Path, newer_than: int | None) -> Iterator[pathl
         directory: The folder of checkpoints.
         newer_than: The step that was restored; None when none was.
 
-    Yields:
+    Returns:
         Where each one went.
     """
+    moved = []
     for step in steps(directory):
         if newer_than is None or step > newer_than:
             target = directory.parent / "damaged" / f"{step}-{time.time_ns()}"
             target.parent.mkdir(exist_ok=True)
             shutil.move(directory / str(step), target)
-            yield target
+            moved.append(str(target))
+    return moved
 
 
 def read_variables(directory: pathlib.Path, damaged: list[str]) -> dict[str, np.ndarray]:
@@ -341,23 +434,14 @@ def read_variables(directory: pathlib.Path, damaged: list[str]) -> dict[str, np.
 def _read_variables(directory: pathlib.Path, step: int) -> dict[str, np.ndarray]:
     leaves = _manifest(directory, step)["leaves"]
     averaged = "ema/" if any(path.startswith("ema/") for path in leaves) else ""
-    wanted = {
-        path: leaf
-        for path, leaf in leaves.items()
-        if path.startswith((f"{averaged}params/", f"{averaged}model_state/"))
-    }
-    sharding = jax.sharding.SingleDeviceSharding(jax.devices()[0])
-    abstract: dict[str, Any] = {}
-    for path, (shape, dtype, _) in wanted.items():
-        node = abstract
-        *sections, name = path.split("/")
-        for section in sections:
-            node = node.setdefault(section, {})
-        node[name] = jax.ShapeDtypeStruct(tuple(shape), jnp.dtype(dtype), sharding=sharding)
-    context = ocp.Context()
-    context.pytree.loading.partial_load = True
-    with context:
-        tree = _load(directory, step, abstract)
-    arrays = checksums.to_host(tree)
-    _verify(directory, step, arrays, wanted)
+    prefixes = (f"{averaged}params/", f"{averaged}model_state/")
+    wanted: dict[str, Any] = {}
+    for path, (shape, dtype, _) in leaves.items():
+        if path.startswith(prefixes):
+            node = wanted
+            *sections, name = path.split("/")
+            for section in sections:
+                node = node.setdefault(section, {})
+            node[name] = jax.ShapeDtypeStruct(tuple(shape), jnp.dtype(dtype))
+    arrays = _read(directory, step, leaves, wanted)
     return {path.removeprefix(averaged): array for path, array in arrays.items()}

@@ -2,13 +2,14 @@
 
 import hashlib
 import json
-from typing import Any
+import math
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from rcnn_jax.training import paths
+from rcnn_jax.training import distributed, paths
 from rcnn_jax.training.interface import PyTree
 
 # Multipliers of the SplitMix64 generator (Steele, Lea & Flood, 2014).
@@ -17,9 +18,9 @@ _MIX_1 = np.uint64(0xBF58476D1CE4E5B9)
 _MIX_2 = np.uint64(0x94D049BB133111EB)
 
 
-def _odd_multipliers(count: int) -> np.ndarray:
+def _odd_multipliers(positions: np.ndarray) -> np.ndarray:
     """A different odd 64-bit number for each position."""
-    z = (np.arange(count, dtype=np.uint64) + np.uint64(1)) * _GOLDEN
+    z = (positions + np.uint64(1)) * _GOLDEN
     z = (z ^ (z >> np.uint64(30))) * _MIX_1
     z = (z ^ (z >> np.uint64(27))) * _MIX_2
     return (z ^ (z >> np.uint64(31))) | np.uint64(1)
@@ -30,7 +31,8 @@ def checksum(array: np.ndarray) -> str:
 
     It is the sum modulo 2^64 of each element's bits times an odd number that belongs to its
     position. Multiplication by an odd number is invertible, so a change of any one element
-    always changes the sum; several changes cancel with probability 2^-64.
+    always changes the sum; several changes cancel with probability 2^-64. Being a sum, it can be
+    put together from the parts of an array that several processes hold.
 
     Args:
         array: Of any numeric or boolean type, elements of up to 8 bytes.
@@ -38,49 +40,91 @@ def checksum(array: np.ndarray) -> str:
     Returns:
         16 hexadecimal digits.
     """
-    flat = np.ascontiguousarray(array).reshape(-1)
+    return _text(_partial(array, (slice(None),) * array.ndim, array.shape))
+
+
+def _partial(part: np.ndarray, index: tuple[slice, ...], shape: tuple[int, ...]) -> int:
+    """What a part adds to the checksum of the array of `shape` that it is the `index` of."""
+    # Positions are computed where the array is cut only: the loop is the cost of a large state.
+    positions = np.zeros((), np.uint64)
+    for axis, (piece, size) in enumerate(zip(index, shape, strict=True)):
+        along = np.arange(*piece.indices(size), dtype=np.uint64)
+        stride = np.uint64(math.prod(shape[axis + 1 :]))
+        positions = positions[..., None] + along * stride
+    flat = np.ascontiguousarray(part).reshape(-1)
     bits = flat.view(f"u{flat.dtype.itemsize}").astype(np.uint64)
     # + 1: an array of zeros of another length has another sum.
-    total = ((bits + np.uint64(1)) * _odd_multipliers(bits.size)).sum(dtype=np.uint64)
-    return f"{int(total):016x}"
+    total = (bits + np.uint64(1)) * _odd_multipliers(positions.reshape(-1))
+    return int(total.sum(dtype=np.uint64))
 
 
-def to_host(tree: PyTree) -> dict[str, np.ndarray]:
-    """The leaves by path as NumPy arrays; random keys as their raw words."""
-
-    def leaf(x: Any) -> np.ndarray:
-        if jnp.issubdtype(x.dtype, jax.dtypes.prng_key):
-            x = jax.random.key_data(x)
-        return np.asarray(x)
-
-    return {path: leaf(x) for path, x in paths.flatten(tree).items()}
+def _text(total: int) -> str:
+    return f"{total % 2**64:016x}"
 
 
-def describe(arrays: dict[str, np.ndarray]) -> dict[str, list]:
-    """The manifest of a state.
+def raw(leaf: Any) -> Any:
+    """An array of numbers as it is, random keys as their words."""
+    return jax.random.key_data(leaf) if jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key) else leaf
+
+
+class Description(NamedTuple):
+    """What a checkpoint says of a state.
+
+    Attributes:
+        leaves: path -> [shape, type, checksum], JSON-able: the manifest.
+        nonfinite: The paths of leaves that hold a NaN or an infinity.
+    """
+
+    leaves: dict[str, list]
+    nonfinite: list[str]
+
+
+def describe(tree: PyTree) -> Description:
+    """Describes a state, whose arrays may be spread over processes; all of them must call it.
 
     Args:
-        arrays: Leaves by path.
+        tree: NumPy or jax arrays.
 
     Returns:
-        path -> [shape, dtype, checksum], JSON-able.
+        The same in every process.
     """
-    return {
-        path: [list(array.shape), str(array.dtype), checksum(array)]
-        for path, array in arrays.items()
-    }
+    flat = {path: raw(leaf) for path, leaf in paths.flatten(tree).items()}
+    own: dict[str, tuple[int, bool]] = {}
+    shared: dict[str, tuple[int, bool]] = {}  # what this process holds of arrays held in parts
+    for path, leaf in flat.items():
+        if isinstance(leaf, jax.Array) and not (
+            leaf.is_fully_addressable or leaf.is_fully_replicated
+        ):
+            parts = [s for s in leaf.addressable_shards if s.replica_id == 0]
+            found = [(_partial(np.asarray(s.data), s.index, leaf.shape), s.data) for s in parts]
+            shared[path] = (
+                sum(total for total, _ in found) % 2**64,
+                any(_nonfinite(np.asarray(data)) for _, data in found),
+            )
+        else:
+            array = np.asarray(leaf)
+            own[path] = (int(checksum(array), 16), _nonfinite(array))
+    if shared:
+        for path in shared:
+            own[path] = (0, False)
+        for process in distributed.gather(shared):
+            for path, (total, bad) in process.items():
+                own[path] = (own[path][0] + total, own[path][1] or bad)
+    return Description(
+        {
+            path: [list(leaf.shape), str(leaf.dtype), _text(own[path][0])]
+            for path, leaf in flat.items()
+        },
+        [path for path in flat if own[path][1]],
+    )
+
+
+def _nonfinite(array: np.ndarray) -> bool:
+    floating = array.dtype.kind == "f" or array.dtype.name == "bfloat16"
+    return bool(floating and not np.isfinite(array.astype(np.float32, copy=False)).all())
 
 
 def digest(value: Any) -> str:
     """A SHA-256 of a JSON-able value, for the manifest itself."""
     text = json.dumps(value, sort_keys=True, separators=(",", ":"))
     return hashlib.sha256(text.encode()).hexdigest()
-
-
-def first_nonfinite(arrays: dict[str, np.ndarray]) -> str | None:
-    """The path of the first leaf that holds a NaN or an infinity, None if there is none."""
-    for path, array in arrays.items():
-        floating = array.dtype.kind == "f" or array.dtype.name == "bfloat16"
-        if floating and not np.isfinite(array.astype(np.float32, copy=False)).all():
-            return path
-    return None

@@ -26,7 +26,7 @@ class Result(NamedTuple):
 
 def evaluate(
     task: Task,
-    step: Callable[[PyTree, PyTree, PyTree], tuple[Any, dict[str, Any], dict[str, Any]]],
+    step: Callable[[PyTree, PyTree, PyTree], Any],
     variables: tuple[PyTree, PyTree],
     batches: Iterable[PyTree],
 ) -> Result:
@@ -45,16 +45,15 @@ def evaluate(
     counts: dict[str, np.ndarray] = {}
     predictions, count = [], 0
     for batch in batches:
-        batch_sums, outputs, counted = step(*variables, batch)
-        for name, pair in jax.device_get(batch_sums).items():
+        evaluated = jax.device_get(step(*variables, batch))
+        for name, pair in evaluated.sums.items():
             sums.setdefault(name, []).append((float(pair[0]), float(pair[1])))
-        for name, value in jax.device_get(counted).items():
+        for name, value in evaluated.counts.items():
             # In float64: the sums of a batch are exact in float32, those of a split need not be.
             counts[name] = counts.get(name, 0.0) + np.asarray(value, np.float64)
-        mask = np.asarray(batch["mask"])
-        count += int(mask.sum())
+        count += int(evaluated.count)
         if task.evaluates_on_host:
-            predictions.append((jax.device_get(outputs), jax.device_get(batch)))
+            predictions.append(evaluated.predictions)
     metrics = means(sums)
     if task.evaluates_on_host:
         metrics |= task.evaluate(predictions)

@@ -2,7 +2,6 @@
 
 import pathlib
 import re
-import sys
 import zipfile
 from collections.abc import Mapping, Sequence
 
@@ -11,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from rcnn_jax.errors import UserError, nearest
-from rcnn_jax.training import checkpoints, paths
+from rcnn_jax.training import checkpoints, distributed, paths
 from rcnn_jax.training.interface import PyTree
 from rcnn_jax.training.sharding import Devices
 from rcnn_jax.training.state import TrainState
@@ -47,7 +46,7 @@ def read(origin: str) -> dict[str, np.ndarray]:
     damaged: list[str] = []
     variables = checkpoints.read_variables(Workdir(path).checkpoints, damaged)
     for message in damaged:
-        print(f"warning: {message}", file=sys.stderr)
+        distributed.warn(message)
     return variables
 
 
@@ -111,13 +110,22 @@ def replace(state: TrainState, chosen: Mapping[str, np.ndarray], devices: Device
 
     def replaced(tree: PyTree, prefix: str) -> PyTree:
         return paths.map_paths(
-            lambda path, leaf: jnp.asarray(chosen.get(f"{prefix}/{path}", leaf), leaf.dtype), tree
+            lambda path, leaf: (
+                np.asarray(chosen[f"{prefix}/{path}"], leaf.dtype)
+                if f"{prefix}/{path}" in chosen
+                else leaf
+            ),
+            tree,
         )
 
-    new = {
-        "params": replaced(state.params, "params"),
-        "model_state": replaced(state.model_state, "model_state"),
-    }
+    shardings = devices.state_shardings(state)
+    new = devices.put(
+        {
+            "params": replaced(state.params, "params"),
+            "model_state": replaced(state.model_state, "model_state"),
+        },
+        {"params": shardings.params, "model_state": shardings.model_state},
+    )
     # Copies for the averages: the step gives the memory of its input away, and may only once.
-    ema = None if state.ema is None else devices.replicate(jax.tree.map(jnp.copy, new))
-    return state.replace(**devices.replicate(new), ema=ema)
+    ema = None if state.ema is None else jax.tree.map(jnp.copy, new)
+    return state.replace(**new, ema=ema)

@@ -31,10 +31,18 @@ def _is_kernel(path: str) -> bool:
 def build(config: Config, params: PyTree, steps: int) -> optax.GradientTransformation | Constrained:
     """Makes the optimiser, without its learning rate.
 
-    The order is: frozen parameters out of the gradient, clipping by global norm, weight decay
-    (`sgd`), momentum or Adam, weight decay (`adam`), factors of groups. Decay is added to the
-    gradient for `sgd`, as in the papers of the field, and kept apart from Adam's moments for
-    `adam` (Loshchilov & Hutter, 2019); it touches only parameters whose name ends in "kernel".
+    The order is: frozen parameters out of the gradient, clipping by value, clipping by global
+    norm, weight decay (`sgd`, `rmsprop`), momentum, Adam or RMSprop, weight decay (`adam`),
+    factors of groups. The norm is that of the gradient whose elements have been clipped, so that
+    both bounds hold. Decay is added to the gradient for `sgd` and `rmsprop`, as in the papers of
+    the field, and kept apart from Adam's moments for `adam` (Loshchilov & Hutter, 2019); it touches
+    only parameters whose name ends in "kernel".
+
+    `rmsprop` (Tieleman & Hinton, lecture 6.5 of Neural networks for machine learning, 2012)
+    divides the gradient by `sqrt(mean square) + eps`, where the mean square starts at 0 and takes a
+    share `1 - decay` of each gradient's square; momentum gathers what results. With
+    `alpha=decay` this is `torch.optim.RMSprop`, not centered. The learning rate meets the
+    momentum's sum, so momentum m makes steps up to 1 / (1 - m) times as long.
 
     Momentum that moves counts its updates in its own state, so that a run resumes where it was.
 
@@ -65,12 +73,18 @@ def build(config: Config, params: PyTree, steps: int) -> optax.GradientTransform
     if any(f == 0 for _, f in groups):
         # First of all, so that frozen parameters do not count in the norm that is clipped.
         chain.append(_scale_by_path(lambda path: float(factor(path) != 0)))
+    if config.clip_value > 0:
+        chain.append(optax.clip(config.clip_value))
     if config.clip_norm > 0:
         chain.append(optax.clip_by_global_norm(config.clip_norm))
     decay = [optax.add_decayed_weights(config.weight_decay, mask=kernels)]
     decay = decay if config.weight_decay > 0 else []
     if config.name == "sgd":
         chain += decay
+        chain += _momentum(config, steps)
+    elif config.name == "rmsprop":
+        chain += decay
+        chain.append(optax.scale_by_rms(config.decay, config.eps, eps_in_sqrt=False))
         chain += _momentum(config, steps)
     else:
         chain.append(optax.scale_by_adam(config.b1, config.b2, config.eps))

@@ -5,6 +5,7 @@ from collections.abc import Iterable
 import jax
 import jax.numpy as jnp
 
+from rcnn_jax.layers.normalization import real_rows
 from rcnn_jax.training.interface import PyTree, Task
 from rcnn_jax.training.sharding import Devices
 
@@ -38,11 +39,12 @@ def recalibrate(
 
     def after(params: PyTree, model_state: PyTree, batch: PyTree, key: jax.Array) -> PyTree:
         carry = task.initial_carry(batch["mask"].shape[0])
-        return task.loss(params, model_state, carry, batch, key).model_state
+        with real_rows(batch["mask"]):
+            return task.loss(params, model_state, carry, batch, key).model_state
 
     measure = jax.jit(
         after,
-        in_shardings=(devices.replicated, devices.replicated, devices.batch, devices.replicated),
+        in_shardings=(None, None, devices.batch, None),
         out_shardings=devices.replicated,
     )
     total, count = None, 0

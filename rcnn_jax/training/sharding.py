@@ -1,6 +1,7 @@
 """Devices as a named mesh, and where batches and states lie on them."""
 
 import dataclasses
+import functools
 from typing import Any
 
 import jax
@@ -9,9 +10,11 @@ from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
 from rcnn_jax.errors import UsageError
 from rcnn_jax.layers.randomness import DATA_AXIS
+from rcnn_jax.training import paths, sharding_rules
 from rcnn_jax.training.interface import PyTree
 
 FSDP_AXIS = "fsdp"
+DEFAULT_RULES = sharding_rules.Rules()
 
 
 @dataclasses.dataclass(frozen=True)
@@ -20,6 +23,7 @@ class Devices:
 
     mesh: Mesh
     parallelism: str  # "jit" or "pmap"
+    rules: sharding_rules.Rules = DEFAULT_RULES
 
     @property
     def count(self) -> int:
@@ -41,37 +45,102 @@ class Devices:
         """The first dimension spread over all devices."""
         return NamedSharding(self.mesh, PartitionSpec((DATA_AXIS, FSDP_AXIS)))
 
+    @functools.cached_property
+    def _shares(self) -> np.ndarray:
+        """Which of the devices that share a batch, in its order, belong to this process."""
+        here = jax.process_index()
+        return np.flatnonzero([d.process_index == here for d in self.mesh.devices.flat])
+
+    def local_rows(self, size: int) -> np.ndarray:
+        """The rows of a global batch that this process's devices hold, ascending.
+
+        Args:
+            size: Rows of the global batch, divisible by the number of devices.
+
+        Returns:
+            int64 `[size * devices of this process / devices]`.
+        """
+        per_device = size // self.count
+        return (self._shares[:, None] * per_device + np.arange(per_device)).reshape(-1)
+
     def place_global(self, batch: PyTree) -> PyTree:
         """Puts a host batch on the devices as one global array a leaf.
 
         Args:
-            batch: Arrays `[batch, ...]`, `batch` divisible by the number of devices.
+            batch: Arrays `[rows, ...]` of this process's rows, as `local_rows` lists them.
 
         Returns:
-            The same arrays, spread over the devices.
+            Arrays `[batch, ...]`, spread over the devices of all processes.
         """
-        return jax.device_put(batch, self.batch)
+        if self._shares.size == self.count:
+            return jax.device_put(batch, self.batch)
+
+        def put(local: np.ndarray) -> jax.Array:
+            size = local.shape[0] // self._shares.size * self.count
+            rows = self.local_rows(size)
+
+            def part(index: Any) -> np.ndarray:
+                start = int(np.searchsorted(rows, index[0].start or 0))
+                return local[start : start + size // self.count]
+
+            return jax.make_array_from_callback((size, *local.shape[1:]), self.batch, part)
+
+        return jax.tree.map(put, batch)
 
     def place(self, batch: PyTree) -> PyTree:
         """Puts a host batch where the training step expects it.
 
         Args:
-            batch: Arrays `[batch, ...]`, `batch` divisible by the number of devices.
+            batch: Arrays `[rows, ...]` of this process's rows, as `local_rows` lists them.
 
         Returns:
-            Arrays `[batch, ...]` for jit, `[devices, batch / devices, ...]` for pmap.
+            Arrays `[batch, ...]` over all devices for jit; for pmap, arrays
+            `[devices, rows / devices, ...]` over the devices of this process.
         """
-        if self.parallelism == "pmap":
-            batch = self.split(batch)
-        return jax.device_put(batch, self.batch)
+        if self.parallelism == "jit":
+            return self.place_global(batch)
+        count = self._shares.size
+        split = jax.tree.map(lambda x: x.reshape(count, -1, *x.shape[1:]), batch)
+        return jax.device_put(split, self._local)
+
+    def place_all(self, tree: PyTree) -> PyTree:
+        """Puts whole arrays where a batch that `place` has put can pick its rows from them."""
+        if self.parallelism == "jit":
+            return self.replicate(tree)
+        return jax.device_put(tree, NamedSharding(self._local.mesh, PartitionSpec()))
+
+    @functools.cached_property
+    def _local(self) -> NamedSharding:
+        """The first dimension spread over the devices of this process."""
+        devices = self.mesh.devices.reshape(-1)[self._shares]
+        return NamedSharding(Mesh(devices, (DATA_AXIS,)), PartitionSpec(DATA_AXIS))
 
     def split(self, batch: PyTree) -> PyTree:
-        """Gives every leaf a leading dimension of devices, as pmap wants it."""
+        """Gives every leaf, a global array, a leading dimension of devices, as pmap wants it."""
         return jax.tree.map(lambda x: x.reshape(self.count, -1, *x.shape[1:]), batch)
 
     def join(self, batch: PyTree) -> PyTree:
-        """Undoes `split`."""
-        return jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:]), batch)
+        """Undoes `split`, also of what pmap gives back: the part of this process's devices."""
+
+        def leaf(x: jax.Array) -> jax.Array:
+            if self._shares.size == self.count:
+                return x.reshape(-1, *x.shape[2:])
+            parts = [shard.data.reshape(shard.data.shape[1:]) for shard in x.addressable_shards]
+            shape = (parts[0].shape[0] * self.count, *parts[0].shape[1:])
+            return jax.make_array_from_single_device_arrays(shape, self.batch, parts)
+
+        return jax.tree.map(leaf, batch)
+
+    def everywhere(self, tree: PyTree) -> PyTree:
+        """Makes one global array of the copies that pmap leaves on this process's devices."""
+        if self._shares.size == self.count:
+            return tree
+
+        def leaf(x: jax.Array) -> jax.Array:
+            copies = [shard.data for shard in x.addressable_shards]
+            return jax.make_array_from_single_device_arrays(x.shape, self.replicated, copies)
+
+        return jax.tree.map(leaf, tree)
 
     def state_shardings(self, state: Any) -> Any:
         """Where each leaf of a training state lies.
@@ -80,15 +149,46 @@ class Devices:
             state: A `TrainState`, or its shapes.
 
         Returns:
-            A state of shardings: the carry spread like the batch it belongs to, all else on every
-            device.
+            A state of shardings: the carry spread like the batch it belongs to; parameters, and
+            what belongs to them in the optimiser and in averages, cut along the axis `fsdp` as
+            `rules` say; all else on every device.
         """
-        everywhere = jax.tree.map(lambda _: self.replicated, state)
-        return everywhere.replace(carry=jax.tree.map(lambda _: self.batch, state.carry))
+        cut = self.rules.dimensions(state.params, self.mesh.shape[FSDP_AXIS])
+
+        def sharding(path: str, leaf: Any) -> NamedSharding:
+            dimension = sharding_rules.of_parameter(cut, path, leaf.shape)
+            if dimension is None:
+                return self.replicated
+            return NamedSharding(self.mesh, PartitionSpec(*[None] * dimension, FSDP_AXIS))
+
+        shardings = paths.map_paths(sharding, state)
+        return shardings.replace(carry=jax.tree.map(lambda _: self.batch, state.carry))
 
     def replicate(self, tree: PyTree) -> PyTree:
         """Puts the same values on every device."""
-        return jax.device_put(tree, self.replicated)
+        return self.put(tree, jax.tree.map(lambda _: self.replicated, tree))
+
+    def put(self, tree: PyTree, shardings: PyTree) -> PyTree:
+        """Lays values that every process has in full, or global arrays, out over the devices.
+
+        Args:
+            tree: NumPy arrays, arrays of one device or global ones; no random keys.
+            shardings: For each leaf, where it is to lie.
+
+        Returns:
+            Global arrays.
+        """
+
+        def leaf(x: Any, sharding: NamedSharding) -> jax.Array:
+            if self._shares.size == self.count:
+                return jax.device_put(x, sharding)
+            if isinstance(x, jax.Array) and not x.is_fully_addressable:
+                return jax.jit(lambda y: y, out_shardings=sharding)(x)
+            # Unlike `device_put`, this does not ask the other processes for their values.
+            host = np.asarray(x)
+            return jax.make_array_from_callback(host.shape, sharding, lambda index: host[index])
+
+        return jax.tree.map(leaf, tree, shardings)
 
     def divisible(self, size: int) -> int:
         """The smallest batch size from `size` up that the devices can share evenly."""
@@ -113,13 +213,19 @@ class Devices:
             )
 
 
-def make_devices(axes: dict[str, int], parallelism: str, devices: Any = None) -> Devices:
+def make_devices(
+    axes: dict[str, int],
+    parallelism: str,
+    devices: Any = None,
+    rules: sharding_rules.Rules = DEFAULT_RULES,
+) -> Devices:
     """Lays the devices out as a mesh.
 
     Args:
         axes: Devices along "data" and "fsdp"; -1 in one of them: all that are left.
         parallelism: "jit" or "pmap".
-        devices: Which devices; None for all.
+        devices: Which devices; None for those of all processes.
+        rules: Which parameters are cut along "fsdp".
 
     Returns:
         The devices.
@@ -146,6 +252,12 @@ def make_devices(axes: dict[str, int], parallelism: str, devices: Any = None) ->
             "config.parallelism='pmap' is data parallel only: "
             f"config.mesh.fsdp={sizes[1]} must be 1."
         )
+    left_out = {d.process_index for d in available} - {d.process_index for d in available[:needed]}
+    if left_out:
+        raise UsageError(
+            f"config.mesh={axes} takes {needed} of {len(available)} devices and leaves the "
+            f"processes {sorted(left_out)} without any: start fewer processes."
+        )
     mesh = jax.make_mesh(
         tuple(sizes),
         (DATA_AXIS, FSDP_AXIS),
@@ -153,4 +265,4 @@ def make_devices(axes: dict[str, int], parallelism: str, devices: Any = None) ->
         axis_types=(AxisType.Auto,) * 2,
         devices=available[:needed],
     )
-    return Devices(mesh, parallelism)
+    return Devices(mesh, parallelism, rules)

@@ -19,6 +19,7 @@ class TrainState(flax.struct.PyTreeNode):
     model_state: PyTree  # batch statistics
     opt_state: PyTree
     plateau: PyTree  # of the learning rate's reduction, () where there is none
+    rate_scale: jax.Array  # [] float32: a factor of the learning rate, lowered after a divergence
     carry: PyTree  # recurrent state handed from batch to batch, () where there is none
     ema: PyTree  # averages: {"params": ..., "model_state": ...}, None where there are none
     key: jax.Array  # [] the run's random key; step t uses fold_in(key, t)
@@ -60,6 +61,7 @@ def create(
         model_state=model_state,
         opt_state=optimizer.init(params),
         plateau=plateau.init(),
+        rate_scale=jnp.ones((), jnp.float32),
         carry=task.initial_carry(jax.tree.leaves(batch)[0].shape[0]),
         # A copy, because the step gives its input's memory away and may do so only once.
         ema=(

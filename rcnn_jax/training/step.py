@@ -3,21 +3,39 @@
 import dataclasses
 import functools
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import optax
 
+from rcnn_jax.layers.normalization import real_rows
 from rcnn_jax.layers.randomness import DATA_AXIS
+from rcnn_jax.training import accumulation
 from rcnn_jax.training import optimizer as optimizer_lib
-from rcnn_jax.training.interface import PyTree, Sums, Task
+from rcnn_jax.training.interface import LossOutput, PyTree, Sums, Task
 from rcnn_jax.training.schedules import Plateau
 from rcnn_jax.training.sharding import Devices
 from rcnn_jax.training.state import TrainState
 
 STATE_FIELDS = tuple(field.name for field in dataclasses.fields(TrainState))
 StepFunction = Callable[[TrainState, PyTree], tuple[TrainState, Sums]]
+
+
+class EvaluatedBatch(NamedTuple):
+    """What the evaluation of one batch gives.
+
+    Attributes:
+        count: `[]` how many examples it has.
+        sums: The metrics.
+        predictions: (predictions, batch) where they are wanted, else ().
+        counts: The counts behind the task's details, where they are wanted.
+    """
+
+    count: jax.Array
+    sums: Sums
+    predictions: tuple
+    counts: dict[str, jax.Array]
 
 
 def make_train_step(
@@ -27,6 +45,9 @@ def make_train_step(
     plateau: Plateau,
     *,
     ema_decay: float = 0.0,
+    accumulate: int = 1,
+    devices: int = 1,
+    padded: bool = False,
     axis_name: str | None = None,
 ) -> StepFunction:
     """Makes the function from a state and a batch to the next state.
@@ -42,11 +63,16 @@ def make_train_step(
         plateau: What scales the learning rate.
         ema_decay: Of the average of the weights; 0 for none. Early on the decay is
             `(1 + step) / (10 + step)`, so that the initial weights are soon forgotten.
+        accumulate: In how many parts the batch is taken, see `rcnn_jax.training.accumulation`.
+            With batch normalization each part is normalized by itself.
+        devices: Over how many the rows of a batch are spread; read only where it has parts.
+        padded: Whether a batch may have rows whose mask is 0, which batch statistics leave out.
         axis_name: The mapped axis under pmap; None under jit, where arrays are global.
 
     Returns:
         A pure function, to be compiled by `compile_train_step`.
     """
+    loss_of = _without_padding(task.loss) if padded else task.loss
     total_over_devices = (
         (lambda x: x) if axis_name is None else functools.partial(jax.lax.psum, axis_name=axis_name)
     )
@@ -55,14 +81,24 @@ def make_train_step(
         key = jax.random.fold_in(state.key, state.step)
 
         def loss(params: PyTree):
-            out = task.loss(params, state.model_state, state.carry, batch, key)
+            out = loss_of(params, state.model_state, state.carry, batch, key)
             count = jax.lax.stop_gradient(total_over_devices(out.count))
-            return out.total / count, out
+            # A batch of which nothing could be read has nothing to learn from, and no 0 / 0.
+            return out.total / jnp.where(count > 0, count, 1), out
 
-        gradient, out = jax.grad(loss, has_aux=True)(state.params)
-        gradient = total_over_devices(gradient)
+        if accumulate == 1:
+            gradient, out = jax.grad(loss, has_aux=True)(state.params)
+            gradient = total_over_devices(gradient)
+        else:
+            gradient, out = accumulation.gradient_of_sum(
+                loss_of, state.params, state.model_state, state.carry, batch, key,
+                parts=accumulate, groups=devices if axis_name is None else 1,
+            )  # fmt: skip
+            gradient, count = total_over_devices((gradient, out.count))
+            count = jnp.where(count > 0, count, 1)
+            gradient = jax.tree.map(lambda g: (g / count).astype(g.dtype), gradient)
         updates, opt_state = optimizer.update(gradient, state.opt_state, state.params)
-        rate = jnp.asarray(schedule(state.step) * plateau.scale(state.plateau))
+        rate = jnp.asarray(schedule(state.step) * plateau.scale(state.plateau) * state.rate_scale)
         params = optimizer_lib.apply(optimizer, state.params, updates, rate)
 
         ema = state.ema
@@ -94,6 +130,21 @@ def make_train_step(
     return train_step
 
 
+def _without_padding(loss: Callable[..., LossOutput]) -> Callable[..., LossOutput]:
+    """A task's loss whose batch statistics leave out rows of padding.
+
+    Not the way of every batch, because statistics of all rows are computed faster.
+    """
+
+    def over_real_rows(
+        params: PyTree, model_state: PyTree, carry: PyTree, batch: PyTree, key: jax.Array
+    ) -> LossOutput:
+        with real_rows(batch["mask"]):
+            return loss(params, model_state, carry, batch, key)
+
+    return over_real_rows
+
+
 def compile_train_step(make: Callable[..., StepFunction], devices: Devices) -> StepFunction:
     """Compiles a training step for the devices; the state given to it is consumed.
 
@@ -105,11 +156,15 @@ def compile_train_step(make: Callable[..., StepFunction], devices: Devices) -> S
         The compiled step. Its batches are to be placed by `devices.place`.
     """
     if devices.parallelism == "jit":
-        return jax.jit(
-            make(axis_name=None),
-            donate_argnums=(0,),
-            in_shardings=(None, devices.batch),
-        )
+        step = make(axis_name=None)
+
+        def global_step(state: TrainState, batch: PyTree) -> tuple[TrainState, Sums]:
+            state, sums = step(state, batch)
+            # Left to itself, the compiler may spread or gather what the next step gets.
+            keep = jax.lax.with_sharding_constraint
+            return keep(state, devices.state_shardings(state)), keep(sums, devices.replicated)
+
+        return jax.jit(global_step, donate_argnums=(0,), in_shardings=(None, devices.batch))
 
     # Only what belongs to examples is split; the state stays one array a leaf, as under jit, so
     # that checkpoints and evaluation do not know how a step is run.
@@ -126,14 +181,15 @@ def compile_train_step(make: Callable[..., StepFunction], devices: Devices) -> S
 
     def pmap_step(state: TrainState, batch: PyTree) -> tuple[TrainState, Sums]:
         state, sums = mapped(state.replace(carry=devices.split(state.carry)), batch)
-        return state.replace(carry=devices.join(state.carry)), sums
+        carry = devices.join(state.carry)
+        return devices.everywhere(state.replace(carry=())).replace(carry=carry), sums
 
     return pmap_step
 
 
 def compile_evaluation_step(
     task: Task, devices: Devices, *, predictions: bool, counts: bool = False
-) -> Callable[[PyTree, PyTree, PyTree], tuple[Sums, dict[str, Any], dict[str, Any]]]:
+) -> Callable[[PyTree, PyTree, PyTree], EvaluatedBatch]:
     """Compiles the evaluation of one batch; always by jit on the mesh.
 
     Args:
@@ -143,16 +199,21 @@ def compile_evaluation_step(
         counts: Whether the counts behind the task's details are wanted too.
 
     Returns:
-        A function from (params, model_state, batch) to (metric sums, predictions, counts).
+        A function from (params, model_state, batch) to an `EvaluatedBatch`, the same in every
+        process.
     """
 
-    def evaluation_step(params: PyTree, model_state: PyTree, batch: PyTree):
-        outputs = task.predict(params, model_state, batch) if predictions else {}
-        counted = dict(task.counts(params, model_state, batch)) if counts else {}
-        return dict(task.metrics(params, model_state, batch)), outputs, counted
+    def evaluation_step(params: PyTree, model_state: PyTree, batch: PyTree) -> EvaluatedBatch:
+        return EvaluatedBatch(
+            count=jnp.sum(batch["mask"]),
+            sums=dict(task.metrics(params, model_state, batch)),
+            # With the batch, whose rows no process has all of.
+            predictions=(task.predict(params, model_state, batch), batch) if predictions else (),
+            counts=dict(task.counts(params, model_state, batch)) if counts else {},
+        )
 
     return jax.jit(
         evaluation_step,
-        in_shardings=(devices.replicated, devices.replicated, devices.batch),
+        in_shardings=(None, None, devices.batch),
         out_shardings=devices.replicated,
     )

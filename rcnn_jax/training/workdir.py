@@ -12,6 +12,7 @@ from ml_collections import ConfigDict
 from rcnn_jax import configuration
 from rcnn_jax.errors import UserError
 from rcnn_jax.files import write_atomically
+from rcnn_jax.training import distributed
 
 
 class Workdir:
@@ -31,11 +32,17 @@ class Workdir:
 
     @contextlib.contextmanager
     def claim(self) -> Iterator[None]:
-        """Makes the folder and takes it for this process, until it leaves or ends however it ends.
+        """Makes the folder and takes it for this run, until it leaves or ends however it ends.
 
         Raises:
-            UserError: Another training process has it, or it cannot be written.
+            UserError: Another training run has it, or it cannot be written.
         """
+        with contextlib.ExitStack() as held:
+            distributed.first(lambda: held.enter_context(self._lock()))
+            yield
+
+    @contextlib.contextmanager
+    def _lock(self) -> Iterator[None]:
         try:
             self.path.mkdir(parents=True, exist_ok=True)
             lock = open(self.path / ".lock", "a+")  # noqa: SIM115 - held until the end

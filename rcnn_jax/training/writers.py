@@ -13,6 +13,7 @@ import tqdm
 
 from rcnn_jax.errors import UserError
 from rcnn_jax.tables import number
+from rcnn_jax.training import distributed
 from rcnn_jax.training.workdir import Workdir
 
 
@@ -113,7 +114,8 @@ EXTRA_WRITERS = {"tensorboard": TensorBoard, "wandb": WeightsAndBiases}
 class Log:
     """Everything that is said about a run: on the terminal and to files.
 
-    On a terminal there is a progress bar with the time left; elsewhere, one line an entry.
+    On a terminal there is a progress bar with the time left; elsewhere, one line an entry. Of
+    several processes the first one says it.
     """
 
     def __init__(self, extra: Sequence[str], workdir: Workdir, total: int, start: int, unit: str):
@@ -130,9 +132,11 @@ class Log:
             UserError: A writer is not installed.
         """
         self._unit, self._total = unit, total
-        self._live = sys.stderr.isatty()
-        self._writers = [EXTRA_WRITERS[name](workdir.path) for name in extra]
-        self._writers.append(JsonLines(workdir.metrics))
+        self._live = sys.stderr.isatty() and distributed.is_first()
+        self._writers: list[Any] = []
+        if distributed.is_first():
+            self._writers += [EXTRA_WRITERS[name](workdir.path) for name in extra]
+            self._writers.append(JsonLines(workdir.metrics))
         self._bar = tqdm.tqdm(
             total=total,
             initial=start,
@@ -179,4 +183,4 @@ class Log:
         if self._live:
             self._bar.write(text, file=sys.stderr)
         else:
-            print(text, flush=True)
+            distributed.say(text)

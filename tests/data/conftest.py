@@ -1,6 +1,7 @@
 """Small stand-ins for the original files, and CIFAR-10's real ones rebuilt once a session."""
 
 import pathlib
+import shutil
 import subprocess
 import sys
 
@@ -47,3 +48,19 @@ def photographs():
     smooth = scipy.ndimage.gaussian_filter(rng.normal(size=(300, 6, 6, 3)), (0, 1, 1, 0))
     images = 120 + 300 * smooth + rng.normal(0, 20, (300, 1, 1, 1))
     return sources.ArraySource({"image": np.clip(images, 0, 255).astype(np.uint8)})
+
+
+@pytest.fixture(scope="session")
+def published(tmp_path_factory) -> pathlib.Path:
+    """12 examples in two record files, as TFDS leaves them; `root` is a copy to be changed."""
+    from data import records  # imports TFDS, which most tests here do without
+
+    root = tmp_path_factory.mktemp("published")
+    records.publish(records.SPEC, root, shards=2)
+    return root
+
+
+@pytest.fixture
+def root(published, tmp_path) -> pathlib.Path:
+    """A data root of one test's own, with the published data set."""
+    return shutil.copytree(published, tmp_path / "root")

@@ -145,14 +145,16 @@ def test_processes_share_out_the_rows_of_each_batch(digits_by_residency, residen
             return [jax.tree.map(np.asarray, batch) for batch in evaluated]
 
     whole = batches()
-    shards = [batches(shard_index=i, shard_count=4) for i in range(4)]
-    # 180 = 3 * 56 + 12: in the last batch the fourth process has padding alone.
+    # Two of them hold neighbouring rows, two have theirs in between each other's.
+    locals_ = [np.arange(14), np.arange(14, 28), np.arange(28, 56, 2), np.arange(29, 56, 2)]
+    shards = [batches(local_rows=rows) for rows in locals_]
+    # 180 = 3 * 56 + 12: in the last batch all but the first process have padding alone.
     assert [len(shard) for shard in shards] == [4] * 4
     assert shards[3][3]["mask"].sum() == 0
     for step, batch in enumerate(whole):
         for name, values in batch.items():
-            joined = np.concatenate([shard[step][name] for shard in shards])
-            np.testing.assert_array_equal(joined, values)
+            for rows, shard in zip(locals_, shards, strict=True):
+                np.testing.assert_array_equal(shard[step][name], values[rows])
 
 
 class Failing:
@@ -326,8 +328,8 @@ def test_a_batch_may_be_larger_than_the_data(counting, residency):
         ({"start_step": -1}, "at least 0"),
         ({"workers": 0}, "workers at least 1"),
         ({"prefetch": -1}, "prefetch must be at least 0, got -1"),
-        ({"shard_count": 3}, "batch_size 4 cannot be divided by 3 processes"),
-        ({"shard_index": 2, "shard_count": 2}, "shard_index must be 0 to 1, got 2"),
+        ({"local_rows": np.array([2, 4])}, "local_rows must be from 0 to batch_size - 1 = 3"),
+        ({"local_rows": np.array([-1, 1])}, "got -1 to 1"),
     ],
 )
 def test_impossible_arguments_are_refused(counting, changed, says):

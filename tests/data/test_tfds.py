@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import tensorflow_datasets as tfds
 
+from data.records import publish
 from rcnn_jax.data import sources, tfds_builder
 from rcnn_jax.data.spec import DatasetSpec, Feature
 
@@ -123,14 +124,6 @@ def test_a_reader_that_fails_leaves_nothing_behind(spec, tmp_path, own_cache):
 def test_preparing_prints_nothing(spec, tmp_path, capfd):
     tfds_builder.prepare(spec, tmp_path, "train")
     assert capfd.readouterr() == ("", "")
-
-
-def publish(spec, root, split="train"):
-    """Puts records where TFDS itself would."""
-    builder = tfds_builder.builder_class(spec, root, split)(
-        data_dir=root, file_format="array_record"
-    )
-    builder.download_and_prepare()
 
 
 @pytest.mark.parametrize("name", ["tfds:toy", "tfds:toy/1.2.3", "tfds:toy:1.2.3"])

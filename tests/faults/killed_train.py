@@ -4,7 +4,9 @@
 
 MOMENT is `step:N` (just after step N), `saving:N` (the checkpoint of step N is written but does
 not have its name yet), `saved:N` (it has just got its name), `evaluating:N` (in the evaluation
-after step N), `line:N` (half of the log line of step N is on disk) or `never`.
+after step N), `line:N` (half of the log line of step N is on disk) or `never`. Of a job of several
+processes all are killed there; with `@P` behind the moment, process P alone. `SIGTERM:N@P` and the
+like send that process a signal after step N instead, and `vanish:N` moves the folder `run` away.
 """
 
 import json
@@ -15,6 +17,9 @@ import sys
 from rcnn_jax import doors, train
 
 kind, _, number = sys.argv.pop(1).partition(":")
+number, _, process = number.partition("@")
+if process not in ("", os.environ.get("JAX_PROCESS_ID")):
+    kind = "never"
 
 
 def kill() -> None:
@@ -36,6 +41,10 @@ def main(argv: list[str]) -> int:
             taken = int(state.step) + 1
             if kind == "step" and taken == int(number) + 1:
                 kill()
+            if kind.startswith("SIG") and taken == int(number) + 1:
+                os.kill(os.getpid(), signal.Signals[kind])
+            if kind == "vanish" and taken == int(number) + 1:
+                os.rename("run", "elsewhere")
             return train_step(state, batch)
 
         return counting

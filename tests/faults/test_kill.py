@@ -4,6 +4,7 @@ import json
 import os
 import pathlib
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -154,3 +155,19 @@ def test_killed_while_assets_are_written(door, tmp_path):
     result = door("train", *FLAGS, "--workdir=run")
     assert result.returncode == 0, result.stderr
     assert (tmp_path / "run" / "assets" / "manifest.json").is_file()
+
+
+def test_a_workdir_that_vanishes_ends_the_run_with_one_sentence(door, tmp_path):
+    """Where it went, the last good checkpoint is whole, and the run goes on from there."""
+    result = door(HERE / "killed_train.py", "vanish:9", *FLAGS, "--workdir=run")
+    assert result.returncode == 1
+    assert result.stderr.count("error: ") == 1
+    assert "Traceback" not in result.stderr
+    assert re.search(
+        r"run/checkpoints.* cannot be written: the checkpoint of step 12", result.stderr
+    )
+    shutil.rmtree(tmp_path / "run", ignore_errors=True)  # what was made anew in its place
+    result = door("train", *FLAGS, "--workdir=elsewhere")
+    assert result.returncode == 0, result.stderr
+    # That of step 8 may still have been in writing.
+    assert re.search(r"resuming from the checkpoint of step [68] ", result.stdout)

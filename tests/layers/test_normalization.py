@@ -14,6 +14,7 @@ from rcnn_jax.layers.normalization import (
     group_norm,
     local_response_norm,
     lrn_window,
+    real_rows,
     relu_lrn,
 )
 from rcnn_jax.layers.randomness import DATA_AXIS
@@ -134,3 +135,49 @@ def test_batch_norm_on_four_devices_is_that_of_the_whole_batch(x64):
     ):
         np.testing.assert_allclose(many[0], one, rtol=1e-12, atol=1e-14)
     np.testing.assert_allclose(spread_by_x.reshape(x.shape), by_x, rtol=1e-10, atol=1e-14)
+
+
+def test_padding_does_not_count_in_batch_statistics(x64):
+    """Moments and their gradient are those of the real rows alone, on one device and on four."""
+    x = np.random.default_rng(1).normal(size=(8, 3, 2, 5)) + 4
+    mask = np.array([1.0, 1, 0, 1, 1, 0, 0, 1])
+
+    def total(x, mask):
+        with real_rows(mask):
+            mean, variance = batch_moments(x)
+        return jnp.sum(jnp.arange(5) * mean + variance), (mean, variance)
+
+    def plain(x):
+        mean, variance = batch_moments(x)
+        return jnp.sum(jnp.arange(5) * mean + variance), (mean, variance)
+
+    got, found = jax.jit(jax.grad(total, has_aux=True))(x, mask)
+    wanted, expected = jax.grad(plain, has_aux=True)(x[mask > 0])
+    for ours, theirs in zip(found, expected, strict=True):
+        np.testing.assert_allclose(ours, theirs, rtol=1e-12)
+    np.testing.assert_allclose(got[mask > 0], wanted, rtol=1e-10)
+    np.testing.assert_array_equal(got[mask == 0], 0)
+    split = jax.pmap(lambda x, mask: total(x, mask)[1], axis_name=DATA_AXIS)
+    moments = split(x.reshape(4, 2, *x.shape[1:]), mask.reshape(4, 2))
+    for ours, theirs in zip(moments, expected, strict=True):
+        np.testing.assert_allclose(ours, np.broadcast_to(theirs, (4, 5)), rtol=1e-12)
+
+
+def test_of_nothing_but_padding_the_moments_are_zero():
+    with real_rows(jnp.zeros(4)):
+        mean, variance = batch_moments(jnp.ones((4, 2)))
+    np.testing.assert_array_equal([mean, variance], np.zeros((2, 2)))
+
+
+def test_a_mask_of_another_batch_is_refused():
+    with real_rows(jnp.ones(3)), pytest.raises(ValueError, match="of 4 rows, of which real_rows"):
+        batch_moments(jnp.ones((4, 2)))
+
+
+def test_what_is_traced_without_a_mask_is_not_taken_for_what_is_traced_with_one():
+    x = jnp.asarray([[0.0], [4.0]])
+    mean = jax.jit(lambda x: batch_moments(x)[0])
+    assert mean(x) == 2
+    with real_rows(jnp.asarray([0.0, 1.0])):
+        assert mean(x) == 4
+    assert mean(x) == 2

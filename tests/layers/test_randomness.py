@@ -11,6 +11,7 @@ from rcnn_jax.layers.randomness import (
     data_axis_bound,
     dropout,
     example_keys,
+    part_of_batch,
 )
 
 KEY = jax.random.key(7)
@@ -35,6 +36,63 @@ def test_key_of_an_example_is_its_global_index_folded_in(key):
     for index in range(3):
         expected = jax.random.fold_in(key, index)
         assert jnp.all(jax.random.bits(keys[index]) == jax.random.bits(expected))
+
+
+def drawn(key, batch):
+    return jax.vmap(jax.random.bits)(example_keys(key, batch))
+
+
+@pytest.mark.parametrize("groups", [1, 2, 3])
+def test_a_part_of_a_batch_draws_as_its_rows_do_in_the_whole(groups):
+    whole = np.asarray(drawn(KEY, 12)).reshape(groups, 2, -1)
+
+    @jax.jit
+    def parts(key):
+        def one(number):
+            with part_of_batch(number, 2, groups):
+                return drawn(key, 6)
+
+        return jnp.stack([one(0), one(1)]), jax.lax.map(one, jnp.arange(2))
+
+    fixed, traced = parts(KEY)
+    for number in range(2):
+        np.testing.assert_array_equal(fixed[number], whole[:, number].reshape(-1))
+        np.testing.assert_array_equal(traced[number], whole[:, number].reshape(-1))
+    # Outside, nothing is left of it.
+    np.testing.assert_array_equal(drawn(KEY, 12), whole.reshape(-1))
+
+
+def test_parts_of_the_shards_of_devices():
+    """A batch of 24 on 4 devices in 3 parts of 2 rows a device."""
+
+    def one(rows):
+        with part_of_batch(1, 3):
+            return drawn(KEY, rows.shape[0])
+
+    taken = jax.pmap(one, axis_name=DATA_AXIS)(jnp.zeros((4, 2)))
+    np.testing.assert_array_equal(taken, np.asarray(drawn(KEY, 24)).reshape(4, 3, 2)[:, 1])
+
+
+def test_rows_that_stand_for_one_example_stay_together():
+    """A layer that sees 3 views an example, in its order, draws for each as in the whole."""
+    whole = np.asarray(drawn(KEY, 8 * 3)).reshape(2, 2, 2, 3)
+    with part_of_batch(1, 2, 2):
+        np.testing.assert_array_equal(drawn(KEY, 4 * 3), whole[:, 1].reshape(-1))
+
+
+def test_what_is_compiled_for_one_part_is_not_taken_for_another():
+    compiled = jax.jit(drawn, static_argnums=1)
+    seen = []
+    for number in (0, 1, 0):
+        with part_of_batch(number, 2):
+            seen.append(np.asarray(compiled(KEY, 4)))
+    np.testing.assert_array_equal(seen[0], seen[2])
+    np.testing.assert_array_equal(np.concatenate(seen[:2]), drawn(KEY, 8))
+
+
+def test_a_part_that_is_not_spread_evenly_is_an_error():
+    with part_of_batch(0, 2, 3), pytest.raises(ValueError, match="3 blocks, got 4 examples"):
+        example_keys(KEY, 4)
 
 
 @pytest.mark.parametrize("broadcast_dims", [(), (1, 2), (-1,)])

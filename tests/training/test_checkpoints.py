@@ -1,6 +1,7 @@
 """Checkpoints: what is written is what is read, on any devices, and no damage goes unseen."""
 
 import gc
+import pathlib
 import shutil
 
 import jax
@@ -9,7 +10,7 @@ import numpy as np
 import pytest
 
 from rcnn_jax.configuration import complete
-from rcnn_jax.training import checkpoint_errors, checkpoints, checksums
+from rcnn_jax.training import checkpoint_errors, checkpoints, checksums, paths
 from rcnn_jax.training.sharding import make_devices
 from rcnn_jax.training.state import TrainState
 
@@ -41,6 +42,7 @@ def make_state(devices, step: int = 3, width: int = 5) -> TrainState:
         model_state={"batch_stats": {"mean": jnp.full(width, 0.1)}},
         opt_state=(jax.tree.map(jnp.zeros_like, params), jnp.zeros((), jnp.int32)),
         plateau=(),
+        rate_scale=jnp.ones((), jnp.float32),
         carry=jnp.arange(8.0).reshape(4, 2),
         ema={"params": jax.tree.map(lambda x: x.astype(jnp.bfloat16), params), "model_state": {}},
         key=jax.random.key(step),
@@ -55,6 +57,10 @@ def abstract_of(devices, **kwargs):
     )
 
 
+def to_host(tree):
+    return {path: np.asarray(checksums.raw(x)) for path, x in paths.flatten(tree).items()}
+
+
 def config(**changes):
     return complete({"keep_latest": 2, "keep_best": 1, **changes}, "test")
 
@@ -67,7 +73,7 @@ def save_all(folder, metrics, **changes):
 
 
 def assert_equal(left, right):
-    left, right = checksums.to_host(left), checksums.to_host(right)
+    left, right = to_host(left), to_host(right)
     assert left.keys() == right.keys()
     for path, array in left.items():
         assert array.dtype == right[path].dtype, path
@@ -144,7 +150,7 @@ def test_every_leaf_has_a_checksum_that_sees_one_bit(tmp_path):
     """A change that the format itself does not notice: one bit of one leaf, stored anew."""
     save_all(tmp_path / "whole", {3: {}})
     state = make_state(devices_of(1), 3)
-    arrays = checksums.to_host(state)
+    arrays = to_host(state)
     leaves = checkpoints._manifest(tmp_path / "whole", 3)["leaves"]
     assert leaves.keys() == arrays.keys()
     for path, array in arrays.items():
@@ -167,7 +173,7 @@ def test_the_newest_whole_checkpoint_is_taken_and_the_damaged_one_moved_aside(tm
     assert len(damaged) == 1
     assert str(folder / "2") in damaged[0]
     (target,) = checkpoints.set_aside(folder, newer_than=1)
-    assert target.is_dir()
+    assert pathlib.Path(target).is_dir()
     assert checkpoints.steps(folder) == [1]
     save_all(folder, {2: {"error": 0.4}})
     assert checkpoints.steps(folder) == [1, 2]

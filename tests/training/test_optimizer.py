@@ -63,6 +63,77 @@ def test_clipping_by_global_norm():
     np.testing.assert_allclose(first["a"]["kernel"], np.array([0.5, 0.25]) * 0.1 / norm, rtol=1e-5)
 
 
+def test_clipping_by_value_comes_before_clipping_by_norm():
+    first, _ = two_updates(section(momentum=0.0, clip_value=0.3))
+    np.testing.assert_allclose(first["a"]["kernel"], [0.3, 0.25], rtol=1e-6)
+    np.testing.assert_allclose(first["a"]["bias"], [-0.3], rtol=1e-6)
+    # The norm is that of the clipped elements.
+    first, _ = two_updates(section(momentum=0.0, clip_value=0.3, clip_norm=0.1))
+    norm = np.sqrt(0.3**2 + 0.25**2 + 0.3**2)
+    np.testing.assert_allclose(first["a"]["kernel"], np.array([0.3, 0.25]) * 0.1 / norm, rtol=1e-6)
+    # Decay joins the gradient behind the clip.
+    first, _ = two_updates(section(momentum=0.0, clip_value=0.3, weight_decay=1.0))
+    np.testing.assert_allclose(first["a"]["kernel"], [1.3, -1.75], rtol=1e-6)
+
+
+GRADIENTS = np.float32([[0.5, 0.25], [-0.1, 0.0], [2.0, 1e-6], [0.3, -0.7]])
+
+
+def rmsprop(changes):
+    """What four gradients of one kernel make of `PARAMS`."""
+    chain = optimizer.build(section(name="rmsprop", **changes), PARAMS, 10)
+    moments, taken = chain.init(PARAMS), []
+    for row in GRADIENTS:
+        gradient = {"a": {"kernel": jnp.asarray(row), "bias": jnp.zeros(1)}}
+        update, moments = chain.update(gradient, moments, PARAMS)
+        taken.append(update["a"])
+    return np.stack([each["kernel"] for each in taken]), taken
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"momentum": 0.0},
+        {"momentum": 0.0, "decay": 0.99, "eps": 0.1},
+        {"momentum": 0.6, "weight_decay": 0.1},
+        {"momentum": 0.6, "nesterov": True},
+        {"momentum": 0.0, "clip_value": 0.2},
+    ],
+    ids=str,
+)
+def test_rmsprop_against_its_recursion(changes):
+    taken, whole = rmsprop(changes)
+    decay, eps = changes.get("decay", 0.9), changes.get("eps", 1e-8)
+    momentum, bound = changes["momentum"], changes.get("clip_value", np.inf)
+    square, trace = np.zeros(2), np.zeros(2)
+    for row, update in zip(np.float64(GRADIENTS), taken, strict=True):
+        gradient = np.clip(row, -bound, bound)
+        gradient = gradient + changes.get("weight_decay", 0.0) * np.array([1.0, -2.0])
+        square = decay * square + (1 - decay) * gradient**2
+        scaled = gradient / (np.sqrt(square) + eps)
+        trace = momentum * trace + scaled
+        expected = momentum * trace + scaled if changes.get("nesterov") else trace
+        np.testing.assert_allclose(update, expected, rtol=1e-5)
+    # What has no gradient does not move, and is not divided by zero.
+    np.testing.assert_array_equal([each["bias"] for each in whole], 0.0)
+
+
+@pytest.mark.parametrize("changes", [{"momentum": 0.0}, {"momentum": 0.6, "weight_decay": 0.1}])
+def test_rmsprop_is_that_of_torch(changes):
+    torch = pytest.importorskip("torch")
+    taken, _ = rmsprop({"decay": 0.99, "eps": 1e-4} | changes)
+    kernel = torch.nn.Parameter(torch.tensor([1.0, -2.0]))
+    other = torch.optim.RMSprop([kernel], lr=0.5, alpha=0.99, eps=1e-4, **changes)
+    for row, update in zip(GRADIENTS, taken, strict=True):
+        # The chain was given the same parameters each time.
+        with torch.no_grad():
+            kernel.copy_(torch.tensor([1.0, -2.0]))
+        kernel.grad = torch.from_numpy(row)
+        other.step()
+        moved = kernel.detach().numpy() - np.array([1.0, -2.0])
+        np.testing.assert_allclose(moved, -0.5 * update, rtol=1e-5, atol=1e-6)
+
+
 def test_groups_slow_and_freeze_and_the_last_one_wins():
     groups = ((".*", 0.5), ("a/bias", 0.0))
     first, second = two_updates(section(momentum=0.9, groups=groups, clip_norm=0.1))
@@ -230,6 +301,9 @@ def test_moving_momentum_and_bounds_resume_bit_for_bit(tmp_path):
         ("optimizer", {"max_norm": ("a", 1.0)}, r"must be pairs \(pattern, bound\)"),
         ("optimizer", {"groups": (("a",),)}, r"must be pairs \(pattern, factor\)"),
         ("optimizer", {"momentum_final": 1.0}, "momentum_final=1.0 must be in"),
+        ("optimizer", {"clip_value": -1.0}, "clip_value=-1.0 must be at least 0"),
+        ("optimizer", {"name": "rmsprop", "eps": 0.0}, "eps=0.0 must be above 0 for rmsprop"),
+        ("optimizer", {"name": "rmsprop", "decay": 1.0}, "decay=1.0 must be in"),
         ("schedule", {"name": "exponential"}, "final_fraction=0.0 must be above 0"),
     ],
 )

@@ -1,0 +1,162 @@
+"""Compiled programs kept on disk, so that a second start of the same run compiles nothing.
+
+jax keeps them when it is given a folder. What its key holds was read in its source (jax 0.10.2 and
+0.12.0): the program, its compile options and XLA_FLAGS, the version of jaxlib, and the topology,
+which names the instruction set of the CPU. Code for another CPU is therefore another entry. The
+number of cores is not in the key, though compiled code may be cut into as many pieces: it is part
+of the folder's name here.
+
+jax's own bound on the size of the folder needs a package that it does not install (filelock), and
+a write of it is not atomic: a kill leaves half an entry that is never replaced. Both are mended
+here.
+"""
+
+import contextlib
+import os
+import pathlib
+import re
+import sys
+import tempfile
+import warnings
+from typing import Any
+
+from rcnn_jax.data.roots import cache_dir
+from rcnn_jax.errors import UsageError
+
+SWITCH = "RCNN_JAX_COMPILATION_CACHE"
+"""Environment variable: 0 switches the cache off, 1 (or unset) leaves it on."""
+
+MAX_BYTES = 2**30
+"""What the cache may take on disk, unless the user has named its folder."""
+
+_place: str | None = None
+
+_PROBLEM = re.compile(r"Error (reading|writing) persistent compilation cache entry for '([^']+)'")
+
+
+def enable(
+    folder: str | os.PathLike[str] | None = None, *, max_bytes: int = MAX_BYTES
+) -> str | None:
+    """Keeps compiled programs on disk, all of them, and takes them from there.
+
+    To be called before the first array is made: jax looks for its cache at the first compilation
+    and never again, so a second call changes nothing. Whatever is wrong with the cache, from a full
+    disk to a damaged entry, is said in one line, and programs are compiled as if there were none.
+
+    The folder is `folder`; else that of `JAX_COMPILATION_CACHE_DIR`, if the user set it; else
+    `compiled` in this project's cache folder. But for the second, programs lie below it in a folder
+    for each number of visible cores. What the user named in the environment is left as it is:
+    nothing in it is deleted, and jax's own variables (`JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS`
+    and so on) hold everywhere. A cache must be writable by nobody else, since its programs are run.
+
+    Args:
+        folder: Where programs are kept.
+        max_bytes: How much; the least recently used entries beyond it are deleted now.
+
+    Returns:
+        The folder, that of the first call; None where there is no cache, because it is switched off
+        or cannot be written.
+
+    Raises:
+        UsageError: The environment variable `RCNN_JAX_COMPILATION_CACHE` is neither 0 nor 1.
+    """
+    import jax
+
+    global _place
+    if _place is not None:
+        return _place
+    switch = os.environ.get(SWITCH, "1")
+    if switch not in ("0", "1"):
+        raise UsageError(f"{SWITCH}={switch!r} must be 0 (no cache of compiled programs) or 1.")
+    settings: Any = jax.config  # whose attributes are made as it is imported
+    if switch == "0" or not settings.jax_enable_compilation_cache:
+        settings.update("jax_compilation_cache_dir", None)
+        return None
+
+    named = os.environ.get("JAX_COMPILATION_CACHE_DIR") or settings.jax_compilation_cache_dir
+    if named and folder is None:
+        _place = str(named)  # perhaps on a file system that only jax can reach
+        _watch(_place, heal=False)
+    else:
+        base = pathlib.Path(folder or cache_dir() / "compiled").expanduser()
+        place = base / f"{_cores()}_cores"
+        try:
+            base.mkdir(mode=0o700, parents=True, exist_ok=True)
+            place.mkdir(mode=0o700, exist_ok=True)
+            _shrink(base, max_bytes)
+            with tempfile.TemporaryFile(dir=place):
+                pass
+        except OSError as error:
+            print(
+                f"warning: compiled programs are not kept: {place} cannot be written "
+                f"({error.strerror}); {SWITCH}=0 switches this off",
+                file=sys.stderr,
+            )
+            settings.update("jax_compilation_cache_dir", None)
+            return None
+        _place = str(place)
+        _watch(_place, heal=True)
+
+    settings.update("jax_compilation_cache_dir", _place)
+    for name, value in (
+        ("jax_persistent_cache_min_compile_time_secs", 0.0),
+        ("jax_persistent_cache_min_entry_size_bytes", -1),
+    ):
+        if name.upper() not in os.environ:
+            settings.update(name, value)
+    return _place
+
+
+def _cores() -> int:
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def _shrink(base: pathlib.Path, max_bytes: int) -> None:
+    """Deletes what was not used for longest until the rest fits."""
+    entries = []
+    for path in base.glob("*_cores/*-cache"):
+        try:
+            found = path.stat()
+        except FileNotFoundError:
+            continue  # another process is tidying up, too
+        # Some file systems do not keep the time of a read.
+        entries.append((max(found.st_atime, found.st_mtime), found.st_size, path))
+    excess = sum(size for _, size, _ in entries) - max_bytes
+    for _, size, path in sorted(entries):
+        if excess <= 0:
+            break
+        path.unlink(missing_ok=True)
+        excess -= size
+
+
+def _watch(place: str, *, heal: bool) -> None:
+    """Says jax's warnings about the cache once in a line, and removes entries it cannot read.
+
+    jax never writes over an entry, so one that cannot be read would be compiled at every start.
+    Its warning comes before it compiles the program, and names the program but not the file.
+    """
+    show, said = warnings.showwarning, set()
+
+    def showwarning(message: Any, category: Any, *where: Any, **more: Any) -> None:
+        problem = _PROBLEM.match(str(message))
+        if problem is None:
+            show(message, category, *where, **more)
+            return
+        action, program = problem.groups()
+        if heal and action == "reading":
+            for path in pathlib.Path(place).glob(f"{program}-*-cache"):
+                with contextlib.suppress(OSError):
+                    path.unlink()
+        if action not in said:
+            said.add(action)
+            failed = "read" if action == "reading" else "written"
+            reason = " ".join(str(message)[problem.end() :].lstrip(": ").split())
+            print(
+                f"note: a compiled program in {place} cannot be {failed} ({reason}); compiling "
+                "goes on without it",
+                file=sys.stderr,
+            )
+
+    warnings.showwarning = showwarning

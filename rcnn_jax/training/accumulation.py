@@ -1,0 +1,196 @@
+"""The gradient of a batch, taken part by part and added up: a large batch in little memory.
+
+Each part of the batch is a forward and a backward pass of its own, so that intermediate values are
+held for one part at a time. Loss, count, metrics and the gradient of the *sum* of the loss add up
+exactly, also where the parts count differently (padding, sentences of unequal length).
+
+A part takes rows of every device, and no row moves: the rows of a batch lie in one block a device,
+each block is cut into as many pieces as there are parts, and part i is piece i of every block.
+Random draws belong to the row in the whole batch (`rcnn_jax.layers.randomness.part_of_batch`):
+augmentation and dropout are those of the batch taken at once.
+
+On a CPU the parts are unrolled, and the time to compile grows with their number; elsewhere they
+run in a loop.
+
+With batch normalization this is *not* one large batch. Each part is normalized by its own
+statistics, and running statistics are updated once a part: the model state goes from part to part.
+"""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+
+from rcnn_jax.errors import UsageError
+from rcnn_jax.layers.randomness import part_of_batch
+from rcnn_jax.training.interface import LossOutput, PyTree, Sums
+
+
+class Summed(NamedTuple):
+    """What the parts of a batch gave together; the fields are those of a `LossOutput`."""
+
+    total: jax.Array
+    count: jax.Array
+    model_state: PyTree
+    carry: PyTree
+    metrics: Sums
+
+
+def check_batch_size(size: int, parts: int, devices: int) -> None:
+    """Checks that a training batch can be cut into parts that the devices share evenly.
+
+    Args:
+        size: The global batch size.
+        parts: `config.accumulate`.
+        devices: How many there are.
+
+    Raises:
+        UsageError: It is not divisible by both.
+    """
+    whole = parts * devices
+    if size % whole:
+        below, above = size // whole * whole, -(-size // whole) * whole
+        near = f"{below} or {above}" if below else f"{above}"
+        raise UsageError(
+            f"config.batch_size={size} is not divisible by config.accumulate={parts} x {devices} "
+            f"devices: use {near}."
+        )
+
+
+def gradient_of_sum(
+    loss_of: Callable[..., LossOutput],
+    params: PyTree,
+    model_state: PyTree,
+    carry: PyTree,
+    batch: PyTree,
+    key: jax.Array,
+    *,
+    parts: int,
+    groups: int = 1,
+    loop: bool | None = None,
+) -> tuple[PyTree, Summed]:
+    """Differentiates the loss of a batch, summed over its examples, part by part.
+
+    Args:
+        loss_of: `Task.loss`.
+        params: The parameters.
+        model_state: Batch statistics before the batch.
+        carry: Recurrent state before the batch, leaves `[batch, ...]`.
+        batch: Leaves `[batch, ...]`.
+        key: Random key of the step, the same for all parts.
+        parts: How many parts the batch is taken in.
+        groups: Over how many devices its rows are spread; 1 where the caller holds one device's.
+        loop: Whether the parts run in a loop; None: everywhere but on a CPU.
+
+    Returns:
+        The gradient of the sum, and all else summed, with the model state after the last part
+        and the carry `[batch, ...]` of all.
+
+    Raises:
+        ValueError: The rows cannot be cut evenly.
+    """
+
+    def one_part(number: Any, model_state: PyTree, piece: PyTree) -> tuple[PyTree, Summed]:
+        piece, carry = piece
+
+        def loss(params: PyTree) -> tuple[jax.Array, Any]:
+            with part_of_batch(number, parts, groups):
+                out = loss_of(params, model_state, carry, piece, key)
+            return out.total, out
+
+        gradient, out = jax.grad(loss, has_aux=True)(params)
+        summed = Summed(out.total, out.count, out.model_state, out.carry, dict(out.metrics))
+        return gradient, summed
+
+    cut = jax.tree.map(lambda rows: _cut(rows, parts, groups), (batch, carry))
+    if loop or (loop is None and not _loops_are_slow()):
+        gradient, out, carries = _in_a_loop(one_part, model_state, cut, parts)
+    else:
+        gradient, out, carries = _one_after_the_other(one_part, model_state, cut, parts)
+    return gradient, out._replace(carry=jax.tree.map(lambda x: _join(x, groups), carries))
+
+
+def _loops_are_slow() -> bool:
+    """On a CPU the gradient of a convolution's kernel takes many times as long in a loop."""
+    return jax.default_backend() == "cpu"
+
+
+def _one_after_the_other(
+    one_part: Any, model_state: PyTree, cut: PyTree, parts: int
+) -> tuple[PyTree, Summed, PyTree]:
+    gradient, summed, carries = None, None, []
+    for number in range(parts):
+        piece = jax.tree.map(lambda x, number=number: x[number], cut)
+        if number:
+            # Without this the compiler may run forward passes of several parts before the first
+            # backward pass, and hold the intermediate values of all.
+            piece = _after(gradient, piece)
+        own, out = one_part(number, model_state, piece)
+        model_state = out.model_state
+        carries.append(out.carry)
+        gradient = own if number == 0 else _add(gradient, own)
+        summed = out if summed is None else _add_sums(summed, out)
+    assert summed is not None
+    stacked = jax.tree.map(lambda *pieces: jnp.stack(pieces), *carries)
+    return gradient, summed._replace(model_state=model_state), stacked
+
+
+def _in_a_loop(
+    one_part: Any, model_state: PyTree, cut: PyTree, parts: int
+) -> tuple[PyTree, Summed, PyTree]:
+    def step(sums: tuple[PyTree, Summed], numbered: tuple[jax.Array, PyTree]):
+        gradient, summed = sums
+        own, out = one_part(numbered[0], summed.model_state, numbered[1])
+        added = _add_sums(summed, out)._replace(model_state=out.model_state, carry=())
+        return (_add(gradient, own), added), out.carry
+
+    first = jax.tree.map(lambda x: x[0], cut)
+    gradient, out = jax.tree.map(
+        lambda x: jnp.zeros(x.shape, x.dtype), jax.eval_shape(one_part, 0, model_state, first)
+    )
+    start = (gradient, out._replace(model_state=model_state, carry=()))
+    (gradient, summed), carries = lax.scan(step, start, (jnp.arange(parts), cut))
+    return gradient, summed, carries
+
+
+def _add(left: PyTree, right: PyTree) -> PyTree:
+    return jax.tree.map(jnp.add, left, right)
+
+
+def _add_sums(left: Summed, right: Summed) -> Summed:
+    return left._replace(
+        total=left.total + right.total,
+        count=left.count + right.count,
+        metrics=_add(left.metrics, right.metrics),
+    )
+
+
+def _after(earlier: PyTree, piece: PyTree) -> PyTree:
+    """`piece`, which can be read only once all of `earlier` has been computed.
+
+    Compilers for CPUs drop optimization barriers before they order operations, so this is a
+    dependence through values: nothing is below minus infinity, but it has to be looked at.
+    """
+    ends = [leaf[(0,) * leaf.ndim] for leaf in jax.tree.leaves(earlier) if leaf.size]
+    never = jnp.any(jnp.stack([end < -jnp.inf for end in ends]))
+    return jax.tree.map(lambda rows: lax.select(never, jnp.zeros_like(rows), rows), piece)
+
+
+def _cut(rows: jax.Array, parts: int, groups: int) -> jax.Array:
+    """`[batch, ...]` as `[parts, batch / parts, ...]`, each part with rows of every group."""
+    if rows.shape[0] % (parts * groups):
+        raise ValueError(
+            f"a batch of {rows.shape[0]} rows cannot be cut into {parts} parts (config.accumulate) "
+            f"of {groups} equal pieces"
+        )
+    cut = rows.reshape(groups, parts, -1, *rows.shape[1:])
+    return jnp.moveaxis(cut, 1, 0).reshape(parts, -1, *rows.shape[1:])
+
+
+def _join(parts: jax.Array, groups: int) -> jax.Array:
+    """Undoes `_cut`."""
+    rest = parts.shape[2:]
+    split = parts.reshape(parts.shape[0], groups, -1, *rest)
+    return jnp.moveaxis(split, 0, 1).reshape(-1, *rest)

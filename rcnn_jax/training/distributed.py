@@ -1,0 +1,283 @@
+"""Several processes as one run: how they find each other, agree, and end.
+
+Every run has jax's distributed runtime, a run of one process too. Values go from process to
+process through the runtime's key-value store and not through the devices, so that agreeing on
+something compiles nothing and cannot be caught in between two training steps.
+"""
+
+import contextlib
+import itertools
+import json
+import os
+import re
+import signal
+import socket
+import sys
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+import jax
+
+# The key-value store has no public name; Orbax reaches it in the same way.
+from jax._src import clusters
+from jax._src import distributed as runtime
+
+from rcnn_jax.errors import UsageError, UserError
+
+T = TypeVar("T")
+
+VARIABLES = ("JAX_COORDINATOR_ADDRESS", "JAX_NUM_PROCESSES", "JAX_PROCESS_ID")
+# Exit codes of a run that was asked to stop, has saved itself and is not finished. A warning by
+# the scheduler is one code whatever the signal, so that one rule requeues it; Ctrl-C is a person.
+WARNED, INTERRUPTED = 128 + signal.SIGTERM, 128 + signal.SIGINT
+LOST_PEER = 75  # exit code: another process is gone; the same command goes on (EX_TEMPFAIL)
+
+_CONNECT_S = 300  # processes of one job start within this time
+_SILENT_S = 30  # a process that has not been heard of for so long is taken to be gone
+_AGREE_S = 3600  # what one process does alone while the others wait, such as claiming a workdir
+_END_S = 300  # after the last step the others may still be writing
+_FAIL_S = 10  # after an error: how long to wait for the others to meet the same one
+# A failed collective operation, in the words of Gloo, NCCL and the coordination service.
+_LOST = re.compile(
+    r"gloo|nccl|coordination service|heartbeat|connection (reset|closed|refused)|socket closed"
+    r"|broken pipe|task .{0,40}(failed|unhealthy|disconnected)",
+    re.IGNORECASE,
+)
+
+_numbers = itertools.count()  # the same on all processes: each agreement has the next number
+
+
+def initialize(*, preemption: bool) -> None:
+    """Joins the processes of this job, or starts alone; before jax is used for anything else.
+
+    The environment says which: `JAX_COORDINATOR_ADDRESS` (host:port of process 0),
+    `JAX_NUM_PROCESSES` and `JAX_PROCESS_ID`, all three, as `launch/local.py` sets them; or what
+    SLURM's srun, Open MPI's mpirun, Kubernetes or a TPU pod leave for jax to find. Without any of
+    these, and with `JAX_NUM_PROCESSES=1`, the process is alone.
+
+    Args:
+        preemption: Whether a SIGTERM is a warning that all processes are to hear of, instead of
+            the end of this one.
+
+    Raises:
+        UsageError: The variables contradict each other.
+        UserError: The other processes cannot be reached.
+    """
+    if runtime.global_state.client is not None:
+        return
+    address, processes, process = _environment()
+    jax.config.update("jax_enable_preemption_service", preemption)
+    if address is None and processes != 1 and _detects_cluster():
+        arguments: dict[str, Any] = {}
+    elif address is None or processes == 1:
+        # A process alone needs no network between its devices.
+        jax.config.update("jax_cpu_collectives_implementation", None)
+        address = f"127.0.0.1:{_free_port()}"
+        arguments = {
+            "coordinator_address": address,
+            "num_processes": 1,
+            "process_id": 0,
+            "coordinator_bind_address": address,
+            "cluster_detection_method": "deactivate",
+        }
+    else:
+        arguments = {
+            "coordinator_address": address,
+            "num_processes": processes,
+            "process_id": process,
+            "cluster_detection_method": "deactivate",
+        }
+    try:
+        jax.distributed.initialize(
+            **arguments,
+            initialization_timeout=_CONNECT_S,
+            heartbeat_timeout_seconds=_SILENT_S,
+            shutdown_timeout_seconds=_END_S,
+        )
+    except Exception as error:
+        raise UserError(
+            f"the processes of this job did not find each other within {_CONNECT_S} s "
+            f"(coordinator {arguments.get('coordinator_address', 'found by jax')}): "
+            f"{str(error).splitlines()[0][:300]}"
+        ) from error
+    if preemption and count() == 1:
+        # Until training listens, a SIGTERM ends a process that is alone at once, as any other.
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+
+
+def _environment() -> tuple[str | None, int | None, int | None]:
+    found = {name: os.environ.get(name) for name in VARIABLES}
+    address, *numbers = found.values()
+    try:
+        processes, process = (None if text is None else int(text) for text in numbers)
+    except ValueError:
+        raise UsageError(
+            f"{VARIABLES[1]}={numbers[0]!r} and {VARIABLES[2]}={numbers[1]!r} must be whole "
+            "numbers."
+        ) from None
+    if processes == 1:
+        return address, 1, 0
+    missing = [name for name, value in found.items() if value is None]
+    if 0 < len(missing) < 3:
+        raise UsageError(
+            f"{' and '.join(set(VARIABLES) - set(missing))} without {' and '.join(missing)}: a "
+            "process of a job needs all three; see launch/README.md."
+        )
+    if processes is not None and process is not None and not 0 <= process < processes:
+        raise UsageError(
+            f"{VARIABLES[2]}={process} must be from 0 to {VARIABLES[1]} - 1 = {processes - 1}."
+        )
+    return address, processes, process
+
+
+def _detects_cluster() -> bool:
+    """Whether jax itself finds the other processes of the job."""
+    tasks = os.environ.get("SLURM_NTASKS", "1")
+    if "SLURM_JOB_ID" in os.environ and "SLURM_STEP_NODELIST" not in os.environ and tasks != "1":
+        raise UsageError(
+            f"the SLURM job {os.environ['SLURM_JOB_ID']} has {tasks} tasks, and this process was "
+            "not started by srun: put srun before the command (launch/slurm.sbatch), or set "
+            f"{VARIABLES[1]}=1 to run this process alone."
+        )
+    return any(
+        kind.is_env_present()
+        for kind in clusters.ClusterEnv._cluster_types
+        if not kind.opt_in_only_method
+    )
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+def is_running() -> bool:
+    """Whether `initialize` has been called."""
+    return runtime.global_state.client is not None
+
+
+def count() -> int:
+    """How many processes there are."""
+    return runtime.global_state.num_processes if is_running() else 1
+
+
+def is_first() -> bool:
+    """Whether this is the process that prints and writes files."""
+    return not is_running() or runtime.global_state.process_id == 0
+
+
+def say(text: str) -> None:
+    """Prints a line, once for all processes."""
+    if is_first():
+        print(text, flush=True)
+
+
+def warn(text: str) -> None:
+    """Prints a warning on standard error, once for all processes."""
+    if is_first():
+        print(f"warning: {text}", file=sys.stderr, flush=True)
+
+
+def first(work: Callable[[], T]) -> T:
+    """Lets the first process do something, and tells all what came out of it.
+
+    All processes must call it, in the same order.
+
+    Args:
+        work: Called by the first process alone. Its result must be representable as JSON.
+
+    Returns:
+        The result; where there are several processes, as JSON gives it back.
+
+    Raises:
+        UserError: Raised by `work`, here in all processes.
+    """
+    if count() == 1:
+        return work()
+    key = f"rcnn_jax/first/{next(_numbers)}"
+    if not is_first():
+        told = json.loads(_wait_for(key))
+        if "error" in told:
+            error = UsageError if told["usage"] else UserError
+            raise error(told["error"])
+        return told["result"]
+    try:
+        result = work()
+    except UserError as error:
+        _tell(key, {"error": str(error), "usage": isinstance(error, UsageError)})
+        raise
+    except Exception as error:
+        _tell(key, {"error": f"process 0: {type(error).__name__}: {error}", "usage": False})
+        raise
+    _tell(key, {"result": result})
+    return json.loads(json.dumps(result))
+
+
+def gather(value: Any) -> list[Any]:
+    """Collects a JSON-able value of each process, in their order, and tells all of them.
+
+    All processes must call it, in the same order.
+    """
+    if count() == 1:
+        return [value]
+    number = next(_numbers)
+    _tell(f"rcnn_jax/gather/{number}/{runtime.global_state.process_id}", value)
+    # One process reads them all and the others read one text: 2 N requests and not N * N.
+    everyone = f"rcnn_jax/gathered/{number}"
+    if is_first():
+        keys = [f"rcnn_jax/gather/{number}/{process}" for process in range(count())]
+        _tell(everyone, [json.loads(_wait_for(key)) for key in keys])
+    return json.loads(_wait_for(everyone))
+
+
+def _tell(key: str, value: Any) -> None:
+    client: Any = runtime.global_state.client
+    client.key_value_set(key, json.dumps(value))
+
+
+def _wait_for(key: str) -> str:
+    client: Any = runtime.global_state.client
+    return client.blocking_key_value_get(key, _AGREE_S * 1000)
+
+
+def explain(error: BaseException) -> tuple[int, str] | None:
+    """Says what an error means that another process has caused by ending.
+
+    Args:
+        error: Whatever was raised.
+
+    Returns:
+        The exit code and the message; None for an error of this process.
+    """
+    if count() == 1 or isinstance(error, UserError) or not _LOST.search(str(error)):
+        return None
+    return LOST_PEER, (
+        f"another process of this job is gone ({str(error).splitlines()[0][:160]}); its own "
+        "output says why. The same command goes on from the newest checkpoint"
+    )
+
+
+def leave(code: int, *, failed: bool) -> None:
+    """Ends the connection to the other processes; where that fails, ends this process at once.
+
+    Without it, a process that has failed would wait for the others to end, and they for it.
+
+    Args:
+        code: The exit code of this process.
+        failed: Whether it ends before its work is done; the others may not know.
+    """
+    if not is_running():
+        return
+    if count() > 1:
+        client: Any = runtime.global_state.client
+        together = False
+        if code != LOST_PEER:
+            with contextlib.suppress(Exception):
+                client.wait_at_barrier("rcnn_jax/leave", (_FAIL_S if failed else _END_S) * 1000)
+                together = True
+        if not together:
+            sys.stdout.flush()
+            sys.stderr.flush()
+            os._exit(code or LOST_PEER)
+    jax.distributed.shutdown()

@@ -1,0 +1,243 @@
+"""Several processes are one run: the same bits saved, the same numbers, the same end.
+
+In double precision, with dropout, augmentation, batch normalisation, averages and momentum on.
+"""
+
+import json
+import pathlib
+import re
+import signal
+
+import numpy as np
+import pytest
+
+from conftest import make_job
+from rcnn_jax.training import checkpoints, distributed
+
+KILLED = pathlib.Path(__file__).parents[1] / "faults" / "killed_train.py"
+STEPS = 8
+HERE = pathlib.Path(__file__).parent
+FLAGS = [
+    f"--config={HERE / 'small.py'}",
+    "--workdir=run",
+    f"--config.steps={STEPS}",
+]
+SHARDED = ["--config.mesh.data=1", "--config.mesh.fsdp=-1", "--config.fsdp.min_size=64"]
+
+pytestmark = pytest.mark.faults
+
+
+def ends(results, *allowed):
+    """Checks that each process ended with one of the codes."""
+    codes = [result.returncode for result in results]
+    said = "\n".join(f"[{i}] {r.stdout[-1500:]}\n{r.stderr[-1500:]}" for i, r in enumerate(results))
+    assert all(code in allowed for code in codes), f"{codes}\n{said}"
+
+
+def learned(workdir: pathlib.Path) -> dict[str, np.ndarray]:
+    damaged = []
+    variables = checkpoints.read_variables(workdir / "checkpoints", damaged)
+    assert not damaged
+    return variables
+
+
+def lines(workdir: pathlib.Path) -> list[dict]:
+    """The numbers of metrics.jsonl, but for what a clock gave."""
+    clocks = ("images_per_s", "data_wait_share", "split")
+    found = [json.loads(line) for line in (workdir / "metrics.jsonl").read_text().splitlines()]
+    return [{k: v for k, v in line.items() if k not in clocks} for line in found]
+
+
+@pytest.fixture(scope="module")
+def alone(tmp_path_factory, compiled, door_server):
+    """What one process on one device leaves."""
+    folder = tmp_path_factory.mktemp("alone")
+    run = make_job(folder, compiled, door_server)
+    ends(run("train", *FLAGS, processes=1), 0)
+    ends(run("evaluate", "--workdir=run", processes=1), 0)
+    return folder / "run"
+
+
+def assert_the_same_run(workdir: pathlib.Path, expected: pathlib.Path):
+    ours, theirs = learned(workdir), learned(expected)
+    assert ours.keys() == theirs.keys()
+    for path, array in ours.items():
+        np.testing.assert_allclose(array, theirs[path], rtol=1e-9, atol=1e-12, err_msg=path)
+    ours, theirs = lines(workdir), lines(expected)
+    assert len(ours) == len(theirs)
+    for mine, other in zip(ours, theirs, strict=True):
+        assert mine == pytest.approx(other, rel=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("processes", "devices", "flags"),
+    [
+        (2, 2, ["--config.mesh.data=2", "--config.mesh.fsdp=2", "--config.fsdp.min_size=64"]),
+        (4, 1, [*SHARDED, "--config.data.residency=stream"]),
+        (2, 2, ["--config.parallelism=pmap", "--config.data.residency=device"]),
+    ],
+    ids=["2x2 fsdp 2", "4x1 fsdp 4 stream", "2x2 pmap device"],
+)
+def test_one_run_whatever_the_number_of_processes(job, alone, tmp_path, processes, devices, flags):
+    results = job("train", *FLAGS, *flags, processes=processes, devices=devices)
+    ends(results, 0)
+    assert f"in {processes} processes" in results[0].stdout
+    assert not any(re.sub(r"\[Gloo\].*|\d+|\s", "", r.stdout) for r in results[1:]), (
+        "only the first process prints"
+    )
+    assert_the_same_run(tmp_path / "run", alone)
+
+
+def test_batch_statistics_are_those_of_all_processes(
+    job, tmp_path, tmp_path_factory, compiled, door_server
+):
+    """The recurrent convolutional network, with batch normalisation at every step."""
+    flags = [f"--config={HERE / 'small.py'}:rcnn", "--workdir=run", "--config.steps=4"]
+    ends(job("train", *flags, processes=2), 0)
+    folder = tmp_path_factory.mktemp("alone-rcnn")
+    ends(make_job(folder, compiled, door_server)("train", *flags, processes=1), 0)
+    assert_the_same_run(tmp_path / "run", folder / "run")
+
+
+def test_the_number_of_processes_may_change_at_every_start(job, alone, tmp_path):
+    """4, 2, 1 and 4 again; killed in between, once while it shards what it saves."""
+    for moment, processes, flags in (
+        ("saved:2@0", 4, SHARDED),
+        ("saved:4@0", 2, []),
+        ("saved:6@0", 1, []),
+        ("never", 4, ["--config.parallelism=pmap"]),
+    ):
+        results = job(KILLED, moment, *FLAGS, *flags, processes=processes)
+        if moment == "never":
+            ends(results, 0)
+        else:
+            assert results[0].returncode == -signal.SIGKILL, results[0].stderr
+            ends(results[1:], distributed.LOST_PEER, -signal.SIGABRT)
+            assert checkpoints.steps(tmp_path / "run" / "checkpoints")[-1] == int(moment[6])
+    assert "resuming from the checkpoint of step 6" in results[0].stdout
+    assert_the_same_run(tmp_path / "run", alone)
+
+
+def test_evaluation_counts_exactly_on_any_topology(job, alone, tmp_path):
+    """From another folder than the training's, and a test split that nothing divides evenly."""
+    expected = json.loads((alone / "evaluation.json").read_text())
+    assert expected["n"] == 360
+    output = tmp_path / "result.json"
+    for processes, devices in ((2, 1), (1, 3)):
+        results = job(
+            "evaluate", f"--workdir={alone}", f"--output={output}",
+            "--config.evaluation_batch_size=97", processes=processes, devices=devices,
+        )  # fmt: skip
+        ends(results, 0)
+        found = json.loads(output.read_text())
+        assert found["n"] == 360
+        assert found["metrics"] == pytest.approx(expected["metrics"], rel=1e-6)
+        assert found["details"] == expected["details"]
+        output.unlink()
+
+
+@pytest.mark.parametrize("sent", ["SIGTERM", "SIGINT"])
+def test_a_warning_to_one_process_stops_all_at_the_same_step(job, tmp_path, sent):
+    flags = [*FLAGS[:2], "--config.steps=20000", "--config.evaluate_every=20000"]
+    flags += ["--config.log_every=20000", "--config.checkpoint_every=0"]
+    results = job(KILLED, f"{sent}:3@1", *flags, processes=2)
+    codes = [result.returncode for result in results]
+    # The one that got Ctrl-C knows it was a person's; the other has been told to stop, no more.
+    own = distributed.INTERRUPTED if sent == "SIGINT" else distributed.WARNED
+    assert codes == [distributed.WARNED, own], results[0].stderr + results[1].stderr
+    saved = checkpoints.steps(tmp_path / "run" / "checkpoints")
+    assert len(saved) == 1
+    assert f"preemption notice: saved step {saved[0]} of 20000" in results[0].stdout
+    if sent == "SIGTERM":
+        (resumed,) = job(KILLED, f"SIGUSR1:{saved[0] + 2}@0", *flags, processes=1)
+        assert resumed.returncode == distributed.WARNED, resumed.stderr
+        assert f"resuming from the checkpoint of step {saved[0]}" in resumed.stdout
+        assert f"SIGUSR1: saved step {saved[0] + 3} of" in resumed.stdout
+
+
+def test_a_worker_that_dies_ends_the_others_and_the_next_start_goes_on(job, tmp_path):
+    """On the same topology the end is bit-identical to that of an unbroken run."""
+    results = job(KILLED, "step:5@1", *FLAGS, processes=2)
+    assert results[1].returncode == -signal.SIGKILL
+    ends(results[:1], distributed.LOST_PEER, -signal.SIGABRT)
+    if results[0].returncode == distributed.LOST_PEER:
+        assert "another process of this job is gone" in results[0].stderr
+        assert "Traceback" not in results[0].stderr
+    results = job("train", *FLAGS, processes=2)
+    ends(results, 0)
+    assert re.search(r"resuming from the checkpoint of step [24] ", results[0].stdout)
+    unbroken = [flag.replace("=run", "=unbroken") for flag in FLAGS]
+    ends(job("train", *unbroken, processes=2), 0)
+    manifests = [
+        checkpoints._manifest(tmp_path / name / "checkpoints", STEPS)["leaves"]
+        for name in ("run", "unbroken")
+    ]
+    assert manifests[0] == manifests[1]
+
+
+def test_damage_that_one_process_sees_is_damage_for_all(job, tmp_path):
+    ends(job("train", *FLAGS, processes=2), 0)
+    newest = tmp_path / "run" / "checkpoints" / str(STEPS) / "state"
+    for file in newest.rglob("d/*"):
+        data = bytearray(file.read_bytes())
+        data[len(data) // 2] ^= 1
+        file.write_bytes(data)
+    results = job("train", *FLAGS, *SHARDED, processes=2)
+    ends(results, 0)
+    assert "resuming from the checkpoint of step 6" in results[0].stdout
+    assert "moved the damaged checkpoint to" in results[0].stderr
+    assert results[1].stderr.count("warning: ") == 0
+
+
+def test_a_second_job_in_the_workdir_is_refused_in_all_its_processes(job, tmp_path):
+    workdir = tmp_path / "run"
+    workdir.mkdir()
+    import fcntl
+
+    with open(workdir / ".lock", "a+") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        lock.write("4711")
+        lock.flush()
+        results = job("train", *FLAGS, processes=2)
+    ends(results, 1)
+    for result in results:
+        assert result.stderr.count("error: ") == 1
+        assert "in use by another training run (process 4711)" in result.stderr
+    assert not (workdir / "config.json").exists()
+
+
+def test_a_mistake_is_one_sentence_in_each_process(job, tmp_path):
+    results = job("train", *FLAGS, "--config.model.hiden=(8,)", processes=2)
+    ends(results, 2)
+    assert all("hidden" in r.stderr and "Traceback" not in r.stderr for r in results)
+    results = job("train", *FLAGS, "--config.batch_size=15", processes=2)
+    ends(results, 2)
+    assert "config.batch_size=15 is not divisible by the 2 devices" in results[1].stderr
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(
+    ("environment", "says"),
+    [
+        ({"JAX_NUM_PROCESSES": "2"}, "JAX_NUM_PROCESSES without JAX_COORDINATOR_ADDRESS and"),
+        (
+            {"JAX_COORDINATOR_ADDRESS": "a:1", "JAX_NUM_PROCESSES": "two", "JAX_PROCESS_ID": "0"},
+            "'two'",
+        ),
+        (
+            {"JAX_COORDINATOR_ADDRESS": "a:1", "JAX_NUM_PROCESSES": "2", "JAX_PROCESS_ID": "2"},
+            "JAX_PROCESS_ID=2 must be from 0 to JAX_NUM_PROCESSES - 1 = 1",
+        ),
+        ({"SLURM_JOB_ID": "7", "SLURM_NTASKS": "2"}, "put srun before the command"),
+    ],
+)
+def test_variables_that_contradict_each_other(monkeypatch, environment, says):
+    from rcnn_jax.errors import UsageError
+
+    for name in (*distributed.VARIABLES, "SLURM_JOB_ID", "SLURM_NTASKS", "SLURM_STEP_NODELIST"):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    with pytest.raises(UsageError, match=says):
+        distributed.initialize(preemption=False)
+    assert not distributed.is_running()
