@@ -1,0 +1,228 @@
+"""A tag for each word of a sentence: cross-entropy, chunk F1 and predictions."""
+
+import dataclasses
+import functools
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from jaxtyping import Float
+
+from rcnn_jax.layers.randomness import example_keys
+from rcnn_jax.layers.recurrent.lengths import live_steps
+from rcnn_jax.metrics.chunk_counts import TagKinds, chunk_counts
+from rcnn_jax.tasks.base import BaseTask, LossOutput
+
+PyTree = Any
+Batch = dict[str, jax.Array]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Tagging(BaseTask):
+    """Tags words.
+
+    A batch has `words` `[batch, time]` (or `[batch, time, trigrams]`) and `tags` `[batch, time]`,
+    ids as `rcnn_jax.data.vocabulary` makes them, `length` `[batch]` and `mask` `[batch]` (0 for
+    padding). The model is called with `lengths`.
+
+    A tag that the training split has not may occur in another one. Its id is not among the
+    model's classes: it is in no loss, it counts as an error, its chunks count as missed ones, and
+    `unknown_tags` is the share of such tokens.
+
+    Attributes:
+        tags: What each id means; the first of them are the model's classes.
+    """
+
+    tags: Sequence[str]
+    unit: str = "sentences"
+
+    def __post_init__(self):
+        super().__post_init__()
+        classes = getattr(self.model, "classes", None)
+        if classes is not None and classes > len(self.tags):
+            raise ValueError(
+                f"config.model.classes={classes}, but there are only {len(self.tags)} tags."
+            )
+        TagKinds.of(self.tags)  # refuses what is no tag
+
+    def _asked_of_model(self) -> tuple[str, ...]:
+        return ("lengths",)
+
+    @functools.cached_property
+    def _kinds(self) -> TagKinds:
+        return TagKinds.of(self.tags)
+
+    def check(self, features: Mapping[str, Any]) -> None:
+        """Checks that there are sentences with tags.
+
+        Args:
+            features: `rcnn_jax.data.spec.Feature` by name.
+
+        Raises:
+            ValueError: A feature is missing.
+        """
+        for name in ("words", "tags"):
+            if name not in features:
+                raise ValueError(
+                    f"tagging needs a feature {name!r}, the data set has "
+                    f"{', '.join(map(repr, features))}."
+                )
+
+    def init(self, key: jax.Array, batch: Batch) -> tuple[PyTree, PyTree]:
+        """Initialises the model."""
+        batch = self.train_transform(batch, example_keys(key, batch["mask"].shape[0]))
+        variables = dict(self.model.init(key, batch["words"], train=False, lengths=batch["length"]))
+        return variables.pop("params"), variables
+
+    def loss(
+        self, params: PyTree, model_state: PyTree, carry: PyTree, batch: Batch, key: jax.Array
+    ) -> LossOutput:
+        """Cross-entropy, summed over the tokens of the batch whose tag is one of the classes."""
+        transform_key, dropout_key = jax.random.split(key)
+        batch = self.train_transform(batch, example_keys(transform_key, batch["mask"].shape[0]))
+        logits, model_state = self.model.apply(
+            {"params": params, **model_state},
+            batch["words"],
+            train=True,
+            lengths=batch["length"],
+            rngs={"dropout": dropout_key},
+            mutable=list(model_state),
+            **self.train_call,
+        )
+        sums = _sums(_wide(logits), batch)
+        return LossOutput(
+            total=sums["loss"][0],
+            count=sums["loss"][1],
+            model_state=model_state,
+            carry=carry,
+            metrics={"error": sums["error"]},
+        )
+
+    def _logits(
+        self, params: PyTree, model_state: PyTree, batch: Batch
+    ) -> tuple[Float[jax.Array, "batch time classes"], Batch]:
+        batch = self.evaluation_transform(batch, None)
+        logits: Any = self.model.apply(
+            {"params": params, **model_state},
+            batch["words"],
+            train=False,
+            lengths=batch["length"],
+            **self.call,
+        )
+        return _wide(logits), batch
+
+    def predict(self, params: PyTree, model_state: PyTree, batch: Batch) -> dict[str, jax.Array]:
+        """The most probable tag of each word.
+
+        Returns:
+            `tags` int32 `[batch, time]`, -1 beyond the length; and `probabilities`
+            `[batch, time]`, that of each of these tags, 0 beyond the length.
+        """
+        logits, batch = self._logits(params, model_state, batch)
+        live = _live(batch)
+        best = jax.nn.softmax(logits).max(axis=-1)
+        return {
+            "tags": jnp.where(live, jnp.argmax(logits, axis=-1), -1).astype(jnp.int32),
+            "probabilities": jnp.where(live, best, 0.0),
+        }
+
+    def metrics(
+        self, params: PyTree, model_state: PyTree, batch: Batch
+    ) -> dict[str, tuple[jax.Array, jax.Array]]:
+        """Share of wrong tags, cross-entropy, and F1, precision and recall of chunks in percent.
+
+        All are sums and counts, F1 too: it is twice the number of correct chunks, divided by the
+        number of gold and predicted ones. So they are those of the `conlleval` script over the
+        whole split, however it is batched. A ratio without a denominator is NaN here, 0 there.
+        """
+        logits, batch = self._logits(params, model_state, batch)
+        found = {name: n.sum() for name, n in self._chunks(logits, batch).items()}
+        gold, predicted, correct = found["gold"], found["predicted"], found["correct"]
+        return {
+            **_sums(logits, batch),
+            "f1": (200.0 * correct, gold + predicted),
+            "precision": (100.0 * correct, predicted),
+            "recall": (100.0 * correct, gold),
+        }
+
+    def _chunks(self, logits: jax.Array, batch: Batch) -> dict[str, jax.Array]:
+        answers = jnp.argmax(logits, axis=-1)
+        return chunk_counts(batch["tags"], answers, _live(batch), self._kinds)
+
+    def counts(
+        self, params: PyTree, model_state: PyTree, batch: Batch
+    ) -> dict[str, Float[jax.Array, "kinds"]]:
+        """How often each tag occurs, and how many chunks of each type are there, and found.
+
+        Returns:
+            `gold`, `predicted` and `correct` `[types]`, and `tokens` `[tags]`.
+        """
+        logits, batch = self._logits(params, model_state, batch)
+        tokens = jax.nn.one_hot(batch["tags"], len(self.tags)) * _live(batch)[..., None]
+        return {**self._chunks(logits, batch), "tokens": tokens.sum(axis=(0, 1))}
+
+    def details(
+        self, counts: Mapping[str, np.ndarray], features: Mapping[str, Any]
+    ) -> dict[str, Any]:
+        """Precision, recall and F1 of each type of slot, the most frequent first.
+
+        Args:
+            counts: Totals of `counts`.
+            features: Not used.
+
+        Returns:
+            `slots`: a list of `{"slot", "gold", "predicted", "correct", "precision", "recall",
+            "f1"}`, percentages None where nothing was counted; and `unknown_tags`: a list of
+            `{"tag", "tokens"}` of tags in the split that the model does not know.
+        """
+        del features
+        rows = []
+        for number, kind in enumerate(self._kinds.kinds):
+            own = {
+                name: round(float(counts[name][number]))
+                for name in ("gold", "predicted", "correct")
+            }
+            correct, gold, predicted = own["correct"], own["gold"], own["predicted"]
+            rows.append(
+                {
+                    "slot": kind,
+                    **own,
+                    "precision": 100.0 * correct / predicted if predicted else None,
+                    "recall": 100.0 * correct / gold if gold else None,
+                    "f1": 200.0 * correct / (gold + predicted) if gold + predicted else None,
+                }
+            )
+        rows.sort(key=lambda row: (-row["gold"], row["slot"]))
+        unknown = [
+            {"tag": tag, "tokens": round(float(tokens))}
+            for tag, tokens in zip(self.tags, counts["tokens"], strict=True)
+        ]
+        known = getattr(self.model, "classes", len(self.tags))
+        return {"slots": rows, "unknown_tags": [row for row in unknown[known:] if row["tokens"]]}
+
+
+def _live(batch: Batch) -> jax.Array:
+    """The tokens that count, bool `[batch, time]`."""
+    return live_steps(batch["length"], batch["words"].shape[1]) & (batch["mask"] > 0)[:, None]
+
+
+def _sums(logits: jax.Array, batch: Batch) -> dict[str, tuple[jax.Array, jax.Array]]:
+    live, classes = _live(batch), logits.shape[-1]
+    known = live & (batch["tags"] < classes)
+    target = jnp.where(known, batch["tags"], 0)
+    losses = optax.softmax_cross_entropy_with_integer_labels(logits, target)
+    wrong = live & (jnp.argmax(logits, axis=-1) != batch["tags"])
+    tokens, counted = (mask.sum().astype(logits.dtype) for mask in (live, known))
+    return {
+        "error": (wrong.sum().astype(logits.dtype), tokens),
+        "loss": (jnp.where(known, losses, 0.0).sum(), counted),
+        "unknown_tags": (tokens - counted, tokens),
+    }
+
+
+def _wide(logits: jax.Array) -> jax.Array:
+    """Logits in float32 or wider: a sum in bfloat16 stops counting at 256."""
+    return logits.astype(jnp.promote_types(logits.dtype, jnp.float32))
