@@ -6,13 +6,14 @@ MOMENT is `step:N` (just after step N), `saving:N` (the checkpoint of step N is 
 not have its name yet), `saved:N` (it has just got its name), `evaluating:N` (in the evaluation
 after step N), `line:N` (half of the log line of step N is on disk) or `never`. Of a job of several
 processes all are killed there; with `@P` behind the moment, process P alone. `SIGTERM:N@P` and the
-like send that process a signal after step N instead, and `vanish:N` moves the folder `run` away.
+like send that process a signal after step N instead, and `vanish:N` moves the folder `run` away once the checkpoint of step N is in it.
 """
 
 import json
 import os
 import signal
 import sys
+import time
 
 from rcnn_jax import doors, train
 
@@ -44,6 +45,8 @@ def main(argv: list[str]) -> int:
             if kind.startswith("SIG") and taken == int(number) + 1:
                 os.kill(os.getpid(), signal.Signals[kind])
             if kind == "vanish" and taken == int(number) + 1:
+                while not os.path.isdir(f"run/checkpoints/{number}"):
+                    time.sleep(0.01)  # until what is being saved has its name
                 os.rename("run", "elsewhere")
             return train_step(state, batch)
 

@@ -196,11 +196,12 @@ def main() -> int:
         found = kill_at_random(folder, processes, kills, dice)
         repeated = found["steps repeated"] or [0]
         who = "the run" if processes == 1 else "one of two processes of a job"
+        tried = f"{found['kills']} kills, {found['inside a write']} of them inside a write"
+        lost = f"{sum(repeated)} steps taken twice, at most {max(repeated)} at once"
         rows.append(
             f"| SIGKILL to {who} at a random moment | the next start goes on; the end has the bits "
-            f"of an unbroken run | {found['kills']} kills, {found['inside a write']} of them "
-            f"inside a write, {found['runs']} runs ended | no run; {sum(repeated)} steps taken twice, "
-            f"at most {max(repeated)} at once; {found['wrong']} wrong, {found['refused']} refused |"
+            f"of an unbroken run | {tried}; {found['runs']} runs ended | no run; {lost}; "
+            f"{found['wrong']} wrong, {found['refused']} refused |"
         )
         bad += found["wrong"] + found["refused"]
         print(rows[-1], flush=True)

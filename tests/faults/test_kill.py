@@ -159,7 +159,7 @@ def test_killed_while_assets_are_written(door, tmp_path):
 
 def test_a_workdir_that_vanishes_ends_the_run_with_one_sentence(door, tmp_path):
     """Where it went, the last good checkpoint is whole, and the run goes on from there."""
-    result = door(HERE / "killed_train.py", "vanish:9", *FLAGS, "--workdir=run")
+    result = door(HERE / "killed_train.py", "vanish:8", *FLAGS, "--workdir=run")
     assert result.returncode == 1
     assert result.stderr.count("error: ") == 1
     assert "Traceback" not in result.stderr
@@ -169,5 +169,4 @@ def test_a_workdir_that_vanishes_ends_the_run_with_one_sentence(door, tmp_path):
     shutil.rmtree(tmp_path / "run", ignore_errors=True)  # what was made anew in its place
     result = door("train", *FLAGS, "--workdir=elsewhere")
     assert result.returncode == 0, result.stderr
-    # That of step 8 may still have been in writing.
-    assert re.search(r"resuming from the checkpoint of step [68] ", result.stdout)
+    assert "resuming from the checkpoint of step 8" in result.stdout
