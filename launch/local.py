@@ -1,0 +1,188 @@
+#!/usr/bin/env python3
+"""Starts one job as several processes on this machine, and ends them together.
+
+    python launch/local.py --processes=2 -- python -m rcnn_jax.train --config=... --workdir=...
+
+What stands behind `--` is started once a process with JAX_COORDINATOR_ADDRESS (a free port of
+127.0.0.1), JAX_NUM_PROCESSES and JAX_PROCESS_ID. Output comes line by line behind `[process] `.
+SIGINT, SIGTERM and SIGUSR1 go to every process, once; a second SIGINT kills. When a process
+fails, the others get --grace seconds to end by themselves, then SIGTERM, then SIGKILL.
+
+Exit code: that of the first process that failed (128 + signal where a signal ended it), else 143
+or 130 where the job was stopped, else 0; 2 for a mistake in this command.
+
+Signals go to the command itself, not to what it starts: a wrapper script should `exec` its last
+command. On Linux the processes are killed with the launcher; elsewhere they would outlive one that
+is killed by SIGKILL.
+"""
+
+import argparse
+import math
+import os
+import socket
+import subprocess
+import sys
+from typing import NoReturn
+
+from processes import Job, StartError, say
+
+COUNT_FLAG = "--xla_force_host_platform_device_count"
+
+
+class UsageError(Exception):
+    """A mistake in the command, as one sentence."""
+
+
+def main(argv: list[str]) -> int:
+    """Runs the job; returns the exit code."""
+    try:
+        arguments, command = parse(argv)
+        environments = process_environments(arguments, dict(os.environ))
+        with Job(command, environments, arguments.grace) as job:
+            return job.run()
+    except (UsageError, StartError) as error:
+        say(str(error))
+        return 2
+
+
+def parse(argv: list[str]) -> tuple[argparse.Namespace, list[str]]:
+    """Splits the arguments into the launcher's and the command behind `--`.
+
+    Raises:
+        UsageError: An argument is unknown or out of range, or there is no command.
+    """
+    own, command = argv, []
+    if "--" in argv:
+        own, command = argv[: argv.index("--")], argv[argv.index("--") + 1 :]
+    parser = Parser(
+        description=__doc__,
+        usage="%(prog)s --processes=N [flags] -- command...",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    parser.add_argument("--processes", type=positive, required=True, help="how many processes")
+    parser.add_argument(
+        "--devices_per_process",
+        type=positive,
+        help="devices of each process; on a CPU left to XLA_FLAGS unless given, else 1",
+    )
+    parser.add_argument(
+        "--platform",
+        choices=["auto", "cpu", "gpu"],
+        default="auto",
+        help="auto takes GPUs where `nvidia-smi -L` lists any",
+    )
+    parser.add_argument(
+        "--grace",
+        type=seconds,
+        default=30.0,
+        help="seconds that the others get to end by themselves once one has failed (30)",
+    )
+    arguments = parser.parse_args(own)
+    if not command:
+        raise UsageError("there is no command: put it behind `--`, as in -- python -m ...")
+    return arguments, command
+
+
+class Parser(argparse.ArgumentParser):
+    """Reports a mistake as one sentence."""
+
+    def error(self, message: str) -> NoReturn:
+        """Raises instead of printing the usage."""
+        raise UsageError(message)
+
+
+def positive(text: str) -> int:
+    """A whole number of at least 1."""
+    if not text.isascii() or not text.isdigit() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"must be a whole number of at least 1, is {text!r}")
+    return int(text)
+
+
+def seconds(text: str) -> float:
+    """A finite number of seconds, 0 or more."""
+    try:
+        value = float(text)
+    except ValueError:
+        value = math.nan
+    if not 0 <= value < math.inf:
+        raise argparse.ArgumentTypeError(f"must be a number of seconds, 0 or more, is {text!r}")
+    return value
+
+
+def process_environments(
+    arguments: argparse.Namespace, outer: dict[str, str]
+) -> list[dict[str, str]]:
+    """The environment of each process.
+
+    Args:
+        arguments: From `parse`.
+        outer: The launcher's own environment.
+
+    Raises:
+        UsageError: There are fewer GPUs than the processes ask for.
+    """
+    processes, each = arguments.processes, arguments.devices_per_process
+    job = {
+        "JAX_COORDINATOR_ADDRESS": f"127.0.0.1:{free_port()}",
+        "JAX_NUM_PROCESSES": str(processes),
+        # Else a Python that writes into a pipe keeps its lines until it has some kilobytes.
+        "PYTHONUNBUFFERED": outer.get("PYTHONUNBUFFERED") or "1",
+    }
+    own: list[dict[str, str]] = [{"JAX_PROCESS_ID": str(i)} for i in range(processes)]
+    gpus = [] if arguments.platform == "cpu" else visible_gpus(outer)
+    if arguments.platform == "auto" and not allows_gpus(outer.get("JAX_PLATFORMS", "")):
+        gpus = []
+    if gpus or arguments.platform == "gpu":
+        each = each or 1
+        if processes * each > len(gpus):
+            raise UsageError(
+                f"{processes} processes with {each} GPUs each need {processes * each} GPUs, "
+                f"and {len(gpus)} are visible"
+            )
+        for i, environment in enumerate(own):
+            environment["CUDA_VISIBLE_DEVICES"] = ",".join(gpus[i * each : (i + 1) * each])
+            # Else jax takes a single one where it finds the variables of a SLURM step.
+            environment["JAX_LOCAL_DEVICE_IDS"] = ",".join(map(str, range(each)))
+    elif each:
+        job["XLA_FLAGS"] = f"{outer.get('XLA_FLAGS', '')} {COUNT_FLAG}={each}".strip()
+    if arguments.platform == "cpu":
+        job["JAX_PLATFORMS"] = "cpu"
+    return [outer | job | environment for environment in own]
+
+
+def free_port() -> int:
+    """A TCP port that nothing listens on."""
+    with socket.socket() as probe:
+        probe.bind(("", 0))
+        return probe.getsockname()[1]
+
+
+def visible_gpus(outer: dict[str, str]) -> list[str]:
+    """The GPUs that this process may use, by the names that CUDA_VISIBLE_DEVICES takes."""
+    try:
+        listed = subprocess.run(
+            ["nvidia-smi", "-L"], capture_output=True, text=True, check=True, timeout=60
+        ).stdout
+    except (OSError, subprocess.SubprocessError):
+        return []
+    count = sum(line.startswith("GPU ") for line in listed.splitlines())
+    named = outer.get("CUDA_VISIBLE_DEVICES")
+    if named is None:
+        return [str(i) for i in range(count)]
+    # As CUDA reads it: what follows an index that is no device does not count.
+    gpus: list[str] = []
+    for name in (part.strip() for part in named.split(",")):
+        if not name or (name.lstrip("-").isdigit() and not 0 <= int(name) < count):
+            break
+        gpus.append(name)
+    return gpus if count else []
+
+
+def allows_gpus(platforms: str) -> bool:
+    """Whether JAX_PLATFORMS leaves GPUs to jax."""
+    return not platforms or not {"cuda", "gpu"}.isdisjoint(platforms.split(","))
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,66 @@
+"""The shell scripts of launch/: what can be said without a scheduler, and where one is tried."""
+
+import os
+import pathlib
+import shutil
+import subprocess
+import sys
+
+import pytest
+
+ROOT = pathlib.Path(__file__).parents[2]
+HERE = "tests/launch"
+SCRIPTS = sorted(
+    str(path.relative_to(ROOT))
+    for folder in ("launch", HERE)
+    for path in (ROOT / folder).iterdir()
+    if path.suffix in (".sh", ".sbatch")
+)
+
+
+@pytest.mark.parametrize("script", SCRIPTS)
+def test_scripts_are_bash(script):
+    subprocess.run(["bash", "-n", script], check=True, cwd=ROOT)
+    if shutil.which("shellcheck"):
+        subprocess.run(["shellcheck", "-s", "bash", "-x", "-P", HERE, script], check=True, cwd=ROOT)
+
+
+@pytest.mark.parametrize(
+    ("script", "arguments", "named"),
+    [
+        ("launch/mpirun.sh", [], "there is no command"),
+        ("launch/mpirun.sh", ["-n", "2", "python"], "there is no command"),
+        ("launch/mpirun.sh", ["-n", "2", "--", "python"], "Open MPI 4"),
+        ("launch/slurm.sbatch", [], "set VENV"),
+        ("launch/tpu_vm.sh", ["train"], "usage: TPU=name"),
+    ],
+)
+def test_a_mistake_is_one_sentence(tmp_path, script, arguments, named):
+    """With an mpirun of another make first on PATH."""
+    other = tmp_path / "mpirun"
+    other.write_text("#!/bin/sh\necho 'HYDRA build details:'\n")
+    other.chmod(0o755)
+    environment = {"PATH": f"{tmp_path}:{os.environ['PATH']}", "VENV": str(tmp_path)}
+    environment |= {"SLURM_JOB_ID": "1"}
+    result = subprocess.run(
+        ["bash", ROOT / script, *arguments],
+        env=environment, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert (result.returncode, result.stdout) == (2, "")
+    assert result.stderr.count("\n") == 1
+    assert named in result.stderr
+
+
+@pytest.mark.parametrize("name", ["slurm", "mpirun"])
+def test_a_real_scheduler(name):
+    script = f"{HERE}/{name}.sh"
+    if os.environ.get("RCNN_JAX_SCHEDULERS") != "1":
+        pytest.skip(f"installs Debian packages, as root; run it by: bash {script}")
+    result = subprocess.run(
+        ["bash", ROOT / script],
+        env={**os.environ, "XLA_FLAGS": "", "VENV": sys.prefix},
+        stdout=subprocess.PIPE, text=True, check=False,
+    )  # fmt: skip
+    if result.returncode == 77:
+        pytest.skip(result.stdout.splitlines()[-1])
+    assert result.returncode == 0, result.stdout
