@@ -3,6 +3,7 @@
 In double precision, with dropout, augmentation, batch normalisation, averages and momentum on.
 """
 
+import fcntl
 import json
 import pathlib
 import re
@@ -189,11 +190,15 @@ def test_damage_that_one_process_sees_is_damage_for_all(job, tmp_path):
     assert results[1].stderr.count("warning: ") == 0
 
 
+def test_a_process_that_is_alone_has_the_runtime_too(door):
+    result = door(HERE / "alone.py", XLA_FLAGS="--xla_force_host_platform_device_count=3")
+    assert result.returncode == 0, result.stderr
+    assert result.stdout.splitlines() == ["sum 3.0", "stop False", "gathered [None]"]
+
+
 def test_a_second_job_in_the_workdir_is_refused_in_all_its_processes(job, tmp_path):
     workdir = tmp_path / "run"
     workdir.mkdir()
-    import fcntl
-
     with open(workdir / ".lock", "a+") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         lock.write("4711")
