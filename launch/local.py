@@ -89,7 +89,8 @@ class Parser(argparse.ArgumentParser):
 
     def error(self, message: str) -> NoReturn:
         """Raises instead of printing the usage."""
-        raise UsageError(message)
+        hint = "; the command stands behind --" if message.startswith("unrecognized") else ""
+        raise UsageError(message + hint)
 
 
 def positive(text: str) -> int:

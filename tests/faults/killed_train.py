@@ -6,7 +6,7 @@ MOMENT is `step:N` (just after step N), `saving:N` (the checkpoint of step N is 
 not have its name yet), `saved:N` (it has just got its name), `evaluating:N` (in the evaluation
 after step N), `line:N` (half of the log line of step N is on disk) or `never`. Of a job of several
 processes all are killed there; with `@P` behind the moment, process P alone. `SIGTERM:N@P` and the
-like send that process a signal after step N instead, and `vanish:N` moves the folder `run` away once
+like send that process a signal after step N instead; `vanish:N` moves the folder `run` away once
 the checkpoint of step N is in it.
 """
 

@@ -32,7 +32,7 @@ def local(monkeypatch):
         (["--processes=2", "--grace=nan", "--", "true"], "'nan'"),
         (["--processes=2", "--platform=tpu", "--", "true"], "'tpu'"),
         (["--processes=2", "--device=2", "--", "true"], "--device=2"),
-        (["--processes=2", "true"], "true"),
+        (["--processes=2", "true"], "true; the command stands behind --"),
     ],
 )
 def test_a_mistake_is_one_sentence(local, capfd, argv, named):
