@@ -163,6 +163,12 @@ def prepare_training(config: Config, workdir: Workdir, data_dir: str | None) -> 
     configure_jax(config)
     rules = Rules(config.fsdp.rules, config.fsdp.min_size)
     devices = make_devices(config.mesh.to_dict(), config.parallelism, rules=rules)
+    if config.data.residency == "device" and devices.platform == "tpu" and distributed.count() > 1:
+        # Rows are picked by programs started in another thread than the steps, and the processes
+        # of a pod must start all programs in one order.
+        raise UsageError(
+            "config.data.residency='device' is for one process on TPUs; use 'memory' or 'stream'."
+        )
     devices.check_batch_size(config.batch_size)
     accumulation.check_batch_size(config.batch_size, config.accumulate, devices.count)
     damage = Damage(config.data.damaged)
@@ -183,7 +189,8 @@ def prepare_training(config: Config, workdir: Workdir, data_dir: str | None) -> 
     check_best_metric(config, recipe)
     rules.check(recipe.abstract_state(devices).params, devices.mesh.shape[FSDP_AXIS])
     weights = {}
-    if config.init_from and not checkpoints.steps(workdir.checkpoints):
+    begun = distributed.first(lambda: bool(checkpoints.steps(workdir.checkpoints)))
+    if config.init_from and not begun:
         weights = initial.read_for(
             recipe.abstract_state(devices), config.init_from, config.init_include
         )

@@ -66,6 +66,7 @@ def train(config: Any, path: pathlib.Path, data_dir: str | None = None) -> int:
     from rcnn_jax import preparation
     from rcnn_jax.training import distributed
     from rcnn_jax.training.checkpoint_errors import DivergedError
+    from rcnn_jax.training.signals import StopRequest
     from rcnn_jax.training.workdir import Workdir
 
     # What the config names: devices, data, model. A mistake ends here, before anything is written.
@@ -86,28 +87,34 @@ def train(config: Any, path: pathlib.Path, data_dir: str | None = None) -> int:
             hint = evaluate_hint(path, history)
             distributed.say(f"all {run.steps} steps have been taken; {hint}")
             return 0
+        allowed = config.divergence.attempts if config.divergence.action == "rollback" else 0
         attempts, scale = 0, float(state.rate_scale)
-        while True:
-            try:
-                return loop(run, workdir, state, start, history)
-            except DivergedError as error:
-                attempts += 1
-                again = config.divergence.action == "rollback"
-                if not again or attempts > config.divergence.attempts:
-                    raise
-                distributed.warn(str(error))
-            scale *= config.divergence.rate_factor
-            state, start = restore_or_create(run, workdir)
-            state = run.with_rate_scale(state, scale)
-            history = distributed.first(lambda start=start: workdir.forget_metrics_after(start))
-            distributed.say(
-                f"rolled back to step {start}, attempt {attempts} of {config.divergence.attempts}: "
-                f"the learning rate is {scale:g} of the schedule's from here on"
-            )
+        with StopRequest() as stop:
+            while True:
+                try:
+                    return loop(run, workdir, state, start, history, stop)
+                except DivergedError as error:
+                    attempts += 1
+                    if attempts > allowed:
+                        raise
+                    distributed.warn(str(error))
+                scale *= config.divergence.rate_factor
+                state, start = restore_or_create(run, workdir)
+                state = run.with_rate_scale(state, scale)
+                history = distributed.first(lambda start=start: workdir.forget_metrics_after(start))
+                distributed.say(
+                    f"rolled back to step {start}, attempt {attempts} of {allowed}: the learning "
+                    f"rate is {scale:g} of the schedule's from here on"
+                )
 
 
 def loop(
-    run: Any, workdir: Any, state: Any, start: int, history: list[tuple[int, dict[str, float]]]
+    run: Any,
+    workdir: Any,
+    state: Any,
+    start: int,
+    history: list[tuple[int, dict[str, float]]],
+    stop: Any,
 ) -> int:
     """Takes the steps that are left: step, log, evaluate, checkpoint.
 
@@ -117,6 +124,7 @@ def loop(
         state: The training state; its memory is given away.
         start: How many steps it has taken.
         history: Evaluations before that, as pairs (step, metrics); later ones are appended.
+        stop: A `StopRequest` that has been entered.
 
     Returns:
         The exit code, as for `train`.
@@ -126,13 +134,12 @@ def loop(
     """
     from rcnn_jax import experiment
     from rcnn_jax.training import checkpoints, distributed, evaluation, meter, writers
-    from rcnn_jax.training.signals import StopRequest
 
     config, task = run.config, run.recipe.task
     train_step, evaluation_step = run.compiled
+    damaged, told = set(), 0  # records that any process could not read; of this one, those told
     began, speed = time.monotonic(), meter.Meter(task.unit, config.batch_size)
     with (
-        StopRequest() as stop,
         checkpoints.Checkpoints(workdir.checkpoints, config) as saver,
         writers.Log(config.writers, workdir, run.steps, start, task.unit) as log,
         run.batches(start) as batches,
@@ -144,7 +151,7 @@ def loop(
             if step == start + 1:
                 speed.begin(batches.waited_s)
                 log.say(f"first step, compilation included: {time.monotonic() - began:.1f} s")
-            last, asked = step == run.steps, stop.reached(step)
+            last, asked = step == run.steps, stop.reached()
             evaluates = last or step % run.evaluate_every == 0
             every = config.checkpoint_every
             saves = evaluates or asked or (every > 0 and step % every == 0)
@@ -153,7 +160,11 @@ def loop(
                 entry = {"step": step, "epoch": run.sampler.epoch(step)}
                 entry |= speed.read(batches.waited_s)
                 if config.data.damaged == "skip":
-                    entry["damaged_records"] = sum(distributed.gather(run.damage.count))
+                    found = run.damage.since(told)
+                    told += len(found)
+                    for records in distributed.gather(found):
+                        damaged |= {tuple(record) for record in records}
+                    entry["damaged_records"] = len(damaged)
                 log.write(entry)
                 saver.check_loss(entry["loss"], step)
             if saves:

@@ -83,6 +83,11 @@ class Damage:
         """How many different records were found damaged."""
         return len(self._met)
 
+    def since(self, number: int) -> list[tuple[str, str, int]]:
+        """The keys of damaged records but for the first `number`, in the order they were met."""
+        with self._lock:
+            return list(self._met)[number:]
+
     @property
     def named(self) -> tuple[str, ...]:
         """What was said of the first of them, in the order in which they were met."""

@@ -224,6 +224,16 @@ def batch_moments(
     return mean, variance
 
 
+def kept_share(momentum: float) -> float | Float[Array, ""]:
+    """What an update keeps of running statistics: all, where `real_rows` marks only padding."""
+    if _mask.value is None:
+        return momentum
+    count = jnp.sum(_mask.value.rows)
+    if data_axis_bound():
+        count = lax.psum(count, DATA_AXIS)
+    return jnp.where(count > 0, momentum, 1.0)
+
+
 def _masked_moments(
     x: Float[Array, "*batch channels"], mask: Float[Array, " rows"]
 ) -> tuple[Float[Array, " channels"], Float[Array, " channels"]]:
@@ -334,7 +344,7 @@ class BatchNorm(nn.Module):
         else:
             mean, variance = batch_moments(x)
             if not self.is_initializing():
-                keep = self.momentum
+                keep = kept_share(self.momentum)
                 running_mean.value = (keep * running_mean.value + (1 - keep) * mean).astype(dtype)
                 running_var.value = (keep * running_var.value + (1 - keep) * variance).astype(dtype)
         return standardize(x, mean, variance, scale, bias, epsilon=self.epsilon)

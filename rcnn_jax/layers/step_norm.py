@@ -11,7 +11,7 @@ import flax.linen as nn
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from rcnn_jax.layers.normalization import batch_moments, group_norm, standardize
+from rcnn_jax.layers.normalization import batch_moments, group_norm, kept_share, standardize
 
 NORMS = ("lrn", "batch", "batch_shared", "batch_split", "layer", "group", "none")
 
@@ -136,7 +136,7 @@ class StepNorm(nn.Module):
         """
         if not used or self.is_initializing():
             return
-        keep = self.momentum
+        keep = kept_share(self.momentum)
         for name, variable in (("mean", self.mean), ("var", self.var)):
             running, new = variable.value, used[name]
             if running.ndim == 1:

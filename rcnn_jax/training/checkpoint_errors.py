@@ -1,6 +1,7 @@
 """What can go wrong with a checkpoint, in words."""
 
 import pathlib
+import re
 
 import jax
 import jax.numpy as jnp
@@ -68,6 +69,29 @@ class DiskErrors:
                 f"not saved ({text.splitlines()[0][:200]}); {kept}."
             ) from error
         return False
+
+
+# In the words of the library that reads arrays, and of the operating system.
+_MACHINE = re.compile(
+    "PERMISSION_DENIED|RESOURCE_EXHAUSTED|Permission denied|Too many open files|Stale file handle"
+    "|Cannot allocate memory"
+)
+
+
+def check_machine(folder: pathlib.Path, error: Exception) -> None:
+    """Checks that a checkpoint that cannot be read is to blame for it.
+
+    Args:
+        folder: The checkpoint.
+        error: What was raised.
+
+    Raises:
+        UserError: The machine is: no memory, no file handles, no permission.
+    """
+    if isinstance(error, MemoryError) or _MACHINE.search(str(error)):
+        raise UserError(
+            f"the checkpoint {folder} cannot be read here ({short(error)}); it is left as it is."
+        ) from error
 
 
 def short(error: Exception) -> str:

@@ -6,18 +6,21 @@ and the topology it was made on. A checkpoint counts as good only when what was 
 checksums of what was written.
 """
 
+import contextlib
 import dataclasses
+import itertools
 import math
 import pathlib
 import shutil
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any, Self, TypeVar
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from orbax.checkpoint import v1
+from orbax.checkpoint._src.futures.synchronization import OperationIdGenerator
 
 from rcnn_jax.errors import UserError
 from rcnn_jax.training import checksums, distributed, paths, topology
@@ -25,6 +28,7 @@ from rcnn_jax.training.checkpoint_errors import (
     DamagedError,
     DiskErrors,
     DivergedError,
+    check_machine,
     check_same_model,
     short,
 )
@@ -33,7 +37,10 @@ from rcnn_jax.training.interface import Config, PyTree
 # Its annotations are narrower than what it takes.
 ocp: Any = v1
 T = TypeVar("T")
+_reads = itertools.count()
 _STATE = "state"
+SAVE_S = 600  # how long the processes of a job wait for what they are writing together
+_VISIBLE_S = 60  # after which a network file system shows every process what another has written
 
 
 @dataclasses.dataclass(frozen=True)
@@ -79,6 +86,7 @@ class Checkpoints:
             cleanup_tmp_directories=True,
         )
         self._pending: tuple[int, Any] | None = None
+        self._stuck = False
         self.last_good: int | None = max(steps(directory), default=None)
 
     def save(self, step: int, state: PyTree, metrics: dict[str, float]) -> None:
@@ -154,15 +162,23 @@ class Checkpoints:
             return
         (step, response), self._pending = self._pending, None
         with DiskErrors(self._directory, step, self.last_good):
-            response.result()
+            # Where one of several processes cannot write, it and all others wait for each other.
+            try:
+                response.result(timeout=None if distributed.count() == 1 else SAVE_S)
+            except TimeoutError as error:
+                self._stuck = True
+                raise UserError(
+                    f"the checkpoint of step {step} was not written to {self._directory} by all "
+                    f"processes within {SAVE_S} s; is a disk full or a file system gone?"
+                ) from error
         self.last_good = step
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, *_) -> None:
-        if error is not None and distributed.explain(error) is not None:
-            return  # what is being written waits for a process that is gone
+        if self._stuck or (error is not None and distributed.explain(error) is not None):
+            return  # what is being written waits for a process that is gone or cannot go on
         try:
             self.close()
         except Exception:
@@ -188,14 +204,28 @@ def steps(directory: pathlib.Path) -> list[int]:
     return sorted(int(p.name) for p in directory.iterdir() if p.name.isdecimal() and p.is_dir())
 
 
+def _steps_for_all(directory: pathlib.Path) -> list[int]:
+    """`steps`, as the first process sees them: listings of a network file system may differ."""
+    return distributed.first(lambda: steps(directory))
+
+
 def _manifest(directory: pathlib.Path, step: int) -> dict[str, Any]:
     folder = _folder(directory, step)
+    until = time.monotonic() + _VISIBLE_S
+    while not folder.is_dir() and distributed.count() > 1:
+        if time.monotonic() > until:
+            raise UserError(
+                f"process {jax.process_index()} does not see {folder}, which process 0 sees: a "
+                "workdir must lie on a file system that all processes share."
+            )
+        time.sleep(0.5)
     try:
         with _alone():
             stored = ocp.metadata(folder).custom_metadata
         manifest = stored["manifest"]
         whole = stored["digest"] == checksums.digest(manifest)
     except Exception as error:
+        check_machine(folder, error)
         raise DamagedError(
             f"the checkpoint {folder} is damaged: its metadata cannot be read ({short(error)})"
         ) from error
@@ -227,15 +257,17 @@ def restore(directory: pathlib.Path, step: int, abstract: PyTree) -> Restored:
 
 
 def _agreed(read: Callable[[], T]) -> T:
-    """Reads something; damage that one process sees is damage for all of them."""
-    result, damage = None, None
+    """Reads something; what goes wrong in one process goes wrong for all of them."""
+    result, met = None, None
     try:
         result = read()
-    except DamagedError as error:
-        damage = error
-    seen = [text for text in distributed.gather(None if damage is None else str(damage)) if text]
-    if seen:
-        raise damage or DamagedError(seen[0])
+    except UserError as error:
+        met = error
+    told = None if met is None else [isinstance(met, DamagedError), str(met)]
+    everywhere = [told for told in distributed.gather(told) if told is not None]
+    # What is no damage counts first: a checkpoint is not given up because of one machine.
+    for damaged, text in sorted(everywhere):
+        raise DamagedError(text) if damaged else UserError(text)
     return result  # pyright: ignore[reportReturnType]
 
 
@@ -243,8 +275,9 @@ def _folder(directory: pathlib.Path, step: int) -> pathlib.Path:
     return (directory / str(step)).resolve()
 
 
-def _alone() -> Any:
-    """Lets Orbax work for this process without asking the others.
+@contextlib.contextmanager
+def _alone() -> Iterator[None]:
+    """Lets Orbax read part of a checkpoint for this process without asking the others.
 
     What is damaged may be seen by one process alone, and the others must not wait for it.
     """
@@ -252,8 +285,17 @@ def _alone() -> Any:
     here = jax.process_index()
     context.multiprocessing.primary_host = here
     context.multiprocessing.active_processes = {here}
-    context.multiprocessing.barrier_sync_key_prefix = f"process{here}"
-    return context
+    context.multiprocessing.barrier_sync_key_prefix = f"process{here}-{next(_reads)}"
+    context.pytree.loading.partial_load = True
+    # Orbax numbers its operations, and processes that save together wait for each other under
+    # that number: reads that one process makes and another does not must leave it as it was.
+    number = OperationIdGenerator._operation_id
+    try:
+        with context:
+            yield
+    finally:
+        OperationIdGenerator._operation_id = number
+        OperationIdGenerator._operation_id_counter = itertools.count(number + 1)
 
 
 def _read(
@@ -283,12 +325,11 @@ def _read(
         return np.broadcast_to(np.zeros((), leaf.dtype), leaf.shape)
 
     tree = jax.tree.map(stand_in, wanted)
-    context = _alone()
-    context.pytree.loading.partial_load = True
     try:
-        with context:
+        with _alone():
             read = ocp.load(folder, tree, checkpointable_name=_STATE)
     except Exception as error:
+        check_machine(folder, error)
         raise DamagedError(
             f"the checkpoint {folder} is damaged: it cannot be read ({short(error)})"
         ) from error
@@ -334,7 +375,7 @@ def restore_latest(
         DamagedError: There are checkpoints, but none is whole.
         ForeignError: The newest whole one is of something else.
     """
-    return _first_whole(directory, list(reversed(steps(directory))), abstract, damaged)
+    return _first_whole(directory, _steps_for_all(directory)[::-1], abstract, damaged)
 
 
 def restore_best(
@@ -357,7 +398,7 @@ def restore_best(
         DamagedError: None of those that do is whole.
     """
     found = []
-    for step in steps(directory):
+    for step in _steps_for_all(directory):
         try:
             metrics = _agreed(lambda step=step: _manifest(directory, step))["metrics"]
         except DamagedError as error:
@@ -425,9 +466,9 @@ def read_variables(directory: pathlib.Path, damaged: list[str]) -> dict[str, np.
     Raises:
         UserError: There is no checkpoint, or none is whole.
     """
-    for step in reversed(steps(directory)):
+    for step in reversed(_steps_for_all(directory)):
         try:
-            return _read_variables(directory, step)
+            return _agreed(lambda step=step: _read_variables(directory, step))
         except DamagedError as error:
             damaged.append(str(error))
     raise UserError(f"{directory} holds no whole checkpoint. {'; '.join(damaged)}".rstrip())

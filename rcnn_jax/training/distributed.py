@@ -5,6 +5,7 @@ process through the runtime's key-value store and not through the devices, so th
 something compiles nothing and cannot be caught in between two training steps.
 """
 
+import collections
 import contextlib
 import itertools
 import json
@@ -13,6 +14,7 @@ import re
 import signal
 import socket
 import sys
+import time
 from collections.abc import Callable
 from typing import Any, TypeVar
 
@@ -37,14 +39,19 @@ _SILENT_S = 30  # a process that has not been heard of for so long is taken to b
 _AGREE_S = 3600  # what one process does alone while the others wait, such as claiming a workdir
 _END_S = 300  # after the last step the others may still be writing
 _FAIL_S = 10  # after an error: how long to wait for the others to meet the same one
-# A failed collective operation, in the words of Gloo, NCCL and the coordination service.
+# A collective operation that failed for want of a partner, as XLA says it of Gloo, NCCL and the
+# coordination service: a status, then what happened.
 _LOST = re.compile(
-    r"gloo|nccl|coordination service|heartbeat|connection (reset|closed|refused)|socket closed"
-    r"|broken pipe|task .{0,40}(failed|unhealthy|disconnected)",
+    r"(UNKNOWN|UNAVAILABLE|INTERNAL|ABORTED|CANCELLED|DEADLINE_EXCEEDED|FAILED_PRECONDITION): .*"
+    r"(connection (reset|closed|refused)|socket closed|heartbeat|remote (process|error)"
+    r"|gloo .* failed: .*(timed out|read error|write error)|nccl.*(timeout|aborted)"
+    r"|task .{0,40}(failed|unhealthy|disconnected)|shutdown barrier)",
     re.IGNORECASE,
 )
 
 _numbers = itertools.count()  # the same on all processes: each agreement has the next number
+# What the first process has told and not deleted yet: (number, key); bounded in the others.
+_told: collections.deque[tuple[int, str]] = collections.deque(maxlen=10_000)
 
 
 def initialize(*, preemption: bool) -> None:
@@ -61,7 +68,8 @@ def initialize(*, preemption: bool) -> None:
 
     Raises:
         UsageError: The variables contradict each other.
-        UserError: The other processes cannot be reached.
+        UserError: Process 0 cannot be reached. (Where another one never comes, jax ends process 0
+            after five minutes, with the exit code 134.)
     """
     if runtime.global_state.client is not None:
         return
@@ -87,6 +95,10 @@ def initialize(*, preemption: bool) -> None:
             "process_id": process,
             "cluster_detection_method": "deactivate",
         }
+    if "coordinator_address" in arguments:
+        _leave_out_of_proxies(arguments["coordinator_address"].rpartition(":")[0])
+    if process:
+        _wait_for_coordinator(arguments["coordinator_address"])
     try:
         jax.distributed.initialize(
             **arguments,
@@ -95,14 +107,41 @@ def initialize(*, preemption: bool) -> None:
             shutdown_timeout_seconds=_END_S,
         )
     except Exception as error:
+        told = " ".join(str(error).split())[:300] or type(error).__name__
         raise UserError(
-            f"the processes of this job did not find each other within {_CONNECT_S} s "
-            f"(coordinator {arguments.get('coordinator_address', 'found by jax')}): "
-            f"{str(error).splitlines()[0][:300]}"
+            "jax's distributed runtime did not start (coordinator "
+            f"{arguments.get('coordinator_address', 'found by jax')}): {told}"
         ) from error
     if preemption and count() == 1:
         # Until training listens, a SIGTERM ends a process that is alone at once, as any other.
         signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    elif preemption:
+        signal.signal(signal.SIGUSR1, lambda number, frame: signal.raise_signal(signal.SIGTERM))
+
+
+def _leave_out_of_proxies(host: str) -> None:
+    """The processes of a job reach each other directly, whatever proxy leads to the outside."""
+    for name in ("no_proxy", "NO_PROXY"):
+        names = [part for part in os.environ.get(name, "").split(",") if part]
+        if host not in names:
+            os.environ[name] = ",".join([*names, host])
+
+
+def _wait_for_coordinator(address: str) -> None:
+    """Waits for process 0; jax would end this process with a stack trace where it never comes."""
+    host, _, port = address.rpartition(":")
+    until = time.monotonic() + _CONNECT_S
+    while True:
+        try:
+            with socket.create_connection((host.strip("[]"), int(port)), timeout=10):
+                return
+        except (OSError, ValueError) as error:
+            if time.monotonic() > until:
+                raise UserError(
+                    f"process 0 cannot be reached at {VARIABLES[0]}={address} after "
+                    f"{_CONNECT_S} s ({error}): was it started, and is the port free and open?"
+                ) from error
+        time.sleep(0.2)
 
 
 def _environment() -> tuple[str | None, int | None, int | None]:
@@ -195,7 +234,9 @@ def first(work: Callable[[], T]) -> T:
     """
     if count() == 1:
         return work()
-    key = f"rcnn_jax/first/{next(_numbers)}"
+    number = next(_numbers)
+    key = f"rcnn_jax/first/{number}"
+    _told.append((number, key))
     if not is_first():
         told = json.loads(_wait_for(key))
         if "error" in told:
@@ -225,10 +266,21 @@ def gather(value: Any) -> list[Any]:
     _tell(f"rcnn_jax/gather/{number}/{runtime.global_state.process_id}", value)
     # One process reads them all and the others read one text: 2 N requests and not N * N.
     everyone = f"rcnn_jax/gathered/{number}"
+    _told.append((number, everyone))
     if is_first():
         keys = [f"rcnn_jax/gather/{number}/{process}" for process in range(count())]
         _tell(everyone, [json.loads(_wait_for(key)) for key in keys])
+        _forget(number)
     return json.loads(_wait_for(everyone))
+
+
+def _forget(number: int) -> None:
+    """Deletes what was told before agreement `number`, to which all processes have come by now."""
+    client: Any = runtime.global_state.client
+    while _told and _told[0][0] < number:
+        client.key_value_delete(_told.popleft()[1])
+    for process in range(count()):
+        client.key_value_delete(f"rcnn_jax/gather/{number}/{process}")
 
 
 def _tell(key: str, value: Any) -> None:
@@ -250,7 +302,8 @@ def explain(error: BaseException) -> tuple[int, str] | None:
     Returns:
         The exit code and the message; None for an error of this process.
     """
-    if count() == 1 or isinstance(error, UserError) or not _LOST.search(str(error)):
+    ours = isinstance(error, UserError | OSError)
+    if count() == 1 or ours or not _LOST.match(str(error).replace("\n", " ")):
         return None
     return LOST_PEER, (
         f"another process of this job is gone ({str(error).splitlines()[0][:160]}); its own "

@@ -36,6 +36,11 @@ class Devices:
         return self.mesh.devices.flat[0].device_kind
 
     @property
+    def platform(self) -> str:
+        """What drives the devices: "cpu", "gpu" or "tpu"."""
+        return self.mesh.devices.flat[0].platform
+
+    @property
     def replicated(self) -> NamedSharding:
         """The same values on every device."""
         return NamedSharding(self.mesh, PartitionSpec())
@@ -183,7 +188,7 @@ class Devices:
             if self._shares.size == self.count:
                 return jax.device_put(x, sharding)
             if isinstance(x, jax.Array) and not x.is_fully_addressable:
-                return jax.jit(lambda y: y, out_shardings=sharding)(x)
+                return _identity(sharding)(x)
             # Unlike `device_put`, this does not ask the other processes for their values.
             host = np.asarray(x)
             return jax.make_array_from_callback(host.shape, sharding, lambda index: host[index])
@@ -211,6 +216,12 @@ class Devices:
                 f"config.batch_size={size} is not divisible by the {self.count} devices of the "
                 f"mesh {axes}: use {near}, or fewer devices."
             )
+
+
+@functools.lru_cache
+def _identity(sharding: NamedSharding) -> Any:
+    """A compiled move of a global array to another place."""
+    return jax.jit(lambda x: x, out_shardings=sharding)
 
 
 def make_devices(

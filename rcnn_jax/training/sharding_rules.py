@@ -14,6 +14,8 @@ from rcnn_jax.errors import UsageError
 from rcnn_jax.training import paths
 from rcnn_jax.training.interface import PyTree
 
+# path of a parameter -> (its shape, the dimension that is cut or None)
+Cut = Mapping[str, tuple[tuple[int, ...], int | None]]
 LARGEST, WHOLE = "largest", "whole"
 
 
@@ -45,7 +47,7 @@ class Rules:
         paths.require_matches([pattern for pattern, _ in self.table], names, "config.fsdp.rules")
         self.dimensions(params, devices)
 
-    def dimensions(self, params: PyTree, devices: int) -> dict[str, tuple[tuple[int, ...], int]]:
+    def dimensions(self, params: PyTree, devices: int) -> Cut:
         """Decides which parameters are cut.
 
         Args:
@@ -53,17 +55,15 @@ class Rules:
             devices: Along the axis `fsdp`.
 
         Returns:
-            path -> (shape, dimension) of the parameters that are cut.
+            path -> (shape, dimension); None for a parameter that lies whole on every device.
 
         Raises:
             UsageError: A dimension that the table names cannot be cut into that many parts.
         """
         cut = {}
-        if devices > 1:
-            for path, leaf in paths.flatten(params).items():
-                dimension = self._dimension(path, tuple(leaf.shape), devices)
-                if dimension is not None:
-                    cut[path] = (tuple(leaf.shape), dimension)
+        for path, leaf in paths.flatten(params).items():
+            shape = tuple(leaf.shape)
+            cut[path] = (shape, self._dimension(path, shape, devices) if devices > 1 else None)
         return cut
 
     def _dimension(self, path: str, shape: tuple[int, ...], devices: int) -> int | None:
@@ -83,9 +83,7 @@ class Rules:
         return rule
 
 
-def of_parameter(
-    cut: Mapping[str, tuple[tuple[int, ...], int]], path: str, shape: tuple[int, ...]
-) -> int | None:
+def of_parameter(cut: Cut, path: str, shape: tuple[int, ...]) -> int | None:
     """The dimension along which a leaf of the state is cut.
 
     Args:
@@ -98,7 +96,9 @@ def of_parameter(
     """
     parts = path.split("/")
     for start in range(len(parts)):
+        # The longest end of the path that is a parameter's: `dense/kernel` may be one beside
+        # `encoder/dense/kernel`.
         found = cut.get("/".join(parts[start:]))
-        if found is not None and found[0] == tuple(shape):
-            return found[1]
+        if found is not None:
+            return found[1] if found[0] == tuple(shape) else None
     return None

@@ -1,5 +1,6 @@
 """Being asked to stop: the step in progress is finished and saved first, by all processes."""
 
+import itertools
 import signal
 from types import FrameType
 from typing import Self
@@ -12,6 +13,12 @@ from rcnn_jax.training import distributed
 SIGNALS = (signal.SIGTERM, signal.SIGUSR1, signal.SIGINT)
 
 
+# jax's service stops at the step after the highest that any process has asked with, which is 0
+# before the first; so it is asked with a count that starts at 1 in every start of a run, and grows
+# also where a run goes back to an earlier step.
+_asked = itertools.count(1)
+
+
 class StopRequest:
     """While entered, a signal asks the loop to stop instead of ending the process.
 
@@ -22,6 +29,7 @@ class StopRequest:
 
     def __init__(self):
         self.signal: signal.Signals | None = None
+        self._told: list[str | None] = []  # of several processes: which signal each one got
         self._previous: dict[signal.Signals, object] = {}
 
     def __enter__(self) -> Self:
@@ -43,11 +51,8 @@ class StopRequest:
         if distributed.count() > 1:
             signal.raise_signal(signal.SIGTERM)  # the one signal that is passed on
 
-    def reached(self, step: int) -> bool:
-        """Whether to save and stop now.
-
-        Args:
-            step: How many steps have been taken. All processes must ask after every step.
+    def reached(self) -> bool:
+        """Whether to save and stop now; all processes must ask after every step.
 
         Returns:
             The same in all processes.
@@ -55,15 +60,24 @@ class StopRequest:
         if distributed.count() == 1 and self.signal is not None:
             return True
         # Asked by a process that is alone, too: a cloud may give notice without a signal.
-        return multihost_utils.reached_preemption_sync_point(step)
+        if not multihost_utils.reached_preemption_sync_point(next(_asked)):
+            return False
+        self._told = distributed.gather(None if self.signal is None else self.signal.name)
+        return True
 
     @property
     def reason(self) -> str:
         """What asked for the stop."""
-        return self.signal.name if self.signal is not None else "preemption notice"
+        if self.signal is not None and not self._told:
+            return self.signal.name
+        named = [f"{name} to process {i}" for i, name in enumerate(self._told) if name]
+        return ", ".join(named) or "preemption notice"
 
     @property
     def exit_code(self) -> int:
-        """What tells a scheduler that the run is unfinished, and whether to start it again."""
-        interrupted = self.signal == signal.SIGINT
+        """What tells a scheduler that the run is unfinished, and whether to start it again.
+
+        The same in all processes: a person's Ctrl-C counts, whichever of them got it.
+        """
+        interrupted = signal.SIGINT.name in self._told or self.signal == signal.SIGINT
         return distributed.INTERRUPTED if interrupted else distributed.WARNED

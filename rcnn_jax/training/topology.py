@@ -11,6 +11,7 @@ def current() -> dict[str, Any]:
     """What bit-identical arithmetic depends on besides the state."""
     return {
         "devices": jax.device_count(),
+        "processes": jax.process_count(),
         "platform": jax.default_backend(),
         "device_kind": jax.devices()[0].device_kind,
         "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else None,

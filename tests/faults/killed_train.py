@@ -6,10 +6,12 @@ MOMENT is `step:N` (just after step N), `saving:N` (the checkpoint of step N is 
 not have its name yet), `saved:N` (it has just got its name), `evaluating:N` (in the evaluation
 after step N), `line:N` (half of the log line of step N is on disk) or `never`. Of a job of several
 processes all are killed there; with `@P` behind the moment, process P alone. `SIGTERM:N@P` and the
-like send that process a signal after step N instead; `vanish:N` moves the folder `run` away once
-the checkpoint of step N is in it.
+like send that process a signal after step N instead, `warned:@P` before the first one. `vanish:N`
+moves the folder `run` away when the checkpoint of step N is in it, `unreadable:N` finds that one
+damaged, and `nospace:N` cannot give it its name.
 """
 
+import errno
 import json
 import os
 import signal
@@ -29,13 +31,15 @@ def kill() -> None:
 
 
 def main(argv: list[str]) -> int:
-    from rcnn_jax.training import evaluation, step, writers
+    from rcnn_jax.training import checkpoints, evaluation, step, writers
 
     taken = 0
     compile_train_step, evaluate = step.compile_train_step, evaluation.evaluate
     write = writers.JsonLines.write
 
     def compile_counting(*args, **kwargs):
+        if kind == "warned":
+            os.kill(os.getpid(), signal.SIGTERM)
         train_step = compile_train_step(*args, **kwargs)
 
         def counting(state, batch):
@@ -68,13 +72,26 @@ def main(argv: list[str]) -> int:
     step.compile_train_step = compile_counting
     evaluation.evaluate = evaluate_or_die
     writers.JsonLines.write = write_half
-    if kind in ("saving", "saved"):
+    if kind == "unreadable":
+        read = checkpoints._read
+
+        def read_or_not(directory, step, *args):
+            if step == int(number):
+                raise checkpoints.DamagedError("this process alone finds it damaged")
+            return read(directory, step, *args)
+
+        checkpoints._read = read_or_not
+    if kind == "nospace":
+        checkpoints.SAVE_S = 5
+    if kind in ("saving", "saved", "nospace"):
         rename = os.rename
 
         def rename_or_die(source, target, *args, **kwargs):
             final = os.path.basename(str(target)) == number
             if final and kind == "saving":
                 kill()
+            if final and kind == "nospace":
+                raise OSError(errno.ENOSPC, "No space left on device")
             rename(source, target, *args, **kwargs)
             if final:
                 kill()

@@ -169,6 +169,16 @@ def test_of_nothing_but_padding_the_moments_are_zero():
     np.testing.assert_array_equal([mean, variance], np.zeros((2, 2)))
 
 
+def test_nothing_but_padding_leaves_the_running_statistics_alone():
+    layer, x = BatchNorm(), jnp.ones((4, 2)) * 5
+    variables = layer.init(jax.random.key(0), x, train=True)
+    for mask, moved in ((jnp.zeros(4), False), (jnp.array([1.0, 0, 0, 0]), True)):
+        with real_rows(mask):
+            _, after = layer.apply(variables, x, train=True, mutable=["batch_stats"])
+        assert bool((after["batch_stats"]["mean"] != 0).all()) == moved
+        assert bool((after["batch_stats"]["var"] != 1).all()) == moved
+
+
 def test_a_mask_of_another_batch_is_refused():
     with real_rows(jnp.ones(3)), pytest.raises(ValueError, match="of 4 rows, of which real_rows"):
         batch_moments(jnp.ones((4, 2)))

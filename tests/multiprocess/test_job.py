@@ -142,13 +142,12 @@ def test_a_warning_to_one_process_stops_all_at_the_same_step(job, tmp_path, sent
     flags = [*FLAGS[:2], "--config.steps=20000", "--config.evaluate_every=20000"]
     flags += ["--config.log_every=20000", "--config.checkpoint_every=0"]
     results = job(KILLED, f"{sent}:3@1", *flags, processes=2)
-    codes = [result.returncode for result in results]
-    # The one that got Ctrl-C knows it was a person's; the other has been told to stop, no more.
-    own = distributed.INTERRUPTED if sent == "SIGINT" else distributed.WARNED
-    assert codes == [distributed.WARNED, own], results[0].stderr + results[1].stderr
+    # A scheduler must not start again what a person stopped, whichever process got the Ctrl-C.
+    ends(results, distributed.INTERRUPTED if sent == "SIGINT" else distributed.WARNED)
     saved = checkpoints.steps(tmp_path / "run" / "checkpoints")
     assert len(saved) == 1
-    assert f"preemption notice: saved step {saved[0]} of 20000" in results[0].stdout
+    reason = "SIGINT to process 1" if sent == "SIGINT" else "preemption notice"
+    assert f"{reason}: saved step {saved[0]} of 20000" in results[0].stdout
     if sent == "SIGTERM":
         (resumed,) = job(KILLED, f"SIGUSR1:{saved[0] + 2}@0", *flags, processes=1)
         assert resumed.returncode == distributed.WARNED, resumed.stderr
@@ -177,17 +176,90 @@ def test_a_worker_that_dies_ends_the_others_and_the_next_start_goes_on(job, tmp_
 
 
 def test_damage_that_one_process_sees_is_damage_for_all(job, tmp_path):
-    ends(job("train", *FLAGS, processes=2), 0)
-    newest = tmp_path / "run" / "checkpoints" / str(STEPS) / "state"
-    for file in newest.rglob("d/*"):
-        data = bytearray(file.read_bytes())
-        data[len(data) // 2] ^= 1
-        file.write_bytes(data)
-    results = job("train", *FLAGS, *SHARDED, processes=2)
+    """Process 1 alone cannot read the newest checkpoint; both take the one before."""
+    ends(job(KILLED, "saved:6@0", *FLAGS, processes=1), -signal.SIGKILL)
+    results = job(KILLED, "unreadable:6@1", *FLAGS, *SHARDED, processes=2)
     ends(results, 0)
-    assert "resuming from the checkpoint of step 6" in results[0].stdout
+    assert "resuming from the checkpoint of step 4" in results[0].stdout
+    assert "warning: this process alone finds it damaged" in results[0].stderr
     assert "moved the damaged checkpoint to" in results[0].stderr
     assert results[1].stderr.count("warning: ") == 0
+    assert [path.name.partition("-")[0] for path in (tmp_path / "run" / "damaged").iterdir()] == [
+        "6"
+    ]
+
+
+def test_a_warning_before_the_first_step_of_a_resumed_job_counts(job, tmp_path):
+    """The job has more steps than it can take before the warning is noticed."""
+    flags = [*FLAGS[:2], "--config.steps=20000", "--config.evaluate_every=20000"]
+    flags += ["--config.log_every=20000"]
+    ends(job(KILLED, "saved:4@0", *flags, processes=1), -signal.SIGKILL)
+    results = job(KILLED, "warned:@1", *flags, "--config.checkpoint_every=0", processes=2)
+    ends(results, distributed.WARNED)
+    assert "resuming from the checkpoint of step 4" in results[0].stdout
+    saved = checkpoints.steps(tmp_path / "run" / "checkpoints")
+    assert f"preemption notice: saved step {saved[-1]} of 20000" in results[0].stdout
+
+
+def test_a_disk_that_is_full_for_one_process_ends_the_job(job, tmp_path):
+    results = job(KILLED, "nospace:4@0", *FLAGS, processes=2)
+    assert results[0].returncode == 1, results[0].stderr
+    ends(results[1:], distributed.LOST_PEER, -signal.SIGABRT)
+    assert re.search(
+        "error: (no space left on the disk|the checkpoint of step 4 was not written)",
+        results[0].stderr,
+    )
+    assert checkpoints.steps(tmp_path / "run" / "checkpoints") == [2]
+
+
+def test_a_job_that_diverges_goes_back_in_all_its_processes(job, tmp_path):
+    flags = [
+        *FLAGS, "--config.schedule.name=stepwise", "--config.schedule.boundaries=(0.6,)",
+        "--config.schedule.factor=1e300", "--config.divergence.action=rollback",
+        "--config.divergence.rate_factor=1e-5", "--config.divergence.attempts=1",
+    ]  # fmt: skip
+    results = job("train", *flags, processes=2)
+    ends(results, 1)
+    assert "rolled back to step 4, attempt 1 of 1" in results[0].stdout
+    assert all(result.stderr.count("error: training has diverged") == 1 for result in results)
+
+
+@pytest.mark.parametrize(
+    ("error", "lost"),
+    [
+        (ValueError("UNKNOWN: Gloo all-reduce failed: [pair.cc:538] Read error [127.0.0.1]:64: "
+                    "Connection reset by peer"), True),
+        (RuntimeError("UNAVAILABLE: Task 1 heartbeat timeout."), True),
+        (RuntimeError("INTERNAL: NCCL operation failed: cuda error: out of memory"), False),
+        (RuntimeError("UNIMPLEMENTED: Gloo does not support this type"), False),
+        (ConnectionRefusedError("[Errno 111] Connection refused"), False),
+        (BrokenPipeError("[Errno 32] Broken pipe"), False),
+        (RuntimeError("wandb: connection reset"), False),
+        (FileNotFoundError("/data/gloomy/closed"), False),
+    ],
+)  # fmt: skip
+def test_what_another_process_has_caused_is_told_from_what_this_one_has(monkeypatch, error, lost):
+    assert distributed.explain(error) is None, "a process that is alone has lost nobody"
+    monkeypatch.setattr(distributed, "count", lambda: 2)
+    found = distributed.explain(error)
+    assert (found is not None) == lost
+    if lost:
+        assert found[0] == distributed.LOST_PEER
+        assert "another process of this job is gone" in found[1]
+
+
+def test_agreements_leave_nothing_behind_and_tell_errors(job):
+    """100 of them in two processes, and a mistake that the first one makes."""
+    results = job(HERE / "agreeing.py", processes=2)
+    ends(results, 0)
+    for number, result in enumerate(results):
+        lines = [line for line in result.stdout.splitlines() if "Gloo" not in line]
+        assert lines == [
+            f"gathered [[0, 99], [1, 99]] in {number}",
+            "first UsageError what the first cannot do",
+            "first UserError process 0: KeyError: 'x'" if number else "first KeyError 'x'",
+            *(["left 1"] if number == 0 else []),
+        ]
 
 
 def test_a_process_that_is_alone_has_the_runtime_too(door):

@@ -13,7 +13,7 @@ from rcnn_jax.errors import UsageError
 from rcnn_jax.tasks.base import BaseTask, LossOutput
 from rcnn_jax.training import schedules, state, step
 from rcnn_jax.training.sharding import make_devices
-from rcnn_jax.training.sharding_rules import Rules
+from rcnn_jax.training.sharding_rules import Rules, of_parameter
 
 PARAMS = {
     "conv": {"kernel": np.zeros((3, 3, 8, 16)), "bias": np.zeros(16)},
@@ -24,7 +24,7 @@ PARAMS = {
 
 def cut(table, min_size, devices=4):
     found = Rules(table, min_size).dimensions(PARAMS, devices)
-    return {path: dimension for path, (_, dimension) in found.items()}
+    return {path: dimension for path, (_, dimension) in found.items() if dimension is not None}
 
 
 def test_the_largest_dimension_that_the_devices_divide_above_the_floor():
@@ -41,6 +41,20 @@ def test_the_largest_dimension_that_the_devices_divide_above_the_floor():
 def test_the_last_rule_that_matches_counts():
     table = ((".*", "largest"), ("conv/.*", "whole"), ("conv/kernel", 2), ("square/kernel", 0))
     assert cut(table, 0) == {"conv/kernel": 2, "square/kernel": 0}
+
+
+def test_what_belongs_to_a_parameter_is_told_by_the_longest_end_of_its_path():
+    """A kernel that lies whole is not cut because another's path is the end of its own."""
+    params = {
+        "dense": {"kernel": np.zeros((8, 4))},
+        "encoder": {"dense": {"kernel": np.zeros((8, 4))}},
+    }
+    found = Rules(((".*", "largest"), ("encoder/.*", "whole")), 0).dimensions(params, 4)
+    for prefix in ("params/", "ema/params/", "opt_state/0/trace/"):
+        assert of_parameter(found, f"{prefix}dense/kernel", (8, 4)) == 0
+        assert of_parameter(found, f"{prefix}encoder/dense/kernel", (8, 4)) is None
+    assert of_parameter(found, "opt_state/0/factors/dense/kernel", (8,)) is None
+    assert of_parameter(found, "opt_state/0/count", ()) is None
 
 
 @pytest.mark.parametrize(
