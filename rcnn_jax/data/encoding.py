@@ -93,10 +93,10 @@ class EncodedSource:
     def gather(self, indices: np.ndarray) -> Example:
         """See `Source.gather`."""
         check_indices(indices, len(self))
-        shapes = {name: tuple(n or 0 for n in f.shape) for name, f in self.features.items()}
         batch = {
-            name: np.zeros((len(indices), *shapes[name]), feature.dtype)
-            for name, feature in self.features.items()
+            name: np.zeros((len(indices), *empty.shape), empty.dtype)
+            for name, empty in padding(self.features).items()
+            if name != "mask"
         }
         mask = np.ones(len(indices), np.float32)
         for row, index in enumerate(indices.tolist()):

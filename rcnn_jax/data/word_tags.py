@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from rcnn_jax.data.damage import padding
 from rcnn_jax.data.encoding import EncodedSource, asset
 from rcnn_jax.data.sentences import to_words
 from rcnn_jax.data.sources import Example, Source
@@ -140,8 +141,9 @@ class BoundWordTags:
     def _encode(self, features: Mapping[str, Feature], example: Example, index: int) -> Example:
         words, tags = _words_and_tags(example, index)
         encoded = {name: np.asarray(example[name]) for name in features if name in example}
-        encoded["words"] = np.full(features["words"].shape, NOTHING, np.int32)
-        encoded["tags"] = np.zeros(features["tags"].shape, np.int32)
+        empty = padding(features)
+        encoded["words"] = np.full_like(empty["words"], NOTHING)
+        encoded["tags"] = empty["tags"]
         encoded["length"] = np.array(len(words), np.int32)
         words = self.encoder.tokens(words)
         if self.encoder.encoding == "trigrams":

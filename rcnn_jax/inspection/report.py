@@ -79,12 +79,15 @@ def configured_input(config: Any) -> jax.ShapeDtypeStruct:
     if config.data.name.startswith("tfds:"):
         raise unknown(f"{config.data.name!r} must be opened for it")
     try:
-        feature = sources.load_spec(config.data.name).features.get("image")
+        features = sources.load_spec(config.data.name).features
+        feature = features.get("image", features.get(config.task.get("inputs", "inputs")))
         steps = transforms.parse(chains(config)[0])
     except ValueError as error:
         raise UsageError(str(error)) from error
     if feature is None or None in feature.shape:
-        raise unknown(f"the data set {config.data.name!r} has no images of one size")
+        raise unknown(f"the data set {config.data.name!r} has no images or inputs of one size")
+    if "image" not in features:
+        return jax.ShapeDtypeStruct((1, *feature.shape), jnp.dtype(feature.dtype))  # as it is read
     shipped = tuple(transforms.TRANSFORMS.values())
     for step in steps:
         if isinstance(step, Fitted) and not isinstance(step, shipped):
