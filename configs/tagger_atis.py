@@ -52,6 +52,11 @@ VARIANTS = {
     "lstm": {"model.direction": "forward", "model.window": 7},
     "gru": {"model.direction": "forward", "model.window": 7, "model.cell": "gru"},
     "blstm": {},
+    # Half of the training sentences have at most 11 words, the longest has 46.
+    "buckets": {
+        "sampler.name": "rcnn_jax.data.buckets:Buckets",
+        "sampler.edges": (10, 15, 20, 30),
+    },
     # Other ways to read a word.
     "one_hot": {"encoder.encoding": "one_hot"},
     "one_hot_other": {"encoder.encoding": "one_hot_other"},

@@ -253,6 +253,7 @@ def make_sampler(config: Config, source: Source, batch_size: int | None = None) 
         config.sampler,
         "config.sampler",
         size=len(source),
+        source=source,
         batch_size=config.batch_size if batch_size is None else batch_size,
         seed=config.seed,
     )

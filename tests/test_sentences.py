@@ -52,13 +52,17 @@ def tiny(tmp_path):
     return tmp_path / "tiny"
 
 
+BUCKETS = ["--config.sampler.name=rcnn_jax.data.buckets:Buckets", "--config.sampler.edges=(3,)"]
+
+
 @pytest.mark.parametrize(
-    ("residency", "encoding"), [("stream", "embedding"), ("device", "trigrams")]
+    ("residency", "encoding", "sampler"),
+    [("stream", "embedding", []), ("device", "trigrams", BUCKETS)],
 )
-def test_sentences_are_trained_on_and_evaluated(door, tmp_path, tiny, residency, encoding):
+def test_sentences_are_trained_on_and_evaluated(door, tmp_path, tiny, residency, encoding, sampler):
     """Vocabularies lie in the workdir; tags without a class are counted, in both other splits."""
     ways = [f"--config.data.residency={residency}", f"--config.encoder.encoding={encoding}"]
-    result = door("train", *RUN, *ways)
+    result = door("train", *RUN, *ways, *sampler)
     assert result.returncode == 0, result.stderr
     kept = assets.load(tmp_path / "run" / "assets")
     known = TagVocabulary.from_array(kept["tag_vocabulary"])
@@ -98,6 +102,7 @@ def test_sentences_are_trained_on_and_evaluated(door, tmp_path, tiny, residency,
         ("", b"", ["--config.model.encoding=one_hot"], ["encoding='one_hot'", "'embedding'"]),
         ("", b"", ["--config.encoder.min_cout=2"], ["'min_cout'", "did you mean 'min_count'?"]),
         ("", b"", ["--config.encoder.name="], ["encoder.zero_digits is set", "name is empty"]),
+        ("", b"", [*BUCKETS, "--config.sampler.features=('tag',)"], ["'tag'", "'words', 'tags'"]),
         ("", b"", ["--config.data.name=digits"], ["feature 'words'", "'image'"]),
     ],
 )
