@@ -76,7 +76,7 @@ def _gather_rows(sharding: jax.sharding.Sharding, cut: Cut) -> Callable[..., Bat
             return jnp.where(real, picked, jnp.zeros_like(picked))
 
         return {
-            name: rows(array[:, : keep.get(name)] if name in keep else array)
+            name: rows(array[:, : keep[name]] if name in keep else array)
             for name, array in arrays.items()
         }
 
