@@ -4,8 +4,8 @@ from typing import Any
 
 from rcnn_jax.errors import UsageError, nearest
 
-# Sections whose keys are those of whatever `name` names: a model's, a task's or a sampler's.
-OPEN_SECTIONS = ("model", "task", "sampler", "extra")
+# Sections whose keys are those of whatever `name` names: a model, a task, a sampler and so on.
+OPEN_SECTIONS = ("model", "task", "encoder", "sampler", "extra")
 
 DEFAULTS: dict[str, Any] = {
     "seed": 0,  # of the initial weights, the order of examples, augmentation and dropout
@@ -29,6 +29,9 @@ DEFAULTS: dict[str, Any] = {
         "prefetch": 2,  # batches made ready ahead of the step
         "workers": 2,  # reading threads of a stream
     },
+    # What turns text into numbers, fitted on the training split; it hands the sizes that it finds
+    # to model and task. "" where examples are arrays already.
+    "encoder": {"name": ""},
     "sampler": {"name": "rcnn_jax.data.samplers:Shuffled"},
     "batch_size": 128,  # examples a step, over all devices
     # In how many parts a batch is taken, one after the other, to hold less in memory: their

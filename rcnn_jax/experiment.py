@@ -14,6 +14,7 @@ import numpy as np
 from rcnn_jax import importing
 from rcnn_jax.data import pipeline, sources, transforms
 from rcnn_jax.data.damage import Damage
+from rcnn_jax.data.encoding import EncodedSource, Encoder, Encoding
 from rcnn_jax.data.sources import Source
 from rcnn_jax.errors import UsageError, nearest
 from rcnn_jax.training import optimizer, schedules, state
@@ -60,20 +61,77 @@ def open_split(
     )
 
 
-def build_task(config: Config, assets: Mapping[str, np.ndarray], **call: Any) -> Task:
+def make_encoder(config: Config) -> Encoder | None:
+    """What turns text into numbers, not fitted yet; None where the config names nothing.
+
+    Args:
+        config: A complete config.
+
+    Returns:
+        The encoder.
+
+    Raises:
+        UsageError: It cannot be imported or does not take its arguments, or there are arguments
+            without a name.
+    """
+    section = config.encoder
+    if not section.name:
+        stray = [key for key in section if key != "name"]
+        if stray:
+            raise UsageError(
+                f"config.encoder.{stray[0]} is set, but config.encoder.name is empty; it must name "
+                "an encoder, such as rcnn_jax.data.word_tags:WordTags."
+            )
+        return None
+    return importing.build(section, "config.encoder")
+
+
+def encoded(config: Config, encoding: Encoding | None, source: Source) -> Source:
+    """A split as the model reads it.
+
+    Args:
+        config: A complete config.
+        encoding: What turns its text into numbers, if anything does.
+        source: The split as the data set stores it.
+
+    Returns:
+        The same examples. Where they lie in memory they are encoded once, and not at every step.
+    """
+    if encoding is None:
+        return source
+    wrapped = encoding.wrap(source)
+    if isinstance(wrapped, EncodedSource) and config.data.residency != "stream":
+        return wrapped.in_memory()
+    return wrapped
+
+
+def build_task(
+    config: Config,
+    assets: Mapping[str, np.ndarray],
+    encoding: Encoding | None = None,
+    /,
+    **call: Any,
+) -> Task:
     """Builds the model and the task.
 
     Args:
         config: A complete config.
         assets: What was fitted on the training split.
+        encoding: What turns text into numbers, if anything does: the model and the task are
+            handed the sizes that it knows.
         **call: Further keyword arguments of the model's call in evaluation.
 
     Returns:
         The task.
 
     Raises:
-        UsageError: Something named cannot be imported or does not take its arguments.
+        UsageError: Something named cannot be imported or does not take its arguments, or the
+            config states a size that the data contradict.
     """
+    for_model = {} if encoding is None else encoding.for_model
+    for_task = {} if encoding is None else encoding.for_task
+    _check_agreement(config.model, "config.model", for_model)
+    _check_agreement(config.task, "config.task", for_task)
     dtype, param_dtype = PRECISIONS[config.precision]
     takes = importing.arguments(importing.resolve(config.model.name, "config.model.name"))
     if config.precision != "float32" and not {"dtype", "param_dtype"} <= set(takes):
@@ -81,7 +139,9 @@ def build_task(config: Config, assets: Mapping[str, np.ndarray], **call: Any) ->
             f"config.precision={config.precision!r} needs a model with the arguments dtype and "
             f"param_dtype, which {config.model.name} does not take."
         )
-    model = importing.build(config.model, "config.model", dtype=dtype, param_dtype=param_dtype)
+    model = importing.build(
+        config.model, "config.model", dtype=dtype, param_dtype=param_dtype, **for_model
+    )
     image_dtype = "float64" if dtype == "float64" else "float32"
     training, evaluating = chains(config)
     return importing.build(
@@ -91,7 +151,17 @@ def build_task(config: Config, assets: Mapping[str, np.ndarray], **call: Any) ->
         train_transform=transforms.build(training, assets, dtype=image_dtype),
         evaluation_transform=transforms.build(evaluating, assets, dtype=image_dtype),
         call=call,
+        **for_task,
     )
+
+
+def _check_agreement(section: Config, origin: str, decided: Mapping[str, Any]) -> None:
+    for key, value in decided.items():
+        if key in section and section[key] != value:
+            raise UsageError(
+                f"{origin}.{key}={section[key]!r} contradicts the training split and its encoder, "
+                f"which make it {value!r}: leave the key out."
+            )
 
 
 def chains(config: Config) -> tuple[str, str]:

@@ -140,7 +140,7 @@ def evaluate_iterations(
                 f"config.data.train is empty in {path / 'config.json'}; pass --batches=0."
             )
         size = run.devices.divisible(config.batch_size)
-        training = preparation.open_training(config, data_dir, size)
+        training = preparation.open_training(config, data_dir, size, run.encoding)
 
     anytime: dict[str, float] = {}
     if "every_step" in {field.name for field in dataclasses.fields(task)}:

@@ -13,6 +13,7 @@ from rcnn_jax import compilation_cache, doors, importing
 from rcnn_jax.data import assets as assets_lib
 from rcnn_jax.data import pipeline, samplers, transforms
 from rcnn_jax.data.damage import Damage
+from rcnn_jax.data.encoding import Encoding
 from rcnn_jax.data.samplers import Sampler
 from rcnn_jax.data.sources import Source
 from rcnn_jax.errors import UsageError, UserError, nearest
@@ -23,7 +24,9 @@ from rcnn_jax.experiment import (
     check_best_metric,
     check_training_pass,
     configure_jax,
+    encoded,
     evaluation_batches,
+    make_encoder,
     make_recipe,
     open_split,
     resident,
@@ -172,17 +175,23 @@ def prepare_training(config: Config, workdir: Workdir, data_dir: str | None) -> 
     devices.check_batch_size(config.batch_size)
     accumulation.check_batch_size(config.batch_size, config.accumulate, devices.count)
     damage = Damage(config.data.damaged)
-    source, sampler = open_training(config, data_dir, damage=damage)
-    validation = None
-    if config.data.validation:
-        split = open_split(config, "validation", data_dir, damage)
-        validation = resident(config, split, devices)
-    steps = config.steps or max(1, math.ceil(config.epochs * sampler.steps_per_epoch))
+    source, validation = open_split(config, "train", data_dir, damage), None
+    encoder = make_encoder(config)
     if assets_lib.exist(workdir.assets):
         assets = assets_lib.load(workdir.assets)
     else:
         assets = transforms.fit_all(chains(config), source)
-    task = build_task(config, assets)
+        assets |= {} if encoder is None else encoder.fit(source)
+    others = []
+    if config.data.validation:
+        others = [open_split(config, "validation", data_dir, damage)]
+    encoding = None if encoder is None else encoder.bind(assets, others)
+    source = encoded(config, encoding, source)
+    for split in others:
+        validation = resident(config, encoded(config, encoding, split), devices)
+    sampler = make_sampler(config, source)
+    steps = config.steps or max(1, math.ceil(config.epochs * sampler.steps_per_epoch))
+    task = build_task(config, assets, encoding)
     task.check(source.features)
     recipe = make_recipe(config, task, source, steps)
     check_training_pass(recipe)
@@ -213,7 +222,7 @@ def open_training(
     config: Config,
     data_dir: str | None,
     batch_size: int | None = None,
-    damage: Damage | None = None,
+    encoding: Encoding | None = None,
 ) -> tuple[Source, Sampler]:
     """Opens the training split and makes the order of its examples.
 
@@ -221,7 +230,7 @@ def open_training(
         config: A complete config.
         data_dir: Where original data sets lie.
         batch_size: Rows of a batch; None: the config's.
-        damage: Counts damaged records; None where nobody asks for the number.
+        encoding: What turns its text into numbers, if anything does.
 
     Returns:
         The examples and their order.
@@ -229,15 +238,32 @@ def open_training(
     Raises:
         UserError: The split is missing, or the sampler does not take its arguments.
     """
-    source = open_split(config, "train", data_dir, damage)
-    sampler = importing.build(
+    source = encoded(config, encoding, open_split(config, "train", data_dir))
+    return source, make_sampler(config, source, batch_size)
+
+
+def make_sampler(config: Config, source: Source, batch_size: int | None = None) -> Sampler:
+    """Makes the order of training examples.
+
+    Args:
+        config: A complete config.
+        source: The training split, encoded.
+        batch_size: Rows of a batch; None: the config's.
+
+    Returns:
+        The order.
+
+    Raises:
+        UsageError: The sampler does not take its arguments.
+    """
+    return importing.build(
         config.sampler,
         "config.sampler",
         size=len(source),
+        source=source,
         batch_size=config.batch_size if batch_size is None else batch_size,
         seed=config.seed,
     )
-    return source, sampler
 
 
 def training_batches(
@@ -275,6 +301,7 @@ class EvaluationRun:
     split: str
     batch: PyTree  # shapes of a training batch
     abstract: state.TrainState
+    encoding: Encoding | None = None  # what turned text into numbers
 
     @functools.cached_property
     def _resident(self) -> Source | pipeline.DeviceSource:
@@ -330,7 +357,10 @@ def prepare_evaluation(
     if named and not config.data[split]:
         raise UserError(f"--split={split}: config.data.{split} is empty in {path / 'config.json'}.")
     source = open_split(config, split, data_dir)
-    task = build_task(config, assets_lib.load(Workdir(path).assets), **call)
+    assets, encoder = assets_lib.load(Workdir(path).assets), make_encoder(config)
+    encoding = None if encoder is None else encoder.bind(assets, [source])
+    source = encoded(config, encoding, source)
+    task = build_task(config, assets, encoding, **call)
     recipe = make_recipe(config, task, source, steps=max(config.steps, 1))
     return EvaluationRun(
         config=config,
@@ -340,6 +370,7 @@ def prepare_evaluation(
         split=config.data[split] if named else split,
         batch=recipe.batch,
         abstract=recipe.abstract_state(devices),
+        encoding=encoding,
     )
 
 

@@ -343,7 +343,7 @@ def test_the_model_of_a_config_is_the_one_it_trains():
     ("request_", "says"),
     [
         ({"model": "rnn"}, r"--model=rnn is no model of this package.*did you mean 'rcnn'\?"),
-        ({"model": "zebra"}, r"allowed: 'FractionalMaxPoolingNet', .*'wcnn'"),
+        ({"model": "zebra"}, r"allowed: 'EncoderDecoder', .*'wcnn'"),
         ({"model": "nowhere:Net"}, "--model 'nowhere:Net' cannot be imported.*PYTHONPATH"),
         ({"model": "rcnn_jax.models.rcnn:RCNM"}, "did you mean 'RCNN'"),
         ({"model": "os:sep"}, "--model=os:sep is str '/', neither a Linen module"),

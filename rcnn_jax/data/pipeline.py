@@ -23,6 +23,7 @@ from rcnn_jax.data.sources import RESIDENCIES, Example, Source
 
 Batch = dict[str, Any]
 Place = Callable[[Batch], Batch]
+Cut = tuple[tuple[str, int], ...]
 _END: Any = object()
 
 
@@ -49,22 +50,24 @@ class DeviceSource:
     def __len__(self) -> int:
         return self._size
 
-    def batch(self, placed: Batch) -> Batch:
+    def batch(self, placed: Batch, cut: Cut = ()) -> Batch:
         """Picks the rows of one batch on the device.
 
         Args:
             placed: `index` int32 and `mask` float32, already laid out as the caller's `place`
                 lays out a batch: [batch], or [devices, batch / devices] for pmap.
+            cut: see `samplers.cut`.
         """
         sharding = placed["index"].sharding
-        rows = _gather_rows(sharding)(self.arrays, placed["index"], placed["mask"])
+        rows = _gather_rows(sharding, cut)(self.arrays, placed["index"], placed["mask"])
         # The arrays have a mask of their own where some examples could not be read.
         return {"mask": placed["mask"], **rows}
 
 
 @functools.lru_cache(maxsize=32)
-def _gather_rows(sharding: jax.sharding.Sharding) -> Callable[..., Batch]:
+def _gather_rows(sharding: jax.sharding.Sharding, cut: Cut) -> Callable[..., Batch]:
     """The compiled gather whose results lie where the indices lie."""
+    keep = dict(cut)
 
     def gather(arrays: Mapping[str, jax.Array], index: jax.Array, mask: jax.Array) -> Batch:
         def rows(array: jax.Array) -> jax.Array:
@@ -72,7 +75,10 @@ def _gather_rows(sharding: jax.sharding.Sharding) -> Callable[..., Batch]:
             real = mask.reshape(mask.shape + (1,) * (picked.ndim - mask.ndim)) > 0
             return jnp.where(real, picked, jnp.zeros_like(picked))
 
-        return {name: rows(array) for name, array in arrays.items()}
+        return {
+            name: rows(array[:, : keep[name]] if name in keep else array)
+            for name, array in arrays.items()
+        }
 
     return jax.jit(gather, out_shardings=sharding)
 
@@ -176,12 +182,13 @@ class _Rows:
         return rows if self.local is None else rows[self.local]
 
 
-def host_batch(source: Source, rows: np.ndarray) -> Example:
+def host_batch(source: Source, rows: np.ndarray, cut: Cut = ()) -> Example:
     """Gathers one batch on the host.
 
     Args:
         source: of n examples.
         rows: int64 [batch], each in [-1, n); -1 is padding.
+        cut: see `samplers.cut`.
 
     Returns:
         Each feature [batch, *shape], zeros in padded rows, and `mask` float32 [batch], 1 where the
@@ -191,6 +198,7 @@ def host_batch(source: Source, rows: np.ndarray) -> Example:
     # A batch of padding alone still needs the shapes: some process gets one at the end of a split.
     found = source.gather(rows[real] if real.any() else np.zeros(1, np.int64))
     batch, mask = {}, real.astype(np.float32)
+    found |= {name: found[name][:, :time] for name, time in cut}
     for name, values in found.items():
         if name == "mask":
             mask[real] = values[: int(real.sum())]
@@ -206,7 +214,7 @@ def _from_memory(
     source: Source, rows: _Rows, steps: range, place: Place
 ) -> Generator[Batch, None, None]:
     for step in steps:
-        yield place(host_batch(source, rows(step)))
+        yield place(host_batch(source, rows(step), samplers.cut(rows.sampler, step)))
 
 
 def _from_device(
@@ -216,7 +224,8 @@ def _from_device(
         picked = rows(step)
         index = np.maximum(picked, 0).astype(np.int32)
         mask = (picked >= 0).astype(np.float32)
-        yield source.batch(place({"index": index, "mask": mask}))
+        cut = samplers.cut(rows.sampler, step)
+        yield source.batch(place({"index": index, "mask": mask}), cut)
 
 
 def _from_stream(
@@ -230,7 +239,9 @@ def _from_stream(
             "'memory' or 'device'"
         ) from error
     dataset = grain.MapDataset.range(steps.start, steps.stop)
-    dataset = dataset.map(lambda step: host_batch(source, rows(int(step))))
+    dataset = dataset.map(
+        lambda step: host_batch(source, rows(int(step)), samplers.cut(rows.sampler, int(step)))
+    )
     # Grain keeps the order whatever thread is first, and starts at any step without reading.
     options = grain.ReadOptions(num_threads=workers, prefetch_buffer_size=2 * workers)
     iterator = iter(dataset.to_iter_dataset(options))

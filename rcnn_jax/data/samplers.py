@@ -53,6 +53,19 @@ def pads(sampler: Sampler) -> bool:
     return getattr(sampler, "pads", False)
 
 
+def cut(sampler: Sampler, step: int) -> tuple[tuple[str, int], ...]:
+    """How much of padded features batch `step` needs.
+
+    Args:
+        sampler: may have a method `cut` that says so.
+        step: of the batch.
+
+    Returns:
+        Pairs (feature, length of its first axis in this batch); others stay whole.
+    """
+    return sampler.cut(step) if hasattr(sampler, "cut") else ()  # pyright: ignore
+
+
 def _check(size: int, batch_size: int) -> None:
     if size < 1:
         raise ValueError(f"a sampler needs at least one example, got size {size}")

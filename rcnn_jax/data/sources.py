@@ -56,7 +56,8 @@ class Source(Protocol):
         ...
 
 
-def _check(indices: np.ndarray, size: int) -> None:
+def check_indices(indices: np.ndarray, size: int) -> None:
+    """Refuses indices that are none of a source's 0 to `size` - 1."""
     # NumPy would count -1 from the end, which is never meant here.
     if len(indices) and (indices.min() < 0 or indices.max() >= size):
         worst = indices.min() if indices.min() < 0 else indices.max()
@@ -103,12 +104,12 @@ class ArraySource:
         return len(next(iter(self.columns.values())))
 
     def __getitem__(self, index: int) -> Example:
-        _check(np.asarray([index]), len(self))
+        check_indices(np.asarray([index]), len(self))
         return {name: np.asarray(column[index]) for name, column in self.columns.items()}
 
     def gather(self, indices: np.ndarray) -> Example:
         """See `Source.gather`."""
-        _check(indices, len(self))
+        check_indices(indices, len(self))
         mask = self.columns.get("mask")
         whole = np.ones(len(indices)) if mask is None else np.asarray(mask)[indices]
         return {
@@ -140,7 +141,7 @@ class RecordSource:
         return len(self.records)
 
     def __getitem__(self, index: int) -> Example:
-        _check(np.asarray([index]), len(self))
+        check_indices(np.asarray([index]), len(self))
         return self._read(index)
 
     def gather(self, indices: np.ndarray) -> Example:
@@ -149,7 +150,7 @@ class RecordSource:
         Raises:
             DamagedRecordError: for one that cannot be read, where `damage` says to stop.
         """
-        _check(indices, len(self))
+        check_indices(indices, len(self))
         examples = self._read_several(indices.tolist())
         mask = np.array([e.get("mask", 1) for e in examples], np.float32)
         batch = {name: _stack(name, [e[name] for e in examples], mask) for name in self.features}
@@ -194,7 +195,7 @@ class View:
     rows: np.ndarray
 
     def __post_init__(self) -> None:
-        _check(self.rows, len(self.source))
+        check_indices(self.rows, len(self.source))
 
     @property
     def features(self) -> Mapping[str, Feature]:
@@ -205,12 +206,12 @@ class View:
         return len(self.rows)
 
     def __getitem__(self, index: int) -> Example:
-        _check(np.asarray([index]), len(self))
+        check_indices(np.asarray([index]), len(self))
         return self.source[int(self.rows[index])]
 
     def gather(self, indices: np.ndarray) -> Example:
         """See `Source.gather`."""
-        _check(indices, len(self))
+        check_indices(indices, len(self))
         return self.source.gather(self.rows[indices])
 
 
@@ -238,13 +239,13 @@ class Concatenation:
         return int(self._ends[-1])
 
     def __getitem__(self, index: int) -> Example:
-        _check(np.asarray([index]), len(self))
+        check_indices(np.asarray([index]), len(self))
         which = int(np.searchsorted(self._ends, index, side="right"))
         return self.sources[which][index - int(self._ends[which]) + len(self.sources[which])]
 
     def gather(self, indices: np.ndarray) -> Example:
         """See `Source.gather`."""
-        _check(indices, len(self))
+        check_indices(indices, len(self))
         which = np.searchsorted(self._ends, indices, side="right")
         if not len(indices):
             return self.sources[0].gather(indices)

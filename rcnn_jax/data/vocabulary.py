@@ -21,6 +21,9 @@ NOTHING = -1
 """The id of what has no entry: its 1-of-N vector is all zeros."""
 OTHER = 0
 """The id of every unknown token, in a vocabulary that has an entry for them."""
+START, END = 1, 2
+"""The ids of `SPECIALS`: before the first token that is written, and after the last."""
+SPECIALS = ("<start>", "<end>")
 OUTSIDE_TAG = "O"
 _DIGITS = str.maketrans("123456789", "0" * 9)
 

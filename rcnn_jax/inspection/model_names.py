@@ -14,7 +14,7 @@ from rcnn_jax.errors import UsageError, nearest
 
 USUAL_INPUT = "32x32x3"
 """The input of a model whose file has no `EXAMPLE_INPUT`."""
-_USUAL_SIZES = {"classes": 10, "vocabulary": 1000}
+USUAL_SIZES = {"classes": 10, "vocabulary": 1000}
 
 
 def _is_module(thing: Any) -> bool:
@@ -115,7 +115,7 @@ def build(path: str, overrides: Sequence[tuple[str, str]] = ()) -> nn.Module:
             )
     section: Any = {"name": path}
     takes = importing.arguments(target)
-    section |= {name: size for name, size in _USUAL_SIZES.items() if name in takes}
+    section |= {name: size for name, size in USUAL_SIZES.items() if name in takes}
     config: Any = configuration.complete({"model": section}, origin="--model")
     for key, text in overrides:
         configuration.override(config, key, text)

@@ -54,6 +54,8 @@ def parse_input(text: str) -> jax.ShapeDtypeStruct:
 def configured_input(config: Any) -> jax.ShapeDtypeStruct:
     """What the training transforms of a config make of an image of its data set.
 
+    Text has no size before it is encoded: a model that reads it is shown with its example input.
+
     No data are read. Transforms of the package that are fitted on data leave the shape alone; a
     fork's may not.
 
@@ -72,15 +74,20 @@ def configured_input(config: Any) -> jax.ShapeDtypeStruct:
     def unknown(why: str) -> UsageError:
         return UsageError(f"the size of the input cannot be told, {why}: give it by --input.")
 
+    if config.encoder.name:
+        return parse_input(model_names.example_input(config.model.name))
     if config.data.name.startswith("tfds:"):
         raise unknown(f"{config.data.name!r} must be opened for it")
     try:
-        feature = sources.load_spec(config.data.name).features.get("image")
+        features = sources.load_spec(config.data.name).features
+        feature = features.get("image", features.get(config.task.get("inputs", "inputs")))
         steps = transforms.parse(chains(config)[0])
     except ValueError as error:
         raise UsageError(str(error)) from error
     if feature is None or None in feature.shape:
-        raise unknown(f"the data set {config.data.name!r} has no images of one size")
+        raise unknown(f"the data set {config.data.name!r} has no images or inputs of one size")
+    if "image" not in features:
+        return jax.ShapeDtypeStruct((1, *feature.shape), jnp.dtype(feature.dtype))  # as it is read
     shipped = tuple(transforms.TRANSFORMS.values())
     for step in steps:
         if isinstance(step, Fitted) and not isinstance(step, shipped):
@@ -101,17 +108,23 @@ def configured_input(config: Any) -> jax.ShapeDtypeStruct:
 def configured_model(config: Any) -> nn.Module:
     """The model that a config names, in the precision it states.
 
+    Sizes that an encoder finds in the data are the usual ones, unless the config states them.
+
     Args:
         config: A complete config.
 
     Raises:
         UsageError: It cannot be made.
     """
-    from rcnn_jax.experiment import PRECISIONS, configure_jax
+    from rcnn_jax.experiment import PRECISIONS, configure_jax, make_encoder
 
     configure_jax(config)
     dtype, param_dtype = PRECISIONS[config.precision]
-    model = importing.build(config.model, "config.model", dtype=dtype, param_dtype=param_dtype)
+    given: dict[str, Any] = {"dtype": dtype, "param_dtype": param_dtype}
+    encoder = make_encoder(config)
+    if encoder is not None:
+        given |= {**model_names.USUAL_SIZES, **encoder.for_model}
+    model = importing.build(config.model, "config.model", **given)
     if not isinstance(model, nn.Module):
         raise UsageError(
             f"config.model.name={config.model.name!r} gives a {type(model).__name__}, not a Linen "
@@ -158,8 +171,9 @@ def report(
             why = "set --config.model.classes beside --config" if config else "must be at least 1"
             raise UsageError(f"--classes={classes}: {why}.")
         overrides = [*overrides, ("model.classes", str(classes))]
+    loaded: Any = None
     if config:
-        loaded: Any = configuration.load(config, overrides)
+        loaded = configuration.load(config, overrides)
         built, title = configured_model(loaded), f"{config}: {loaded.model.name}"
         x = parse_input(given_input) if given_input else configured_input(loaded)
     elif model:
@@ -183,6 +197,9 @@ def report(
             hint = f"--config.{small[0]} (sizes and counts are at least 1): "
         raise UsageError(f"{hint}{error}") from error
     head = f"{title}  {shape_text(x.shape)} -> {shape_text(*summary.output)}"
+    if config and loaded.encoder.name:
+        usual = (f"{k}={v:,}" for k, v in model_names.USUAL_SIZES.items() if k not in loaded.model)
+        head += f"\nsizes that the training data decide are examples: {', '.join(usual)}"
     if parameters:
         return f"{head}\n\n{parameter_table(summary.params)} (1 MB = 2^20 bytes)"
     return f"{head}\n\n{layer_table(summary)}\n\n{totals(summary)}"

@@ -1,0 +1,124 @@
+"""Batches of sequences of about the same length, so that little of a batch is padding."""
+
+import dataclasses
+import functools
+
+import numpy as np
+
+from rcnn_jax.data.samplers import PADDING, permutation
+from rcnn_jax.data.sources import ArraySource, Source
+
+
+def lengths_of(source: Source, feature: str) -> np.ndarray:
+    """How long each sequence of a source is, int64 `[examples]`.
+
+    Args:
+        source: the examples; one that could not be read has the length 0.
+        feature: that holds the length.
+
+    Raises:
+        ValueError: there is no such feature.
+    """
+    if feature not in source.features:
+        raise ValueError(
+            f"buckets need a feature {feature!r}, the data set has "
+            f"{', '.join(map(repr, source.features))}"
+        )
+    if isinstance(source, ArraySource):
+        return np.asarray(source.columns[feature]).astype(np.int64)
+    return np.array([source[index][feature] for index in range(len(source))], np.int64)
+
+
+@dataclasses.dataclass(frozen=True)
+class Buckets:
+    """Each example once an epoch, in batches of one bucket of lengths each.
+
+    The last batch of a bucket is filled up with empty rows. Both the examples of a bucket and the
+    order of all batches are drawn anew for every epoch. Each edge costs one compilation.
+
+    Attributes:
+        source: the examples; only their lengths are read.
+        batch_size: rows of the global batch.
+        seed: 0 to 2**64 - 1.
+        edges: rising lengths; a bucket holds what is longer than the edge before and at most as
+            long as its own. What is longer than all of them has a bucket of its own.
+        features: that are cut to the edge of the bucket.
+        length: the feature that holds the length of an example.
+        pads: says that batches may have empty rows.
+    """
+
+    source: Source = dataclasses.field(repr=False)
+    batch_size: int
+    seed: int
+    edges: tuple[int, ...] = (10, 15, 20)
+    features: tuple[str, ...] = ("words", "tags")
+    length: str = "length"
+    pads: bool = dataclasses.field(default=True, init=False)
+
+    def __post_init__(self) -> None:
+        if self.batch_size < 1 or not 0 <= self.seed < 2**64:
+            raise ValueError(
+                "batch_size must be at least 1 and seed 0 to 2**64 - 1, got "
+                f"{self.batch_size} and {self.seed}"
+            )
+        rising = all(a < b for a, b in zip((0, *self.edges), self.edges, strict=False))
+        if not self.edges or not rising:
+            raise ValueError(f"edges of buckets are rising lengths above 0, got {self.edges}")
+        for name in self.features:
+            if name not in self.source.features or not self.source.features[name].shape:
+                raise ValueError(
+                    f"buckets cut a feature {name!r}, the data set has sequences "
+                    f"{', '.join(repr(k) for k, f in self.source.features.items() if f.shape)}"
+                )
+
+    @property
+    def size(self) -> int:
+        """Number of examples."""
+        return len(self.source)
+
+    @functools.cached_property
+    def _bucket_of(self) -> np.ndarray:
+        return np.searchsorted(np.asarray(self.edges), lengths_of(self.source, self.length))
+
+    @functools.cached_property
+    def _batches(self) -> np.ndarray:
+        """The bucket of each batch of an epoch, before they are shuffled."""
+        counts = np.bincount(self._bucket_of, minlength=len(self.edges) + 1)
+        return np.repeat(np.arange(len(counts)), -(-counts // self.batch_size))
+
+    @property
+    def steps_per_epoch(self) -> float:
+        """Batches in one epoch."""
+        return float(len(self._batches))
+
+    def _place(self, step: int) -> tuple[int, int, int]:
+        """Epoch, bucket, and the number of the batch among those of its bucket."""
+        if step < 0:
+            raise ValueError(f"step must be at least 0, got {step}")
+        epoch, place = divmod(step, len(self._batches))
+        drawn = int(permutation(len(self._batches), self.seed ^ _ORDER, epoch)[place])
+        bucket = int(self._batches[drawn])
+        return epoch, bucket, drawn - int(np.searchsorted(self._batches, bucket))
+
+    def indices(self, step: int) -> np.ndarray:
+        """The rows of batch `step` >= 0, int64 [batch_size]; `PADDING` marks an empty row."""
+        epoch, bucket, number = self._place(step)
+        order = permutation(self.size, self.seed, epoch)
+        own = order[self._bucket_of[order] == bucket]
+        rows = own[number * self.batch_size : (number + 1) * self.batch_size]
+        return np.append(rows, np.full(self.batch_size - len(rows), PADDING, np.int64))
+
+    def cut(self, step: int) -> tuple[tuple[str, int], ...]:
+        """See `rcnn_jax.data.samplers.cut`."""
+        _, bucket, _ = self._place(step)
+        if bucket == len(self.edges):
+            return ()
+        lengths = ((name, self.source.features[name].shape[0]) for name in self.features)
+        return tuple((name, min(self.edges[bucket], whole or 0)) for name, whole in lengths)
+
+    def epoch(self, step: int) -> float:
+        """How many times the data have been seen before batch `step`."""
+        return step / len(self._batches)
+
+
+_ORDER = 1 << 63  # batches are not shuffled by the numbers that shuffle examples

@@ -1,0 +1,125 @@
+"""From what a data set stores to what a model reads, by numbers fitted on the training split.
+
+Text has no shape and no numbers: which ids words get, and how many there are, the training split
+decides. An `Encoder`, named by `config.encoder`, is fitted there once. Its assets lie in the
+workdir; bound to them it turns every split into examples of one shape, and tells the model and the
+task the sizes that only data know.
+"""
+
+import dataclasses
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Protocol, runtime_checkable
+
+import numpy as np
+
+from rcnn_jax.data.damage import padding
+from rcnn_jax.data.sources import ArraySource, Example, Source, check_indices
+from rcnn_jax.data.spec import Feature
+
+
+@runtime_checkable
+class Encoding(Protocol):
+    """An encoder with what it learnt from the training split."""
+
+    @property
+    def for_model(self) -> Mapping[str, Any]:
+        """Arguments of the model that data decide, such as `vocabulary` and `classes`."""
+        ...
+
+    @property
+    def for_task(self) -> Mapping[str, Any]:
+        """Arguments of the task that data decide, such as `tags`."""
+        ...
+
+    def wrap(self, source: Source) -> Source:
+        """The split as examples of one shape.
+
+        Raises:
+            ValueError: an example cannot be encoded; the sentence names it.
+        """
+        ...
+
+
+@runtime_checkable
+class Encoder(Protocol):
+    """What `config.encoder` names: called with the section's other keys, it gives one of these."""
+
+    @property
+    def for_model(self) -> Mapping[str, Any]:
+        """Arguments of the model that it decides without data, such as `encoding`."""
+        ...
+
+    def fit(self, source: Source) -> Mapping[str, np.ndarray]:
+        """What is learnt from the TRAINING split, as plain arrays for the workdir."""
+        ...
+
+    def bind(self, assets: Mapping[str, np.ndarray], others: Sequence[Source]) -> Encoding:
+        """The encoder with what it learnt.
+
+        Args:
+            assets: what `fit` returned, perhaps among others.
+            others: further splits to be encoded. They decide no number of the model; a label that
+                only they have may get an id beyond those that it answers with.
+
+        Raises:
+            ValueError: an asset is missing or holds something else.
+        """
+        ...
+
+
+@dataclasses.dataclass(frozen=True)
+class EncodedSource:
+    """Examples of another source, each encoded when it is asked for.
+
+    Attributes:
+        source: the other source.
+        encode: takes one of its examples and its index to the arrays of `features`.
+        features: name to `Feature`, of one shape each.
+    """
+
+    source: Source
+    encode: Callable[[Example, int], Example]
+    features: Mapping[str, Feature]
+
+    def __len__(self) -> int:
+        return len(self.source)
+
+    def __getitem__(self, index: int) -> Example:
+        example = self.source[index]
+        if not example.get("mask", 1):
+            return padding(self.features)
+        return self.encode(example, index)
+
+    def gather(self, indices: np.ndarray) -> Example:
+        """See `Source.gather`."""
+        check_indices(indices, len(self))
+        batch = {
+            name: np.zeros((len(indices), *empty.shape), empty.dtype)
+            for name, empty in padding(self.features).items()
+            if name != "mask"
+        }
+        mask = np.ones(len(indices), np.float32)
+        for row, index in enumerate(indices.tolist()):
+            example = self[index]
+            mask[row] = example.get("mask", 1)
+            for name, rows in batch.items():
+                rows[row] = example[name]
+        return batch if mask.all() else {**batch, "mask": mask}
+
+    def in_memory(self) -> ArraySource:
+        """The same examples, all encoded once."""
+        return ArraySource(self.gather(np.arange(len(self))), self.features)
+
+
+def asset(assets: Mapping[str, np.ndarray], name: str) -> np.ndarray:
+    """One of the arrays that an encoder learnt.
+
+    Raises:
+        ValueError: it is not there.
+    """
+    if name not in assets:
+        raise ValueError(
+            f"the encoder needs the asset {name!r}, fitted on the training split; there are "
+            f"{', '.join(assets) or 'none'}"
+        )
+    return assets[name]

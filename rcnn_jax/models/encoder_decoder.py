@@ -1,0 +1,197 @@
+"""One sequence from another: a recurrent network reads, and a second one writes what it read.
+
+    source ids -> embeddings -> recurrent layers -> their last carries
+                                                          |
+    <start> and target ids so far -> embeddings -> recurrent layers -> logits of the next id
+
+A source of a single step makes it a network from one vector to a sequence.
+
+References:
+    Sutskever, Vinyals & Le, Sequence to sequence learning with neural networks, NIPS 2014 (two
+    networks, the source read backwards);
+    Cho, van Merrienboer, Gulcehre, Bahdanau, Bougares, Schwenk & Bengio, Learning phrase
+    representations using RNN encoder-decoder for statistical machine translation, EMNLP 2014.
+"""
+
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+from jax.nn import initializers
+from jaxtyping import Array, Int, PyTree
+
+from rcnn_jax.data.vocabulary import END, NOTHING, OTHER, START
+from rcnn_jax.layers.randomness import Dropout
+from rcnn_jax.layers.recurrent.cell import cell_by_name
+from rcnn_jax.layers.recurrent.lengths import live_steps, reverse_within
+from rcnn_jax.layers.recurrent.stack import Stack
+from rcnn_jax.lengths import checked_lengths
+from rcnn_jax.models.tagger import rows
+
+EXAMPLE_INPUT = "20:int"
+
+
+class EncoderDecoder(nn.Module):
+    """Writes one sequence of ids after reading another.
+
+    Attributes:
+        classes: number of ids of the target, `OTHER`, `START` and `END` among them.
+        vocabulary: number of ids of the source.
+        features: length of a vector of either.
+        cell: of both networks, see `cell_by_name`; `jordan` is none of them.
+        hidden: units of each recurrent layer.
+        layers: number of recurrent layers of each network.
+        reverse: read the source backwards, so that its beginning is near to that of the target.
+        dropout: share of the embeddings, of the values between recurrent layers and of the last
+            one's output that is dropped in training.
+        embedding_scale: standard deviation of the initial embeddings.
+        dtype: dtype of the computation, for example `bfloat16`; None: that of the parameters.
+        param_dtype: dtype of the parameters.
+    """
+
+    classes: int
+    vocabulary: int
+    features: int = 64
+    cell: str = "lstm"
+    hidden: int = 128
+    layers: int = 1
+    reverse: bool = True
+    dropout: float = 0.0
+    embedding_scale: float = 0.1
+    dtype: str | None = None
+    param_dtype: str = "float32"
+
+    def setup(self) -> None:
+        """Makes both networks."""
+        self._check()
+        param_dtype = jnp.dtype(self.param_dtype)
+        draw = initializers.normal(self.embedding_scale)
+        self.source_embedding = self.param(
+            "source_embedding", draw, (self.vocabulary, self.features), param_dtype
+        )
+        self.target_embedding = self.param(
+            "target_embedding", draw, (self.classes, self.features), param_dtype
+        )
+        self.encoder = self._stack()
+        self.decoder = self._stack()
+        self.drop = Dropout(self.dropout)
+        self.head = nn.Dense(self.classes, param_dtype=param_dtype)
+
+    def __call__(self, x: Array, *, train: bool, lengths: Any = None, targets: Any = None) -> Array:
+        """Logits of each target id, given the source and the target ids before it.
+
+        Args:
+            x: source ids, integers `[batch, time]`; a negative one has the vector of zeros.
+            train: drop activations (random collection `dropout`).
+            lengths: of the sources, `[batch]` in 0..time; what lies beyond may hold anything.
+                None: all steps.
+            targets: ids that were written, integers `[batch, steps]`, each fed to the step after
+                it; one that is none of the classes is read as `OTHER`. None: one step is made.
+
+        Returns:
+            `[batch, steps, classes]`, in float32, or wider where the computation is.
+
+        Raises:
+            ValueError: an attribute, a shape, a dtype, or a known length is impossible.
+        """
+        carries = self.encode(x, train=train, lengths=lengths)
+        if targets is None:
+            targets = jnp.full((x.shape[0], 1), END, jnp.int32)
+        if targets.ndim != 2 or not jnp.issubdtype(targets.dtype, jnp.integer):
+            raise ValueError(
+                f"targets are integers [batch, steps], got {targets.dtype} of shape {targets.shape}"
+            )
+        start = jnp.full((x.shape[0], 1), START, targets.dtype)
+        return self.decode(jnp.concatenate([start, targets[:, :-1]], 1), carries, train=train)[0]
+
+    def encode(self, x: Array, *, train: bool, lengths: Any = None) -> tuple[Any, ...]:
+        """Reads sources; the carry of each layer after that. Arguments as for the call."""
+        if x.ndim != 2 or not jnp.issubdtype(x.dtype, jnp.integer):
+            raise ValueError(
+                f"EncoderDecoder reads integers [batch, time], got {x.dtype} of shape {x.shape}"
+            )
+        lengths = jnp.full(x.shape[:1], x.shape[1]) if lengths is None else lengths
+        lengths = checked_lengths(lengths, *x.shape)
+        x = jnp.where(live_steps(lengths, x.shape[1]), x, NOTHING)
+        vectors = rows(jnp.asarray(self.source_embedding, self.dtype), x)
+        if self.reverse:
+            vectors = reverse_within(vectors, lengths)
+        _, carries = self.encoder(self.drop(vectors, train=train), train=train, lengths=lengths)
+        return carries
+
+    def decode(
+        self, ids: Array, carries: tuple[Any, ...], *, train: bool
+    ) -> tuple[Array, tuple[Any, ...]]:
+        """Goes on writing.
+
+        Args:
+            ids: read at each step, integers `[batch, steps]`: `START`, then what was written.
+            carries: of each layer before the first of these steps.
+            train: see the call.
+
+        Returns:
+            Logits of the id after each of these, `[batch, steps, classes]`, and the carries.
+        """
+        known = (ids >= 0) & (ids < self.classes)
+        table = jnp.asarray(self.target_embedding, self.dtype)
+        vectors = rows(table, jnp.where(known, ids, OTHER))
+        states, carries = self.decoder(
+            self.drop(vectors, train=train), train=train, initial_carry=carries
+        )
+        states = self.drop(states, train=train)
+        return self.head(states.astype(jnp.promote_types(states.dtype, jnp.float32))), carries
+
+    def _stack(self) -> Stack:
+        return Stack(
+            cells=(cell_by_name(self.cell, self.hidden),) * self.layers,
+            dropout=self.dropout,
+            dtype=self.dtype,
+            param_dtype=self.param_dtype,
+        )
+
+    def _check(self) -> None:
+        for name, least in (
+            ("classes", END + 1),
+            ("vocabulary", 1),
+            ("features", 1),
+            ("layers", 1),
+        ):
+            if getattr(self, name) < least:
+                raise ValueError(
+                    f"EncoderDecoder needs {name} of at least {least}, got {getattr(self, name)}"
+                )
+        if self.cell == "jordan":
+            raise ValueError("cell='jordan' answers at each step and keeps no state to go on from")
+
+
+def greedy(
+    model: EncoderDecoder, variables: PyTree, x: Array, lengths: Any, steps: int
+) -> Int[Array, "batch steps"]:
+    """Writes the most probable id at each step, and reads it at the next.
+
+    Args:
+        model: that writes.
+        variables: its parameters.
+        x: source ids, integers `[batch, time]`.
+        lengths: of the sources, `[batch]`; None: all steps.
+        steps: most ids to be written, at least 1.
+
+    Returns:
+        int32 `[batch, steps]`: up to the first `END`, and `NOTHING` behind it.
+    """
+
+    def step(carry: PyTree, _: None) -> tuple[PyTree, Array]:
+        ids, carries, ended = carry
+        logits, carries = model.apply(
+            variables, ids[:, None], carries, train=False, method="decode"
+        )  # pyright: ignore[reportAssignmentType]
+        written = jnp.argmax(logits[:, 0], axis=-1).astype(jnp.int32)  # pyright: ignore
+        shown = jnp.where(ended, NOTHING, written)
+        return (written, carries, ended | (written == END)), shown
+
+    carries = model.apply(variables, x, train=False, lengths=lengths, method="encode")
+    start = jnp.full(x.shape[:1], START, jnp.int32)
+    ended = jnp.zeros(x.shape[:1], bool)
+    _, written = jax.lax.scan(step, (start, carries, ended), None, length=steps)
+    return written.T

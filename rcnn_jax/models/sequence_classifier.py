@@ -1,0 +1,109 @@
+"""One answer for a whole sequence: recurrent layers, of which the last states are read.
+
+    [batch, time, features] -> recurrent layers -> state after the last step -> linear layer
+
+An image is a sequence of its rows. In both directions, the forward state after the last step and
+the backward state after the first are read, so that each has seen everything.
+
+References:
+    Hochreiter & Schmidhuber, Long short-term memory, Neural Computation 1997 (the adding problem:
+    one number for a sequence);
+    Schuster & Paliwal, Bidirectional recurrent neural networks, IEEE Transactions on Signal
+    Processing 1997.
+"""
+
+from typing import Any
+
+import flax.linen as nn
+import jax.numpy as jnp
+from jaxtyping import Array
+
+from rcnn_jax.layers.randomness import Dropout
+from rcnn_jax.layers.recurrent.cell import cell_by_name
+from rcnn_jax.layers.recurrent.stack import Stack
+from rcnn_jax.lengths import checked_lengths
+
+DIRECTIONS = ("forward", "bidirectional")
+EXAMPLE_INPUT = "28x28"
+
+
+class SequenceClassifier(nn.Module):
+    """Classifies sequences, or answers each with some numbers.
+
+    Attributes:
+        classes: number of classes, or of numbers that are predicted.
+        cell: see `cell_by_name`; `jordan`, which answers at each step, is none of them.
+        hidden: units of each recurrent layer, in each direction.
+        layers: number of recurrent layers.
+        direction: `forward` or `bidirectional`.
+        dropout: share of the values between recurrent layers and of the states read at the end
+            that is dropped in training.
+        dtype: dtype of the computation, for example `bfloat16`; None: that of the parameters.
+        param_dtype: dtype of the parameters.
+    """
+
+    classes: int
+    cell: str = "lstm"
+    hidden: int = 128
+    layers: int = 1
+    direction: str = "forward"
+    dropout: float = 0.0
+    dtype: str | None = None
+    param_dtype: str = "float32"
+
+    @nn.compact
+    def __call__(self, x: Array, *, train: bool, lengths: Any = None) -> Array:
+        """Answers for sequences.
+
+        Args:
+            x: `[batch, time, features]`; or images `[batch, height, width, channels]`, whose rows
+                are the steps.
+            train: drop activations (random collection `dropout`).
+            lengths: number of steps of each sequence, `[batch]` in 0..time; what lies beyond may
+                hold any finite numbers. None: all.
+
+        Returns:
+            Logits `[batch, classes]`, in float32, or wider where the computation is. A sequence of
+            length 0 is answered by the bias.
+
+        Raises:
+            ValueError: an attribute, the shape of `x`, or a known length is impossible.
+        """
+        if x.ndim == 4:
+            x = x.reshape(*x.shape[:2], -1)
+        self._check(x)
+        last = jnp.full(x.shape[:1], x.shape[1] - 1)
+        if lengths is not None:
+            lengths = checked_lengths(lengths, *x.shape[:2])
+            last = jnp.maximum(lengths - 1, 0)
+        outputs, _ = Stack(
+            cells=(cell_by_name(self.cell, self.hidden),) * self.layers,
+            bidirectional=self.direction == "bidirectional",
+            dropout=self.dropout,
+            dtype=self.dtype,
+            param_dtype=self.param_dtype,
+            name="recurrent",
+        )(x, train=train, lengths=lengths)
+        states = jnp.take_along_axis(outputs, last[:, None, None], axis=1)[:, 0]
+        if self.direction == "bidirectional":
+            ahead = self.hidden
+            states = jnp.concatenate([states[:, :ahead], outputs[:, 0, ahead:]], axis=-1)
+        states = Dropout(self.dropout, name="dropout_output")(states, train=train)
+        states = states.astype(jnp.promote_types(states.dtype, jnp.float32))
+        return nn.Dense(self.classes, param_dtype=jnp.dtype(self.param_dtype), name="head")(states)
+
+    def _check(self, x: Array) -> None:
+        if self.direction not in DIRECTIONS:
+            raise ValueError(f"direction is one of {', '.join(DIRECTIONS)}, got {self.direction!r}")
+        for name in ("classes", "layers"):
+            if getattr(self, name) < 1:
+                raise ValueError(
+                    f"SequenceClassifier needs {name} of at least 1, got {getattr(self, name)}"
+                )
+        if self.cell == "jordan":
+            raise ValueError("cell='jordan' answers at each step and keeps no state to be read")
+        if x.ndim != 3 or x.shape[1] < 1 or not jnp.issubdtype(x.dtype, jnp.floating):
+            raise ValueError(
+                "SequenceClassifier takes floating [batch, time, features] or images, at least 1 "
+                f"step long, got {x.dtype} of shape {x.shape}"
+            )

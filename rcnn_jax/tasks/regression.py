@@ -1,0 +1,103 @@
+"""Numbers for each example: mean squared error and predictions."""
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from rcnn_jax.layers.randomness import example_keys
+from rcnn_jax.tasks.base import BaseTask, LossOutput
+
+PyTree = Any
+Batch = dict[str, jax.Array]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Regression(BaseTask):
+    """Predicts the numbers of a feature.
+
+    A batch has `mask` `[batch]` (0 for padding) and the features that `inputs` and `target` name,
+    the target `[batch]` or `[batch, numbers]`. The model answers `[batch, numbers]`.
+
+    Attributes:
+        inputs: Name of the feature that the model reads.
+        target: Name of the feature that is to be predicted.
+    """
+
+    inputs: str = "inputs"
+    target: str = "target"
+
+    def check(self, features: Mapping[str, Any]) -> None:
+        """Checks that there are both features, and as many numbers as the model answers with.
+
+        Args:
+            features: `rcnn_jax.data.spec.Feature` by name.
+
+        Raises:
+            ValueError: A feature is missing, or the numbers differ.
+        """
+        for role, name in (("inputs", self.inputs), ("target", self.target)):
+            if name not in features:
+                raise ValueError(
+                    f"regression needs a feature {name!r}, the data set has "
+                    f"{', '.join(map(repr, features))}; see config.task.{role}."
+                )
+        numbers = (*features[self.target].shape, 1)[0]
+        own = getattr(self.model, "classes", numbers)
+        if len(features[self.target].shape) > 1 or own != numbers:
+            raise ValueError(
+                f"config.model.classes={own}, but an example of {self.target!r} has the shape "
+                f"{features[self.target].shape}."
+            )
+
+    def init(self, key: jax.Array, batch: Batch) -> tuple[PyTree, PyTree]:
+        """Initialises the model."""
+        batch = self.train_transform(batch, example_keys(key, batch["mask"].shape[0]))
+        variables = dict(self.model.init(key, batch[self.inputs], train=False))
+        return variables.pop("params"), variables
+
+    def loss(
+        self, params: PyTree, model_state: PyTree, carry: PyTree, batch: Batch, key: jax.Array
+    ) -> LossOutput:
+        """Mean squared error over the numbers of an example, summed over the batch."""
+        transform_key, dropout_key = jax.random.split(key)
+        batch = self.train_transform(batch, example_keys(transform_key, batch["mask"].shape[0]))
+        answers, model_state = self.model.apply(
+            {"params": params, **model_state},
+            batch[self.inputs],
+            train=True,
+            rngs={"dropout": dropout_key},
+            mutable=list(model_state),
+            **self.train_call,
+        )
+        total, count = self._sums(answers, batch)["mse"]
+        return LossOutput(total=total, count=count, model_state=model_state, carry=carry)
+
+    def predict(self, params: PyTree, model_state: PyTree, batch: Batch) -> dict[str, jax.Array]:
+        """The predicted numbers.
+
+        Returns:
+            `numbers` `[batch, numbers]`.
+        """
+        batch = self.evaluation_transform(batch, None)
+        variables = {"params": params, **model_state}
+        answers: Any = self.model.apply(variables, batch[self.inputs], train=False, **self.call)
+        return {"numbers": answers}
+
+    def metrics(
+        self, params: PyTree, model_state: PyTree, batch: Batch
+    ) -> dict[str, tuple[jax.Array, jax.Array]]:
+        """Mean squared and mean absolute error."""
+        answers = self.predict(params, model_state, batch)["numbers"]
+        return self._sums(answers, self.evaluation_transform(batch, None))
+
+    def _sums(self, answers: jax.Array, batch: Batch) -> dict[str, tuple[jax.Array, jax.Array]]:
+        target = batch[self.target].astype(answers.dtype)
+        away = answers - target.reshape(answers.shape)
+        mask = batch["mask"].astype(answers.dtype)
+        return {
+            name: (jnp.sum(mask * values.mean(axis=-1)), mask.sum())
+            for name, values in (("mse", away**2), ("mae", jnp.abs(away)))
+        }
