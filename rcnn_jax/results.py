@@ -1,6 +1,7 @@
 """How the doors that measure show what they found and leave it behind."""
 
 import json
+import math
 import pathlib
 import re
 from collections.abc import Mapping, Sequence
@@ -27,7 +28,7 @@ def save(path: str | pathlib.Path, result: Mapping[str, Any], quiet: bool = Fals
     text = re.sub(
         r"\[[\s\d.,eE+-]+\]",
         lambda row: " ".join(row[0].split()).replace("[ ", "[").replace(" ]", "]"),
-        json.dumps(result, indent=2, ensure_ascii=False),
+        json.dumps(_plain(result), indent=2, ensure_ascii=False),
     )
     try:
         write_atomically(pathlib.Path(path), text + "\n")
@@ -38,6 +39,15 @@ def save(path: str | pathlib.Path, result: Mapping[str, Any], quiet: bool = Fals
         ) from error
     if not quiet:
         print(f"written to {path}")
+
+
+def _plain(value: Any) -> Any:
+    """A number that JSON has no name for, such as a precision of nothing, becomes null."""
+    if isinstance(value, Mapping):
+        return {key: _plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(item) for item in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def show(title: str, rows: Sequence[Mapping[str, Any]], limit: int = _SHOWN) -> None:
