@@ -53,6 +53,8 @@ class Launcher:
             own = ["-c", f"import sys; sys.path.insert(0, {str(LAUNCH)!r})\nimport processes, local"
                    f"\n{launcher}\nsys.exit(local.main(sys.argv[1:]))"]  # fmt: skip
         command = command or [*PYTHON, "-c", CHILD + child]
+        # As in a terminal, also where what runs the tests ignores it, as nohup does.
+        heard = signal.signal(signal.SIGHUP, signal.SIG_DFL)
         process = subprocess.Popen(
             [*PYTHON, *own, f"--processes={processes}", "--platform=cpu", *flags, "--", *command],
             stdout=subprocess.PIPE,
@@ -61,6 +63,7 @@ class Launcher:
             env={**os.environ, "XLA_FLAGS": "", "PYTHONUNBUFFERED": "", **environment},
             cwd=self.folder,
         )
+        signal.signal(signal.SIGHUP, heard)
         self.started.append(process)
         return process
 

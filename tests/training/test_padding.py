@@ -27,7 +27,7 @@ def after_a_step(rows, mask, devices=1, accumulate=1):
     given = complete(
         {
             "model": {
-                "name": "rcnn_jax.models.rcnn:RCNN", "classes": 10, "features": 8, "steps": 4,
+                "name": "rcnn_jax.models.rcnn:RCNN", "classes": 10, "features": 8, "steps": 2,
                 "norm": "batch", "dropout": 0.0,
             },
             "data": {"preprocess": "to_float(16)"},
