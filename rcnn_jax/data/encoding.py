@@ -7,14 +7,16 @@ task the sizes that only data know.
 """
 
 import dataclasses
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Protocol, runtime_checkable
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any, Protocol, TypeVar, runtime_checkable
 
 import numpy as np
 
 from rcnn_jax.data.damage import padding
 from rcnn_jax.data.sources import ArraySource, Example, Source, check_indices
 from rcnn_jax.data.spec import Feature
+
+T = TypeVar("T")
 
 
 @runtime_checkable
@@ -109,6 +111,34 @@ class EncodedSource:
     def in_memory(self) -> ArraySource:
         """The same examples, all encoded once."""
         return ArraySource(self.gather(np.arange(len(self))), self.features)
+
+
+def read_each(
+    source: Source, features: Sequence[str], what: str, read: Callable[[Example, int], T]
+) -> Iterator[T | None]:
+    """Reads every example of a split, in order.
+
+    Args:
+        source: the split.
+        features: those that `read` needs.
+        what: the beginning of the sentence that says that one is missing.
+        read: takes an example and its index to what is wanted of it.
+
+    Yields:
+        What `read` gives; None for an example that could not be read.
+
+    Raises:
+        ValueError: a feature is missing.
+    """
+    for name in features:
+        if name not in source.features:
+            raise ValueError(
+                f"{what} a feature {name!r}, the data set has "
+                f"{', '.join(map(repr, source.features))}"
+            )
+    for index in range(len(source)):
+        example = source[index]
+        yield read(example, index) if example.get("mask", 1) else None
 
 
 def asset(assets: Mapping[str, np.ndarray], name: str) -> np.ndarray:

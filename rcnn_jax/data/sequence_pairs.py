@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from rcnn_jax.data.damage import padding
-from rcnn_jax.data.encoding import EncodedSource, asset
+from rcnn_jax.data.encoding import EncodedSource, asset, read_each
 from rcnn_jax.data.sentences import to_words
 from rcnn_jax.data.sources import Example, Source
 from rcnn_jax.data.spec import Feature
@@ -115,15 +115,7 @@ class BoundSequencePairs:
 
 def _pairs(source: Source) -> Iterator[tuple[list[str], list[str]] | None]:
     """The tokens of each example; None for one that could not be read."""
-    for name in _SIDES:
-        if name not in source.features:
-            raise ValueError(
-                f"pairs of sequences have a feature {name!r}, the data set has "
-                f"{', '.join(map(repr, source.features))}"
-            )
-    for index in range(len(source)):
-        example = source[index]
-        yield _tokens(example, index) if example.get("mask", 1) else None
+    return read_each(source, _SIDES, "pairs of sequences have", _tokens)
 
 
 def _tokens(example: Example, index: int) -> tuple[list[str], list[str]]:

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from rcnn_jax.data.damage import padding
-from rcnn_jax.data.encoding import EncodedSource, asset
+from rcnn_jax.data.encoding import EncodedSource, asset, read_each
 from rcnn_jax.data.sentences import to_words
 from rcnn_jax.data.sources import Example, Source
 from rcnn_jax.data.spec import Feature
@@ -157,15 +157,7 @@ class BoundWordTags:
 
 def _sentences(source: Source) -> Iterator[tuple[list[str], list[str]] | None]:
     """Words and tags of each example; None for one that could not be read."""
-    missing = [name for name in ("words", "tags") if name not in source.features]
-    if missing:
-        raise ValueError(
-            f"sentences with tags have a feature {missing[0]!r}, the data set has "
-            f"{', '.join(map(repr, source.features))}"
-        )
-    for index in range(len(source)):
-        example = source[index]
-        yield _words_and_tags(example, index) if example.get("mask", 1) else None
+    return read_each(source, ("words", "tags"), "sentences with tags have", _words_and_tags)
 
 
 def _words_and_tags(example: Example, index: int) -> tuple[list[str], list[str]]:

@@ -2,19 +2,22 @@
 
 import dataclasses
 import inspect
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import flax.linen as nn
 import flax.struct
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from rcnn_jax import importing
 from rcnn_jax.errors import nearest
+from rcnn_jax.layers.randomness import example_keys
 
 PyTree = Any
-Transform = Callable[[dict[str, jax.Array], jax.Array | None], dict[str, jax.Array]]
+Batch = dict[str, jax.Array]
+Transform = Callable[[Batch, jax.Array | None], Batch]
 
 
 class LossOutput(flax.struct.PyTreeNode):
@@ -33,6 +36,11 @@ class LossOutput(flax.struct.PyTreeNode):
     model_state: PyTree
     carry: PyTree = ()
     metrics: dict[str, tuple[jax.Array, jax.Array]] = flax.struct.field(default_factory=dict)
+
+
+def wide(logits: jax.Array) -> jax.Array:
+    """Logits in float32 or wider: a sum in bfloat16 stops counting at 256."""
+    return logits.astype(jnp.promote_types(logits.dtype, jnp.float32))
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -78,6 +86,45 @@ class BaseTask:
         """Further arguments that the task itself hands to the model's call."""
         return ()
 
+    def _require(
+        self, features: Mapping[str, Any], what: str, names: Sequence[str], hint: str = ""
+    ) -> None:
+        """Raises a `ValueError` that says what `what` needs where a feature is missing."""
+        for name in names:
+            if name not in features:
+                raise ValueError(
+                    f"{what} needs a feature {name!r}, the data set has "
+                    f"{', '.join(map(repr, features))}{hint}."
+                )
+
+    def _training_batch(self, batch: Batch, key: jax.Array) -> Batch:
+        """The batch that the model sees in training; each example has a random key of its own."""
+        return self.train_transform(batch, example_keys(key, batch["mask"].shape[0]))
+
+    def _initial(self, key: jax.Array, inputs: Any, **arguments: Any) -> tuple[PyTree, PyTree]:
+        """Initialises the model; returns (params, model_state)."""
+        variables = dict(self.model.init(key, inputs, train=False, **arguments))
+        return variables.pop("params"), variables
+
+    def _answers_in_training(
+        self, params: PyTree, model_state: PyTree, inputs: Any, key: jax.Array, **arguments: Any
+    ) -> tuple[Any, PyTree]:
+        """Calls the model; returns its answers and the model state after the batch."""
+        return self.model.apply(
+            {"params": params, **model_state},
+            inputs,
+            train=True,
+            rngs={"dropout": key},
+            mutable=list(model_state),
+            **self.train_call,
+            **arguments,
+        )
+
+    def _answers(self, params: PyTree, model_state: PyTree, inputs: Any, **arguments: Any) -> Any:
+        """Calls the model in evaluation."""
+        variables = {"params": params, **model_state}
+        return self.model.apply(variables, inputs, train=False, **self.call, **arguments)
+
     def check(self, features: Mapping[str, Any]) -> None:
         """Accepts every data set; `features` are `rcnn_jax.data.spec.Feature` by name."""
         del features
@@ -97,9 +144,7 @@ class BaseTask:
         del predictions
         return {}
 
-    def counts(
-        self, params: PyTree, model_state: PyTree, batch: dict[str, jax.Array]
-    ) -> dict[str, jax.Array]:
+    def counts(self, params: PyTree, model_state: PyTree, batch: Batch) -> dict[str, jax.Array]:
         """Counts nothing further."""
         del params, model_state, batch
         return {}

@@ -10,11 +10,7 @@ import numpy as np
 import optax
 from jaxtyping import Float
 
-from rcnn_jax.layers.randomness import example_keys
-from rcnn_jax.tasks.base import BaseTask, LossOutput
-
-PyTree = Any
-Batch = dict[str, jax.Array]
+from rcnn_jax.tasks.base import BaseTask, Batch, LossOutput, PyTree, wide
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -59,12 +55,8 @@ class Classification(BaseTask):
         Raises:
             ValueError: A feature is missing, or the numbers of classes differ.
         """
-        for name in ("image", self.label):
-            if name not in features:
-                raise ValueError(
-                    f"classification needs a feature {name!r}, the data set has "
-                    f"{', '.join(map(repr, features))}; see config.task.label."
-                )
+        names = ("image", self.label)
+        self._require(features, "classification", names, "; see config.task.label")
         labels, own = features[self.label].num_classes, getattr(self.model, "classes", None)
         if None not in (labels, own) and labels != own:
             raise ValueError(
@@ -74,26 +66,19 @@ class Classification(BaseTask):
 
     def init(self, key: jax.Array, batch: Batch) -> tuple[PyTree, PyTree]:
         """Initialises the model for images of the size that the transforms give."""
-        keys = example_keys(key, batch["mask"].shape[0])
-        image = self.train_transform(batch, keys)["image"]
-        variables = dict(self.model.init(key, image, train=False))
-        return variables.pop("params"), variables
+        return self._initial(key, self._training_batch(batch, key)["image"])
 
     def loss(
         self, params: PyTree, model_state: PyTree, carry: PyTree, batch: Batch, key: jax.Array
     ) -> LossOutput:
         """Cross-entropy with smoothed targets, summed over the examples of the batch."""
         transform_key, dropout_key = jax.random.split(key)
-        batch = self.train_transform(batch, example_keys(transform_key, batch["mask"].shape[0]))
-        logits, model_state = self.model.apply(
-            {"params": params, **model_state},
-            batch["image"],
-            train=True,
-            rngs={"dropout": dropout_key},
-            mutable=list(model_state),
-            **self._arguments(self.train_call),
+        batch = self._training_batch(batch, transform_key)
+        asked = dict.fromkeys(self._asked_of_model(), True)
+        logits, model_state = self._answers_in_training(
+            params, model_state, batch["image"], dropout_key, **asked
         )
-        logits = _wide(logits)
+        logits = wide(logits)
         answers = logits if self.every_step else logits[None]
         target = jax.nn.one_hot(batch[self.label], logits.shape[-1], dtype=logits.dtype)
         target = optax.smooth_labels(target, self.label_smoothing)
@@ -108,9 +93,6 @@ class Classification(BaseTask):
             metrics={"error": ((mask * wrong).sum(), mask.sum())},
         )
 
-    def _arguments(self, call: Mapping[str, Any]) -> dict[str, Any]:
-        return {**call, **dict.fromkeys(self._asked_of_model(), True)}
-
     def _log_probabilities(
         self, params: PyTree, model_state: PyTree, batch: Batch
     ) -> Float[jax.Array, "answers batch classes"]:
@@ -119,10 +101,8 @@ class Classification(BaseTask):
         views = image.shape[1] if image.ndim == 5 else 1
         if image.ndim == 5:
             image = image.reshape(-1, *image.shape[2:])
-        logits: Any = self.model.apply(
-            {"params": params, **model_state}, image, train=False, **self._arguments(self.call)
-        )
-        logits = _wide(logits)
+        asked = dict.fromkeys(self._asked_of_model(), True)
+        logits = wide(self._answers(params, model_state, image, **asked))
         answers = logits.shape[0] if self.every_step else 1
         logits = logits.reshape(answers, -1, views, logits.shape[-1])
         return jax.nn.logsumexp(jax.nn.log_softmax(logits), axis=2, b=1.0 / views)
@@ -213,8 +193,3 @@ class Classification(BaseTask):
             )
         rows.sort(key=lambda row: -1.0 if row["error"] is None else row["error"], reverse=True)
         return {"classes": rows, "confusion": confusion.tolist()}
-
-
-def _wide(logits: jax.Array) -> jax.Array:
-    """Logits in float32 or wider: a sum in bfloat16 stops counting at 256."""
-    return logits.astype(jnp.promote_types(logits.dtype, jnp.float32))

@@ -7,11 +7,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from rcnn_jax.layers.randomness import example_keys
-from rcnn_jax.tasks.base import BaseTask, LossOutput
-
-PyTree = Any
-Batch = dict[str, jax.Array]
+from rcnn_jax.tasks.base import BaseTask, Batch, LossOutput, PyTree
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -39,11 +35,7 @@ class Regression(BaseTask):
             ValueError: A feature is missing, or the numbers differ.
         """
         for role, name in (("inputs", self.inputs), ("target", self.target)):
-            if name not in features:
-                raise ValueError(
-                    f"regression needs a feature {name!r}, the data set has "
-                    f"{', '.join(map(repr, features))}; see config.task.{role}."
-                )
+            self._require(features, "regression", (name,), f"; see config.task.{role}")
         numbers = (*features[self.target].shape, 1)[0]
         own = getattr(self.model, "classes", numbers)
         if len(features[self.target].shape) > 1 or own != numbers:
@@ -54,23 +46,16 @@ class Regression(BaseTask):
 
     def init(self, key: jax.Array, batch: Batch) -> tuple[PyTree, PyTree]:
         """Initialises the model."""
-        batch = self.train_transform(batch, example_keys(key, batch["mask"].shape[0]))
-        variables = dict(self.model.init(key, batch[self.inputs], train=False))
-        return variables.pop("params"), variables
+        return self._initial(key, self._training_batch(batch, key)[self.inputs])
 
     def loss(
         self, params: PyTree, model_state: PyTree, carry: PyTree, batch: Batch, key: jax.Array
     ) -> LossOutput:
         """Mean squared error over the numbers of an example, summed over the batch."""
         transform_key, dropout_key = jax.random.split(key)
-        batch = self.train_transform(batch, example_keys(transform_key, batch["mask"].shape[0]))
-        answers, model_state = self.model.apply(
-            {"params": params, **model_state},
-            batch[self.inputs],
-            train=True,
-            rngs={"dropout": dropout_key},
-            mutable=list(model_state),
-            **self.train_call,
+        batch = self._training_batch(batch, transform_key)
+        answers, model_state = self._answers_in_training(
+            params, model_state, batch[self.inputs], dropout_key
         )
         total, count = self._sums(answers, batch)["mse"]
         return LossOutput(total=total, count=count, model_state=model_state, carry=carry)
@@ -82,9 +67,7 @@ class Regression(BaseTask):
             `numbers` `[batch, numbers]`.
         """
         batch = self.evaluation_transform(batch, None)
-        variables = {"params": params, **model_state}
-        answers: Any = self.model.apply(variables, batch[self.inputs], train=False, **self.call)
-        return {"numbers": answers}
+        return {"numbers": self._answers(params, model_state, batch[self.inputs])}
 
     def metrics(
         self, params: PyTree, model_state: PyTree, batch: Batch

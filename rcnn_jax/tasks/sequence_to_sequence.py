@@ -6,16 +6,12 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-import optax
 
 from rcnn_jax.data.vocabulary import NOTHING
-from rcnn_jax.layers.randomness import example_keys
 from rcnn_jax.layers.recurrent.lengths import live_steps
 from rcnn_jax.models.encoder_decoder import greedy
-from rcnn_jax.tasks.base import BaseTask, LossOutput
-
-PyTree = Any
-Batch = dict[str, jax.Array]
+from rcnn_jax.tasks.base import BaseTask, Batch, LossOutput, PyTree
+from rcnn_jax.tasks.tokens import token_sums
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -44,37 +40,22 @@ class SequenceToSequence(BaseTask):
         Raises:
             ValueError: A feature is missing.
         """
-        for name in ("source", "source_length", "target", "target_length"):
-            if name not in features:
-                raise ValueError(
-                    f"sequence to sequence needs a feature {name!r}, the data set has "
-                    f"{', '.join(map(repr, features))}."
-                )
+        names = ("source", "source_length", "target", "target_length")
+        self._require(features, "sequence to sequence", names)
 
     def init(self, key: jax.Array, batch: Batch) -> tuple[PyTree, PyTree]:
         """Initialises the model."""
-        batch = self.train_transform(batch, example_keys(key, batch["mask"].shape[0]))
-        lengths, targets = batch["source_length"], batch["target"]
-        variables = dict(
-            self.model.init(key, batch["source"], train=False, lengths=lengths, targets=targets)
-        )
-        return variables.pop("params"), variables
+        batch = self._training_batch(batch, key)
+        return self._initial(key, batch["source"], **_told(batch))
 
     def loss(
         self, params: PyTree, model_state: PyTree, carry: PyTree, batch: Batch, key: jax.Array
     ) -> LossOutput:
         """Cross-entropy of each id after the right ones, summed over the batch."""
         transform_key, dropout_key = jax.random.split(key)
-        batch = self.train_transform(batch, example_keys(transform_key, batch["mask"].shape[0]))
-        logits, model_state = self.model.apply(
-            {"params": params, **model_state},
-            batch["source"],
-            train=True,
-            lengths=batch["source_length"],
-            targets=batch["target"],
-            rngs={"dropout": dropout_key},
-            mutable=list(model_state),
-            **self.train_call,
+        batch = self._training_batch(batch, transform_key)
+        logits, model_state = self._answers_in_training(
+            params, model_state, batch["source"], dropout_key, **_told(batch)
         )
         sums = _sums(logits, batch)
         return LossOutput(
@@ -105,14 +86,7 @@ class SequenceToSequence(BaseTask):
     ) -> dict[str, tuple[jax.Array, jax.Array]]:
         """Share of sequences that are not written whole, and of wrong ids after the right ones."""
         batch = self.evaluation_transform(batch, None)
-        logits: Any = self.model.apply(
-            {"params": params, **model_state},
-            batch["source"],
-            train=False,
-            lengths=batch["source_length"],
-            targets=batch["target"],
-            **self.call,
-        )
+        logits = self._answers(params, model_state, batch["source"], **_told(batch))
         steps = live_steps(batch["target_length"], batch["target"].shape[1])
         right = jnp.where(steps, batch["target"], NOTHING)
         wrong = (self._write(params, model_state, batch) != right).any(axis=1)
@@ -123,14 +97,11 @@ class SequenceToSequence(BaseTask):
         }
 
 
-def _sums(logits: Any, batch: Batch) -> dict[str, tuple[jax.Array, jax.Array]]:
-    target, classes = batch["target"], logits.shape[-1]
-    live = live_steps(batch["target_length"], target.shape[1]) & (batch["mask"] > 0)[:, None]
-    known = live & (target < classes)
-    losses = optax.softmax_cross_entropy_with_integer_labels(logits, jnp.where(known, target, 0))
-    wrong = live & (jnp.argmax(logits, axis=-1) != target)
-    ids, counted = (mask.sum().astype(logits.dtype) for mask in (live, known))
-    return {
-        "error": (wrong.sum().astype(logits.dtype), ids),
-        "loss": (jnp.where(known, losses, 0.0).sum(), counted),
-    }
+def _told(batch: Batch) -> dict[str, jax.Array]:
+    """What the model is told beside the source."""
+    return {"lengths": batch["source_length"], "targets": batch["target"]}
+
+
+def _sums(logits: jax.Array, batch: Batch) -> dict[str, tuple[jax.Array, jax.Array]]:
+    steps = live_steps(batch["target_length"], batch["target"].shape[1])
+    return token_sums(logits, batch["target"], steps & (batch["mask"] > 0)[:, None])

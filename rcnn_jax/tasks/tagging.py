@@ -8,16 +8,12 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-import optax
 from jaxtyping import Float
 
-from rcnn_jax.layers.randomness import example_keys
 from rcnn_jax.layers.recurrent.lengths import live_steps
 from rcnn_jax.metrics.chunk_counts import TagKinds, chunk_counts
-from rcnn_jax.tasks.base import BaseTask, LossOutput
-
-PyTree = Any
-Batch = dict[str, jax.Array]
+from rcnn_jax.tasks.base import BaseTask, Batch, LossOutput, PyTree, wide
+from rcnn_jax.tasks.tokens import token_sums
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -64,35 +60,23 @@ class Tagging(BaseTask):
         Raises:
             ValueError: A feature is missing.
         """
-        for name in ("words", "tags"):
-            if name not in features:
-                raise ValueError(
-                    f"tagging needs a feature {name!r}, the data set has "
-                    f"{', '.join(map(repr, features))}."
-                )
+        self._require(features, "tagging", ("words", "tags"))
 
     def init(self, key: jax.Array, batch: Batch) -> tuple[PyTree, PyTree]:
         """Initialises the model."""
-        batch = self.train_transform(batch, example_keys(key, batch["mask"].shape[0]))
-        variables = dict(self.model.init(key, batch["words"], train=False, lengths=batch["length"]))
-        return variables.pop("params"), variables
+        batch = self._training_batch(batch, key)
+        return self._initial(key, batch["words"], lengths=batch["length"])
 
     def loss(
         self, params: PyTree, model_state: PyTree, carry: PyTree, batch: Batch, key: jax.Array
     ) -> LossOutput:
         """Cross-entropy, summed over the tokens of the batch whose tag is one of the classes."""
         transform_key, dropout_key = jax.random.split(key)
-        batch = self.train_transform(batch, example_keys(transform_key, batch["mask"].shape[0]))
-        logits, model_state = self.model.apply(
-            {"params": params, **model_state},
-            batch["words"],
-            train=True,
-            lengths=batch["length"],
-            rngs={"dropout": dropout_key},
-            mutable=list(model_state),
-            **self.train_call,
+        batch = self._training_batch(batch, transform_key)
+        logits, model_state = self._answers_in_training(
+            params, model_state, batch["words"], dropout_key, lengths=batch["length"]
         )
-        sums = _sums(_wide(logits), batch)
+        sums = _sums(wide(logits), batch)
         return LossOutput(
             total=sums["loss"][0],
             count=sums["loss"][1],
@@ -105,14 +89,8 @@ class Tagging(BaseTask):
         self, params: PyTree, model_state: PyTree, batch: Batch
     ) -> tuple[Float[jax.Array, "batch time classes"], Batch]:
         batch = self.evaluation_transform(batch, None)
-        logits: Any = self.model.apply(
-            {"params": params, **model_state},
-            batch["words"],
-            train=False,
-            lengths=batch["length"],
-            **self.call,
-        )
-        return _wide(logits), batch
+        logits = self._answers(params, model_state, batch["words"], lengths=batch["length"])
+        return wide(logits), batch
 
     def predict(self, params: PyTree, model_state: PyTree, batch: Batch) -> dict[str, jax.Array]:
         """The most probable tag of each word.
@@ -210,19 +188,6 @@ def _live(batch: Batch) -> jax.Array:
 
 
 def _sums(logits: jax.Array, batch: Batch) -> dict[str, tuple[jax.Array, jax.Array]]:
-    live, classes = _live(batch), logits.shape[-1]
-    known = live & (batch["tags"] < classes)
-    target = jnp.where(known, batch["tags"], 0)
-    losses = optax.softmax_cross_entropy_with_integer_labels(logits, target)
-    wrong = live & (jnp.argmax(logits, axis=-1) != batch["tags"])
-    tokens, counted = (mask.sum().astype(logits.dtype) for mask in (live, known))
-    return {
-        "error": (wrong.sum().astype(logits.dtype), tokens),
-        "loss": (jnp.where(known, losses, 0.0).sum(), counted),
-        "unknown_tags": (tokens - counted, tokens),
-    }
-
-
-def _wide(logits: jax.Array) -> jax.Array:
-    """Logits in float32 or wider: a sum in bfloat16 stops counting at 256."""
-    return logits.astype(jnp.promote_types(logits.dtype, jnp.float32))
+    sums = token_sums(logits, batch["tags"], _live(batch))
+    tokens, known = sums["error"][1], sums["loss"][1]
+    return {**sums, "unknown_tags": (tokens - known, tokens)}

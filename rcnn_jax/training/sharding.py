@@ -56,6 +56,11 @@ class Devices:
         here = jax.process_index()
         return np.flatnonzero([d.process_index == here for d in self.mesh.devices.flat])
 
+    @property
+    def _has_all(self) -> bool:
+        """Whether all devices are this process's own."""
+        return self._shares.size == self.count
+
     def local_rows(self, size: int) -> np.ndarray:
         """The rows of a global batch that this process's devices hold, ascending.
 
@@ -77,7 +82,7 @@ class Devices:
         Returns:
             Arrays `[batch, ...]`, spread over the devices of all processes.
         """
-        if self._shares.size == self.count:
+        if self._has_all:
             return jax.device_put(batch, self.batch)
 
         def put(local: np.ndarray) -> jax.Array:
@@ -128,7 +133,7 @@ class Devices:
         """Undoes `split`, also of what pmap gives back: the part of this process's devices."""
 
         def leaf(x: jax.Array) -> jax.Array:
-            if self._shares.size == self.count:
+            if self._has_all:
                 return x.reshape(-1, *x.shape[2:])
             parts = [shard.data.reshape(shard.data.shape[1:]) for shard in x.addressable_shards]
             shape = (parts[0].shape[0] * self.count, *parts[0].shape[1:])
@@ -138,7 +143,7 @@ class Devices:
 
     def everywhere(self, tree: PyTree) -> PyTree:
         """Makes one global array of the copies that pmap leaves on this process's devices."""
-        if self._shares.size == self.count:
+        if self._has_all:
             return tree
 
         def leaf(x: jax.Array) -> jax.Array:
@@ -185,7 +190,7 @@ class Devices:
         """
 
         def leaf(x: Any, sharding: NamedSharding) -> jax.Array:
-            if self._shares.size == self.count:
+            if self._has_all:
                 return jax.device_put(x, sharding)
             if isinstance(x, jax.Array) and not x.is_fully_addressable:
                 return _identity(sharding)(x)
