@@ -46,7 +46,7 @@ _WINDOW_ALONE = {
 }
 
 VARIANTS = {
-    "snips": {"data.name": "snips"},
+    "snips": {"data.name": "snips", "epochs": 10.0},
     "elman": _WINDOW_ALONE | {"model.cell": "elman", "model.hidden": 100, "schedule.value": 1e-3},
     "jordan": _WINDOW_ALONE | {"model.cell": "jordan", "model.hidden": 200, "schedule.value": 3e-3},
     "lstm": {"model.direction": "forward", "model.window": 7},

@@ -5,7 +5,7 @@ from typing import Any
 from rcnn_jax.errors import UsageError, nearest
 
 # Sections whose keys are those of whatever `name` names: a model, a task, a sampler and so on.
-OPEN_SECTIONS = ("model", "task", "encoder", "sampler", "extra")
+OPEN_SECTIONS = ("model", "task", "encoder", "sampler", "init_fit", "extra")
 
 DEFAULTS: dict[str, Any] = {
     "seed": 0,  # of the initial weights, the order of examples, augmentation and dropout
@@ -21,6 +21,9 @@ DEFAULTS: dict[str, Any] = {
         # "nine_crop(24, 4)".
         "preprocess": "",
         "augment": "",
+        # ((fraction, transforms), ...): up to that fraction of all steps these stand in place of
+        # `augment`, e.g. ((0.5, "random_crop(24)|resize(16)|flip"),) to begin with small images.
+        "augment_until": (),
         "evaluate": "",
         "residency": "stream",  # stream | memory | device
         # A record that cannot be read ends the run (stop), or is warned of and counts as padding
@@ -86,6 +89,9 @@ DEFAULTS: dict[str, Any] = {
     "precision": "float32",  # float32 | bfloat16 (f32 parameters) | float64
     "init_from": "",  # a workdir, or a weight file .npz: where weights start from
     "init_include": (".*",),  # patterns of the paths of parameters that are taken from there
+    # What computes initial weights from training images, e.g. the kernel of a first layer that
+    # whitens: {"name": "rcnn_jax.data.patches:WhitenedKernel", "path": "conv/kernel"}
+    "init_fit": {"name": ""},
     "parallelism": "jit",  # jit on a mesh | pmap
     "mesh": {"data": -1, "fsdp": 1},  # devices an axis; -1: all that are left
     "fsdp": {
@@ -207,7 +213,7 @@ def check(config: Any, origin: str) -> None:
         value = _value(config, key)
         if not (low <= value <= high if includes else low <= value < high):
             interval = f"in [{low}, {high}{']' if includes else ')'}"
-            allowed = f"at least {low}" if high == _MANY else interval
+            allowed = f"at least {low}" if high == _MANY and value < low else interval
             raise UsageError(f"{origin}: config.{key}={value} must be {allowed}.")
     if config.batch_size % config.accumulate:
         raise UsageError(
@@ -244,6 +250,16 @@ def check(config: Any, origin: str) -> None:
                 f"{origin}: config.schedule.boundaries={config.schedule.boundaries} are fractions "
                 f"of all steps in (0, 1), not {fraction!r}."
             )
+    ends = [0.0]
+    for pair in config.data.augment_until:
+        whole = isinstance(pair, tuple) and len(pair) == 2 and isinstance(pair[1], str)
+        if not whole or not isinstance(pair[0], float) or not ends[-1] < pair[0] < 1:
+            raise UsageError(
+                f"{origin}: config.data.augment_until={config.data.augment_until} must be pairs "
+                "(fraction of all steps, transforms) whose fractions rise between 0 and 1, as in "
+                "((0.5, 'random_crop(24)|resize(16)|flip'),)."
+            )
+        ends.append(pair[0])
     for pair in config.fsdp.rules:
         whole = isinstance(pair, tuple) and len(pair) == 2 and isinstance(pair[0], str)
         if not whole or (pair[1] not in ("largest", "whole") and type(pair[1]) is not int):

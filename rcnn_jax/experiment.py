@@ -3,6 +3,7 @@
 Training, evaluation and prediction build the same experiment from the same config.
 """
 
+import copy
 import dataclasses
 from collections.abc import Mapping
 from typing import Any
@@ -12,7 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from rcnn_jax import importing
-from rcnn_jax.data import pipeline, sources, transforms
+from rcnn_jax.data import pipeline, samplers, sources, transforms
 from rcnn_jax.data.damage import Damage
 from rcnn_jax.data.encoding import EncodedSource, Encoder, Encoding
 from rcnn_jax.data.sources import Source
@@ -172,6 +173,29 @@ def chains(config: Config) -> tuple[str, str]:
     )  # pyright: ignore[reportReturnType]
 
 
+def added_columns(config: Config) -> dict[str, str]:
+    """Name -> type of the columns that the config's sampler adds to training batches."""
+    return samplers.columns(importing.resolve(config.sampler.name, "config.sampler.name"))
+
+
+def stages(config: Config) -> list[tuple[float, Config]]:
+    """The parts of training, each with its own augmentation; one, unless the config has more.
+
+    Args:
+        config: A complete config.
+
+    Returns:
+        Pairs (fraction of all steps before which it ends, config with that augmentation), in
+        order; the last fraction is 1.
+    """
+    found = []
+    for end, augment in (*config.data.augment_until, (1.0, config.data.augment)):
+        own = copy.deepcopy(config)
+        own.data.augment = augment
+        found.append((end, own))
+    return found
+
+
 @dataclasses.dataclass(frozen=True)
 class Recipe:
     """How the state is made and moved on: what training and restoring both need."""
@@ -218,9 +242,11 @@ def make_recipe(config: Config, task: Task, source: Source, steps: int) -> Recip
         The recipe.
     """
     example = {k: v[None] for k, v in source[0].items()}
+    example |= {"mask": np.ones(1, np.float32)}
+    example |= {name: np.zeros(1, dtype) for name, dtype in added_columns(config).items()}
     batch = {
         name: jax.ShapeDtypeStruct((config.batch_size, *value.shape[1:]), value.dtype)
-        for name, value in (example | {"mask": np.ones(1, np.float32)}).items()
+        for name, value in example.items()
     }
     params = jax.eval_shape(lambda b: task.init(jax.random.key(0), b)[0], batch)
     return Recipe(

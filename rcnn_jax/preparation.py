@@ -1,5 +1,6 @@
 """What a door needs, built and checked in full before anything is written."""
 
+import bisect
 import dataclasses
 import functools
 import math
@@ -30,6 +31,7 @@ from rcnn_jax.experiment import (
     make_recipe,
     open_split,
     resident,
+    stages,
 )
 from rcnn_jax.training import (
     accumulation,
@@ -75,6 +77,7 @@ class TrainingRun:
     evaluate_every: int
     assets: dict[str, np.ndarray]
     recipe: Recipe
+    stages: tuple[tuple[int, Task], ...]  # (step up to which it is trained, task), in order
     weights: dict[str, np.ndarray]  # by path, in place of initial ones
     damage: Damage  # records that this process could not read
 
@@ -88,26 +91,34 @@ class TrainingRun:
         fresh = self.recipe.create_state(self.devices)
         return initial.replace(fresh, self.weights, self.devices) if self.weights else fresh
 
+    def train_step(self, step: int) -> step_lib.StepFunction:
+        """What takes step number `step` (from 1), compiled at its first call."""
+        return self._train_steps[bisect.bisect_left([end for end, _ in self.stages], step)]
+
     @functools.cached_property
-    def compiled(self) -> tuple[Any, Any]:
-        """The training step and the evaluation step, compiled at their first call."""
-        recipe = self.recipe
+    def _train_steps(self) -> list[step_lib.StepFunction]:
+        return [self._compile(task) for _, task in self.stages]
+
+    def _compile(self, task: Task) -> step_lib.StepFunction:
         make = functools.partial(
             step_lib.make_train_step,
-            recipe.task,
-            recipe.optimizer,
-            recipe.schedule,
-            recipe.plateau,
+            task,
+            self.recipe.optimizer,
+            self.recipe.schedule,
+            self.recipe.plateau,
             ema_decay=self.config.ema_decay,
             accumulate=self.config.accumulate,
             devices=self.devices.count,
             padded=self.config.data.damaged == "skip" or samplers.pads(self.sampler),
         )
-        return (
-            step_lib.compile_train_step(make, self.devices),
-            step_lib.compile_evaluation_step(
-                recipe.task, self.devices, predictions=recipe.task.evaluates_on_host
-            ),
+        return step_lib.compile_train_step(make, self.devices)
+
+    @functools.cached_property
+    def evaluation_step(self) -> Any:
+        """What evaluates a batch, compiled at its first call."""
+        task = self.recipe.task
+        return step_lib.compile_evaluation_step(
+            task, self.devices, predictions=task.evaluates_on_host
         )
 
     def batches(self, start: int) -> pipeline.Batches:
@@ -180,7 +191,8 @@ def prepare_training(config: Config, workdir: Workdir, data_dir: str | None) -> 
     if assets_lib.exist(workdir.assets):
         assets = assets_lib.load(workdir.assets)
     else:
-        assets = transforms.fit_all(chains(config), source)
+        texts = [text for _, own in stages(config) for text in chains(own)]
+        assets = transforms.fit_all(texts, source)
         assets |= {} if encoder is None else encoder.fit(source)
     others = []
     if config.data.validation:
@@ -191,10 +203,14 @@ def prepare_training(config: Config, workdir: Workdir, data_dir: str | None) -> 
         validation = resident(config, encoded(config, encoding, split), devices)
     sampler = make_sampler(config, source)
     steps = config.steps or max(1, math.ceil(config.epochs * sampler.steps_per_epoch))
-    task = build_task(config, assets, encoding)
+    tasks = tuple(
+        (round(end * steps), build_task(own, assets, encoding)) for end, own in stages(config)
+    )
+    task = tasks[-1][1]
     task.check(source.features)
     recipe = make_recipe(config, task, source, steps)
-    check_training_pass(recipe)
+    for _, staged in tasks:
+        check_training_pass(dataclasses.replace(recipe, task=staged))
     check_best_metric(config, recipe)
     rules.check(recipe.abstract_state(devices).params, devices.mesh.shape[FSDP_AXIS])
     weights = {}
@@ -202,6 +218,14 @@ def prepare_training(config: Config, workdir: Workdir, data_dir: str | None) -> 
     if config.init_from and not begun:
         weights = initial.read_for(
             recipe.abstract_state(devices), config.init_from, config.init_include
+        )
+    if config.init_fit.name and not begun:
+        preprocess = transforms.build(config.data.preprocess, assets)
+        weights |= initial.fit_for(
+            recipe.create_state(devices),
+            importing.build(config.init_fit, "config.init_fit"),
+            transforms.blocks(source, preprocess),
+            devices,
         )
     return TrainingRun(
         config=config,
@@ -213,6 +237,7 @@ def prepare_training(config: Config, workdir: Workdir, data_dir: str | None) -> 
         evaluate_every=config.evaluate_every or max(1, round(sampler.steps_per_epoch)),
         assets=assets,
         recipe=recipe,
+        stages=tasks,
         weights=weights,
         damage=damage,
     )

@@ -136,7 +136,6 @@ def loop(
     from rcnn_jax.training import checkpoints, distributed, evaluation, meter, writers
 
     config, task = run.config, run.recipe.task
-    train_step, evaluation_step = run.compiled
     damaged, told = set(), 0  # records that any process could not read; of this one, those told
     began, speed = time.monotonic(), meter.Meter(task.unit, config.batch_size)
     with (
@@ -145,7 +144,7 @@ def loop(
         run.batches(start) as batches,
     ):
         for step in range(start + 1, run.steps + 1):
-            state, sums = train_step(state, next(batches))
+            state, sums = run.train_step(step)(state, next(batches))
             speed.add(sums)
             log.advance()
             if step == start + 1:
@@ -178,7 +177,7 @@ def loop(
                         config, run.validation, run.devices
                     ) as whole:
                         metrics = evaluation.evaluate(
-                            task, evaluation_step, state.evaluated(), whole
+                            task, run.evaluation_step, state.evaluated(), whole
                         ).metrics
                     entry = {"step": step, "epoch": run.sampler.epoch(step), "split": "validation"}
                     log.write(entry | metrics)

@@ -10,7 +10,7 @@ from typing import ClassVar
 import jax
 import jax.numpy as jnp
 
-from rcnn_jax.data.per_image import PerImage, RandomPerImage, check_image
+from rcnn_jax.data.per_image import Batch, PerImage, RandomPerImage, check_image
 
 Size = int | tuple[int, int]
 
@@ -111,6 +111,50 @@ class Flip(RandomPerImage):
         check_image(self.name, image)
         mirrored = jax.random.uniform(key, dtype=jnp.float32) < 0.5
         return jnp.where(mirrored, image[:, ::-1], image)
+
+
+@dataclasses.dataclass(frozen=True)
+class AlternatingFlip:
+    """Mirrors an image in every other epoch, so that any two epochs in a row show both sides.
+
+    Half of the images begin mirrored: those whose number, scrambled, is odd. The batch must say
+    which example each row is and in which epoch it comes (`ShuffledWithEpochs`).
+
+    Reference:
+        Jordan, 94 % on CIFAR-10 in 3.29 seconds on a single GPU, 2024.
+    """
+
+    name: ClassVar[str] = "alternating_flip"
+
+    @property
+    def random(self) -> bool:
+        """It needs no keys."""
+        return False
+
+    def __call__(self, batch: Batch, keys: jax.Array | None) -> Batch:
+        """Mirrors some of `batch["image"]`, [batch, height, width, channels]."""
+        del keys
+        missing = [name for name in ("image", "index", "epoch") if name not in batch]
+        if missing:
+            raise ValueError(
+                f"{self.name} needs {missing[0]!r} in every batch, there are {sorted(batch)}; "
+                "numbers of examples and epochs come with "
+                "config.sampler.name='rcnn_jax.data.samplers:ShuffledWithEpochs', and only in "
+                "training"
+            )
+        check_image(self.name, batch["image"][0])
+        odd = (_scrambled(batch["index"]) + batch["epoch"].astype(jnp.uint32)) % 2 == 1
+        images = batch["image"]
+        mirrored = jnp.where(odd.reshape(-1, 1, 1, 1), images[:, :, ::-1], images)
+        return {**batch, "image": mirrored}
+
+
+def _scrambled(numbers: jax.Array) -> jax.Array:
+    """The finalizer of MurmurHash3: neighbours get unrelated bits."""
+    x = numbers.astype(jnp.uint32)
+    for shift, factor in ((16, 0x85EBCA6B), (13, 0xC2B2AE35)):
+        x = (x ^ (x >> shift)) * jnp.uint32(factor)
+    return x ^ (x >> 16)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -181,6 +181,26 @@ class _Rows:
             )
         return rows if self.local is None else rows[self.local]
 
+    def columns(self, step: int) -> Example:
+        """What the sampler adds to these rows."""
+        added = samplers.column_values(self.sampler, step)
+        return added if self.local is None else {k: v[self.local] for k, v in added.items()}
+
+    def on_host(self, source: Source, step: int) -> Example:
+        """These rows of batch `step`, gathered on the host."""
+        batch = host_batch(source, self(step), samplers.cut(self.sampler, step))
+        return _joined(batch, self.columns(step))
+
+
+def _joined(batch: Batch, columns: Batch) -> Batch:
+    taken = set(batch) & set(columns)
+    if taken:
+        raise ValueError(
+            f"the sampler adds a column {min(taken)!r}, which the examples have already: "
+            "choose a sampler without columns, or rename that feature"
+        )
+    return {**batch, **columns}
+
 
 def host_batch(source: Source, rows: np.ndarray, cut: Cut = ()) -> Example:
     """Gathers one batch on the host.
@@ -214,7 +234,7 @@ def _from_memory(
     source: Source, rows: _Rows, steps: range, place: Place
 ) -> Generator[Batch, None, None]:
     for step in steps:
-        yield place(host_batch(source, rows(step), samplers.cut(rows.sampler, step)))
+        yield place(rows.on_host(source, step))
 
 
 def _from_device(
@@ -224,8 +244,10 @@ def _from_device(
         picked = rows(step)
         index = np.maximum(picked, 0).astype(np.int32)
         mask = (picked >= 0).astype(np.float32)
-        cut = samplers.cut(rows.sampler, step)
-        yield source.batch(place({"index": index, "mask": mask}), cut)
+        # Apart from the columns, which may have these names.
+        placed, columns = place({"index": index, "mask": mask}), rows.columns(step)
+        examples = source.batch(placed, samplers.cut(rows.sampler, step))
+        yield _joined(examples, place(columns) if columns else {})
 
 
 def _from_stream(
@@ -239,9 +261,7 @@ def _from_stream(
             "'memory' or 'device'"
         ) from error
     dataset = grain.MapDataset.range(steps.start, steps.stop)
-    dataset = dataset.map(
-        lambda step: host_batch(source, rows(int(step)), samplers.cut(rows.sampler, int(step)))
-    )
+    dataset = dataset.map(lambda step: rows.on_host(source, int(step)))
     # Grain keeps the order whatever thread is first, and starts at any step without reading.
     options = grain.ReadOptions(num_threads=workers, prefetch_buffer_size=2 * workers)
     iterator = iter(dataset.to_iter_dataset(options))

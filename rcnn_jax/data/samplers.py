@@ -66,6 +66,20 @@ def cut(sampler: Sampler, step: int) -> tuple[tuple[str, int], ...]:
     return sampler.cut(step) if hasattr(sampler, "cut") else ()  # pyright: ignore
 
 
+def columns(sampler: Sampler | type[Sampler]) -> dict[str, str]:
+    """What a sampler adds to each row of a batch: name -> type of a number, from `columns`."""
+    return dict(getattr(sampler, "columns", {}))
+
+
+def column_values(sampler: Sampler, step: int) -> dict[str, np.ndarray]:
+    """The columns of batch `step`, each `[batch_size]` and of the type that `columns` states."""
+    names = columns(sampler)
+    if not names:
+        return {}
+    values = sampler.column_values(step)  # pyright: ignore[reportAttributeAccessIssue]
+    return {name: np.asarray(values[name], dtype) for name, dtype in names.items()}
+
+
 def _check(size: int, batch_size: int) -> None:
     if size < 1:
         raise ValueError(f"a sampler needs at least one example, got size {size}")
@@ -127,6 +141,24 @@ class Shuffled:
     def epoch(self, step: int) -> float:
         """How many times the data have been seen before batch `step`."""
         return step * self.batch_size / self.size
+
+
+@dataclasses.dataclass(frozen=True)
+class ShuffledWithEpochs(Shuffled):
+    """`Shuffled`, and each row says which example it is and in which epoch it comes.
+
+    Transforms that follow an example from epoch to epoch ask for it, such as `alternating_flip`.
+
+    Attributes:
+        columns: what a batch gets besides: `index`, the example's number, and `epoch`, from 0.
+    """
+
+    columns: ClassVar[dict[str, str]] = {"index": "int32", "epoch": "int32"}
+
+    def column_values(self, step: int) -> dict[str, np.ndarray]:
+        """The columns of batch `step`, each [batch_size]."""
+        rows = step * self.batch_size + np.arange(self.batch_size)
+        return {"index": self.indices(step), "epoch": rows // self.size}
 
 
 @dataclasses.dataclass(frozen=True)

@@ -18,11 +18,11 @@ import numpy as np
 
 from rcnn_jax import importing
 from rcnn_jax.data import crops, normalization
-from rcnn_jax.data.per_image import Batch, Fitted, PerImage, RandomPerImage, Transform
+from rcnn_jax.data.per_image import Batch, Fitted, Transform
 from rcnn_jax.data.sources import Source
 from rcnn_jax.errors import did_you_mean
 
-TRANSFORMS: dict[str, type[PerImage] | type[RandomPerImage]] = {
+TRANSFORMS: dict[str, Any] = {
     transform.name: transform
     for transform in (
         normalization.ToFloat,
@@ -32,6 +32,7 @@ TRANSFORMS: dict[str, type[PerImage] | type[RandomPerImage]] = {
         crops.RandomCrop,
         crops.PadCrop,
         crops.Flip,
+        crops.AlternatingFlip,
         crops.Cutout,
         crops.RandomAffine,
         crops.CenterCrop,
@@ -210,14 +211,26 @@ def fit_all(texts: Sequence[str], source: Source, block_size: int = 1000) -> dic
                         f"the chains {list(texts)} prepare {transform.name} in different ways"
                     )
                 if not set(transform.asset_names) <= set(assets):
-                    assets.update(transform.fit(_blocks(source, Chain(prefix), block_size)))
+                    assets.update(transform.fit(blocks(source, Chain(prefix), block_size)))
                 transform = transform.bind(assets)
             prefix = (*prefix, transform)
     return assets
 
 
-def _blocks(source: Source, prefix: Chain, block_size: int) -> Iterator[np.ndarray]:
-    """The images as they arrive at a fitted transform, float64."""
+def blocks(source: Source, prefix: Chain, block_size: int = 1000) -> Iterator[np.ndarray]:
+    """The images of a source as they arrive behind a chain, a block at a time.
+
+    Args:
+        source: with a feature `image`; damaged records are left out.
+        prefix: transforms without randomness.
+        block_size: images of a block.
+
+    Yields:
+        Float64 [examples, height, width, channels].
+
+    Raises:
+        ValueError: there are no images.
+    """
     for start in range(0, len(source), block_size):
         rows = np.arange(start, min(start + block_size, len(source)))
         batch = source.gather(rows)

@@ -69,7 +69,7 @@ def configured_input(config: Any) -> jax.ShapeDtypeStruct:
         UsageError: That cannot be told without the data, or the transforms do not fit.
     """
     # Here, so that a model by name needs nothing of what trains it.
-    from rcnn_jax.experiment import PRECISIONS, chains
+    from rcnn_jax.experiment import PRECISIONS, added_columns, chains
 
     def unknown(why: str) -> UsageError:
         return UsageError(f"the size of the input cannot be told, {why}: give it by --input.")
@@ -96,7 +96,8 @@ def configured_input(config: Any) -> jax.ShapeDtypeStruct:
     chain = transforms.Chain(tuple(s for s in steps if not isinstance(s, Fitted)), dtype)
 
     def apply(image: jax.Array) -> jax.Array:
-        return chain({"image": image}, jax.random.split(jax.random.key(0), 1))["image"]
+        added = {k: jnp.zeros(1, dtype) for k, dtype in added_columns(config).items()}
+        return chain({"image": image, **added}, jax.random.split(jax.random.key(0), 1))["image"]
 
     image = jax.ShapeDtypeStruct((1, *feature.shape), jnp.dtype(feature.dtype))
     try:

@@ -3,13 +3,14 @@
 import pathlib
 import re
 import zipfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Protocol
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from rcnn_jax.errors import UserError, nearest
+from rcnn_jax.errors import UsageError, UserError, nearest
 from rcnn_jax.training import checkpoints, distributed, paths
 from rcnn_jax.training.interface import PyTree
 from rcnn_jax.training.sharding import Devices
@@ -94,6 +95,48 @@ def read_for(state: TrainState, origin: str, include: Sequence[str]) -> dict[str
         if module in modules and statistics is not None and statistics.shape == leaf.shape:
             chosen[f"model_state/{path}"] = statistics
     return chosen
+
+
+class Fitter(Protocol):
+    """What computes the initial weights of one parameter from training images."""
+
+    @property
+    def path(self) -> str:
+        """The parameter's path."""
+        ...
+
+    def fit(self, blocks: Iterable[np.ndarray], kernel: np.ndarray) -> np.ndarray:
+        """Takes blocks of preprocessed images and the initial weights; returns the new ones."""
+        ...
+
+
+def fit_for(
+    state: TrainState, fitter: Fitter, blocks: Iterable[np.ndarray], devices: Devices
+) -> dict[str, np.ndarray]:
+    """Computes what is to replace an initial parameter from training images.
+
+    Args:
+        state: The state before the first step.
+        fitter: From `config.init_fit`.
+        blocks: Preprocessed training images, read only as far as the fitter wants them.
+        devices: Where the state lies.
+
+    Returns:
+        The replacement, by path.
+
+    Raises:
+        UserError: There is no such parameter, or the images do not fit it.
+    """
+    own = paths.flatten(state.params)
+    if fitter.path not in own:
+        raise UsageError(
+            f"config.init_fit.path={fitter.path!r} is no parameter: {nearest(fitter.path, own)}."
+        )
+    try:
+        weights = fitter.fit(blocks, np.asarray(devices.replicate(own[fitter.path])))
+    except ValueError as error:
+        raise UserError(f"config.init_fit: {error}.") from error
+    return {f"params/{fitter.path}": weights}
 
 
 def replace(state: TrainState, chosen: Mapping[str, np.ndarray], devices: Devices) -> TrainState:

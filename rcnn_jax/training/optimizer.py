@@ -91,7 +91,7 @@ def build(config: Config, params: PyTree, steps: int) -> optax.GradientTransform
         chain += decay
     if groups:
         chain.append(_scale_by_path(factor))
-    chain = optax.chain(*chain)
+    chain = optax.chain(*chain) if chain else optax.identity()  # plain gradient descent
     return Constrained(chain.init, chain.update, _max_norms(config, params)) if bounds else chain
 
 

@@ -55,6 +55,29 @@ def test_flip_mirrors_every_other_image():
     assert 420 < mirrored.sum() < 580
 
 
+def test_alternating_flip_shows_both_sides_in_any_two_epochs():
+    images, index = images_of(1000), np.random.default_rng(0).permutation(1000).astype(np.int32)
+    chain = jax.jit(transforms.build("alternating_flip"))
+
+    def mirrored(epoch):
+        batch = {"image": images[index], "index": index, "epoch": np.full(1000, epoch, np.int32)}
+        out = np.asarray(chain(batch)["image"])
+        turned = (out == images[index][:, :, ::-1]).all(axis=(1, 2, 3))
+        assert ((out == images[index]).all(axis=(1, 2, 3)) ^ turned).all()
+        return turned[np.argsort(index)]  # by example, in whatever row it came
+
+    first = mirrored(0)
+    assert 420 < first.sum() < 580
+    assert 420 < (first[1:] == first[:-1]).sum() < 580  # neighbours have nothing in common
+    np.testing.assert_array_equal(mirrored(1), ~first)
+    np.testing.assert_array_equal(mirrored(6), first)
+
+
+def test_alternating_flip_says_who_numbers_examples():
+    with pytest.raises(ValueError, match=r"'index'.*ShuffledWithEpochs"):
+        transforms.build("alternating_flip")({"image": images_of(2)})
+
+
 @pytest.mark.parametrize("size", [1, 2, 3, 8])
 def test_cutout_fills_one_square_that_the_border_may_cut(size):
     images = images_of(900, 9, 7)

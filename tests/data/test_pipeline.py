@@ -157,6 +157,38 @@ def test_processes_share_out_the_rows_of_each_batch(digits_by_residency, residen
                 np.testing.assert_array_equal(shard[step][name], values[rows])
 
 
+@pytest.mark.parametrize("residency", RESIDENCIES)
+def test_a_sampler_may_say_which_example_a_row_is(digits_by_residency, residency):
+    sampler, local = samplers.ShuffledWithEpochs(180, 28, seed=9), np.arange(4, 24)
+    start = functools.partial(
+        pipeline.train_batches, digits_by_residency[residency], start_step=5, num_steps=3,
+        residency=residency, place_all=replicated, place=sharded, local_rows=local,
+    )  # fmt: skip
+    with start(sampler=samplers.Shuffled(180, 28, seed=9)) as plain, start(sampler=sampler) as own:
+        for step, (without, batch) in enumerate(zip(plain, own, strict=True), start=5):
+            added = {name: np.asarray(batch.pop(name)) for name in ("index", "epoch")}
+            identical([without], [batch])
+            np.testing.assert_array_equal(added["index"], sampler.indices(step)[local])
+            np.testing.assert_array_equal(added["epoch"], (28 * step + local) // 180)
+            assert {values.dtype for values in added.values()} == {np.dtype("int32")}
+
+
+def test_a_column_of_a_features_name_is_refused(counting):
+    class Clashing(samplers.ShuffledWithEpochs):
+        columns = types.MappingProxyType({"label": "int32"})
+
+        def column_values(self, step):
+            return {"label": np.zeros(self.batch_size)}
+
+    for residency in ("memory", "device"):
+        batches = pipeline.train_batches(
+            counting, Clashing(len(counting), 4, 0), start_step=0, num_steps=1,
+            residency=residency, place=jax.device_put,
+        )  # fmt: skip
+        with batches, pytest.raises(ValueError, match="column 'label'"):
+            next(batches)
+
+
 class Failing:
     """A source whose disk fails at one example."""
 

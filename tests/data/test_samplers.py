@@ -54,6 +54,18 @@ def test_epochs_are_counted_as_fractions():
     assert (sampler.steps_per_epoch, sampler.epoch(0), sampler.epoch(5)) == (2.5, 0.0, 2.0)
 
 
+def test_rows_tell_their_example_and_epoch():
+    plain, own = samplers.Shuffled(10, 4, seed=3), samplers.ShuffledWithEpochs(10, 4, seed=3)
+    assert samplers.columns(plain) == samplers.column_values(plain, 0) == {}
+    seen = []
+    for step in range(5):
+        values = samplers.column_values(own, step)
+        np.testing.assert_array_equal(values["index"], plain.indices(step))
+        seen += zip(values["epoch"].tolist(), values["index"].tolist(), strict=True)
+    assert [epoch for epoch, _ in seen] == [0] * 10 + [1] * 10
+    assert set(seen) == {(epoch, index) for epoch in (0, 1) for index in range(10)}
+
+
 def test_sequential_pads_the_last_batch():
     sampler = samplers.Sequential(10, 4)
     batches = [sampler.indices(step).tolist() for step in range(sampler.num_batches)]

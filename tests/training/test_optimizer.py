@@ -44,6 +44,11 @@ def test_sgd_momentum_and_decay_on_kernels_only():
     np.testing.assert_allclose(second["a"]["bias"], [-1.9], rtol=1e-6)
 
 
+def test_plain_gradient_descent_keeps_nothing():
+    (first,) = updates(section(momentum=0.0), count=1)
+    assert first is GRADIENT
+
+
 def test_nesterov():
     first, second = two_updates(section(momentum=0.9, nesterov=True))
     np.testing.assert_allclose(first["a"]["bias"], [-1.9], rtol=1e-6)

@@ -1,0 +1,56 @@
+"""RCNN-32 and its controls on CIFAR-10 without augmentation: what recurrence is worth.
+
+    python -m rcnn_jax.sweep --config=configs/control_grid.py --workdir=runs/control \
+        --variants=rcnn_1,rcnn_3,recursive_1,recursive_3,feedforward_1,feedforward_3,wcnn \
+        --splits=train,validation --step=latest --data_dir=DATA
+
+The paper's comparison at a third of its width: the same first layer, pools, LRN, dropout and
+softmax; what differs is whether the four upper layers iterate (`rcnn`), iterate without their input
+(`recursive`, rCNN), are that many convolutional layers in a row (`feedforward`) or one wider
+one (`wcnn`, about as many parameters). `_1` and `_3` are the numbers of iterations.
+"""
+
+from ml_collections import ConfigDict
+
+
+def get_config() -> ConfigDict:
+    """RCNN-32 with three iterations, 15 epochs."""
+    config = ConfigDict()
+    config.model = {
+        "name": "rcnn_jax.models.rcnn:RCNN",
+        "classes": 10,
+        "features": 32,
+        "steps": 3,
+        "norm": "lrn",
+        "dropout": 0.2,
+    }
+    config.data = {
+        "name": "cifar10",
+        "train": "train[:40000]",
+        "validation": "train[40000:]",
+        "test": "test",
+        "residency": "device",
+        "preprocess": "to_float(255)|subtract_pixel_mean",
+    }
+    config.batch_size = 64
+    config.epochs = 15.0
+    config.optimizer = {"weight_decay": 1e-4}
+    config.schedule = {"name": "cosine", "value": 0.02, "warmup_fraction": 0.05}
+    config.xla_flags = ("xla_cpu_experimental_ynn_fusion_type=-individual_convolution",)
+    return config
+
+
+_RECURSIVE = "rcnn_jax.models.rcnn:recursive_rcnn"
+_FEEDFORWARD = "rcnn_jax.models.rcnn:depth_matched_cnn"
+
+VARIANTS = {
+    "rcnn_1": {"model.steps": 1},
+    "rcnn_3": {"model.steps": 3},
+    "recursive_1": {"model.name": _RECURSIVE, "model.steps": 1},
+    "recursive_3": {"model.name": _RECURSIVE, "model.steps": 3},
+    "feedforward_1": {"model.name": _FEEDFORWARD, "model.steps": 1},
+    "feedforward_3": {"model.name": _FEEDFORWARD, "model.steps": 3},
+    # 76,960 parameters; RCNN-32 has 76,618.
+    "wcnn": {"model.steps": 0, "model.features": 45},
+    "batch_norm": {"model.norm": "batch"},
+}
