@@ -50,7 +50,7 @@ VARIANTS = {
     "recursive_3": {"model.name": _RECURSIVE, "model.steps": 3},
     "feedforward_1": {"model.name": _FEEDFORWARD, "model.steps": 1},
     "feedforward_3": {"model.name": _FEEDFORWARD, "model.steps": 3},
-    # 76,960 parameters; RCNN-32 has 76,618.
-    "wcnn": {"model.steps": 0, "model.features": 45},
+    # 76,960 parameters, RCNN-32 has 76,618; the window of RCNN-32.
+    "wcnn": {"model.steps": 0, "model.features": 45, "model.lrn_size": 5},
     "batch_norm": {"model.norm": "batch"},
 }
