@@ -1,5 +1,7 @@
 """Chunk F1 against counts by hand, and against the rules stated tag by tag."""
 
+import pathlib
+
 import numpy as np
 import pytest
 
@@ -105,6 +107,34 @@ def test_random_sentences_against_seqeval():
             ("accuracy", seqeval.accuracy_score),
         ]:
             assert found[name] == pytest.approx(100 * theirs(gold, predicted), rel=1e-12)
+
+
+# What the original conlleval.pl prints for conll2000_tags.txt (that of seqeval 1.2.2's tests):
+# precision, recall, F1 and the number of predicted chunks.
+BY_THE_ORIGINAL = {
+    "ADJP": (0.00, 0.00, 0.00, 1),
+    "ADVP": (45.45, 62.50, 52.63, 11),
+    "NP": (64.98, 78.63, 71.16, 317),
+    "PP": (83.18, 98.89, 90.36, 107),
+    "SBAR": (66.67, 33.33, 44.44, 3),
+    "VP": (69.00, 79.31, 73.80, 100),
+}
+
+
+def test_a_sample_of_conll_2000_against_the_original_script():
+    """Tags of 961 words, gold and predicted lines in turn; the words are left out."""
+    lines = (pathlib.Path(__file__).parent / "conll2000_tags.txt").read_text().splitlines()
+    gold, predicted = ([line.split() for line in lines[first::2]] for first in (0, 1))
+    assert sum(map(len, gold)) == 961
+    found = conlleval(gold, predicted)
+    totals = [round(found[name], 2) for name in ("accuracy", "precision", "recall", "f1")]
+    assert totals == [84.08, 68.83, 80.83, 74.35]
+    assert sum(own["gold"] for own in found["types"].values()) == 459
+    assert sum(own["correct"] for own in found["types"].values()) == 371
+    assert {
+        kind: (*(round(own[n], 2) for n in ("precision", "recall", "f1")), own["predicted"])
+        for kind, own in found["types"].items()
+    } == BY_THE_ORIGINAL
 
 
 @pytest.mark.parametrize(
