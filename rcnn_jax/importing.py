@@ -84,6 +84,8 @@ def accepts(hint: Any, value: Any) -> bool:
         if isinstance(value, str) or not isinstance(value, Sequence):
             return False
         return len(items) != 1 or all(accepts(items[0], item) for item in value)
+    if origin in (Mapping, dict):
+        return isinstance(value, Mapping)
     return True
 
 
@@ -108,7 +110,9 @@ def build(section: Mapping[str, Any], origin: str, **given: Any) -> Any:
             value, or misses one that it needs.
     """
     target = resolve(section["name"], f"{origin}.name")
-    keys = {k: v for k, v in section.items() if k != "name"}
+    # A section inside a section arrives as what the config is made of.
+    plain = {k: v.to_dict() if hasattr(v, "to_dict") else v for k, v in section.items()}
+    keys = {k: v for k, v in plain.items() if k != "name"}
     allowed = arguments(target)
     for key, value in keys.items():
         if key not in allowed:

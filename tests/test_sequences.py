@@ -25,6 +25,21 @@ def test_a_config_is_trained_and_evaluated(door, tmp_path, config, metrics):
     assert set(found["metrics"]) == metrics
 
 
+def test_options_of_a_cell_are_written_in_the_config(door, tmp_path):
+    options = ["--config.model.cell_options.peepholes=True", "--config.model.hidden=4"]
+    result = door("train", "--config=adding", *TINY, *options, "--workdir=run")
+    assert result.returncode == 0, result.stderr
+    assert "peephole" in result.stdout
+    assert door("evaluate", "--workdir=run").returncode == 0
+    result = door("train", "--config=adding", "--config.model.cell_options.peephole=True")
+    assert result.returncode == 2
+    assert "did you mean 'peepholes'" in result.stderr
+    assert len(result.stderr.splitlines()) == 1
+    result = door("train", "--config=adding", "--config.model.cell_options=peepholes")
+    assert result.returncode == 2
+    assert "cell_options='peepholes'" in result.stderr
+
+
 @pytest.mark.parametrize(("config", "size"), [("rows_mnist", "8, 8, 1"), ("adding", "50, 2")])
 def test_the_summary_knows_the_input(door, config, size):
     result = door("summary", f"--config={config}")

@@ -13,6 +13,8 @@ References:
     representations using RNN encoder-decoder for statistical machine translation, EMNLP 2014.
 """
 
+import dataclasses
+from collections.abc import Mapping
 from typing import Any
 
 import flax.linen as nn
@@ -23,7 +25,7 @@ from jaxtyping import Array, Int, PyTree
 
 from rcnn_jax.data.vocabulary import END, NOTHING, OTHER, START
 from rcnn_jax.layers.randomness import Dropout
-from rcnn_jax.layers.recurrent.cell import cell_by_name
+from rcnn_jax.layers.recurrent.cell import cell_of_model
 from rcnn_jax.layers.recurrent.lengths import live_steps, reverse_within
 from rcnn_jax.layers.recurrent.stack import Stack
 from rcnn_jax.lengths import checked_lengths
@@ -40,6 +42,7 @@ class EncoderDecoder(nn.Module):
         vocabulary: number of ids of the source.
         features: length of a vector of either.
         cell: of both networks, see `cell_by_name`; `jordan` is none of them.
+        cell_options: further attributes of the cell, such as `{"peepholes": True}` of the LSTM.
         hidden: units of each recurrent layer.
         layers: number of recurrent layers of each network.
         reverse: read the source backwards, so that its beginning is near to that of the target.
@@ -54,6 +57,7 @@ class EncoderDecoder(nn.Module):
     vocabulary: int
     features: int = 64
     cell: str = "lstm"
+    cell_options: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     hidden: int = 128
     layers: int = 1
     reverse: bool = True
@@ -144,7 +148,7 @@ class EncoderDecoder(nn.Module):
 
     def _stack(self) -> Stack:
         return Stack(
-            cells=(cell_by_name(self.cell, self.hidden),) * self.layers,
+            cells=(cell_of_model(self.cell, self.hidden, self.cell_options),) * self.layers,
             dropout=self.dropout,
             dtype=self.dtype,
             param_dtype=self.param_dtype,

@@ -12,6 +12,8 @@ References:
     Processing 1997.
 """
 
+import dataclasses
+from collections.abc import Mapping
 from typing import Any
 
 import flax.linen as nn
@@ -19,7 +21,7 @@ import jax.numpy as jnp
 from jaxtyping import Array
 
 from rcnn_jax.layers.randomness import Dropout
-from rcnn_jax.layers.recurrent.cell import cell_by_name
+from rcnn_jax.layers.recurrent.cell import cell_of_model
 from rcnn_jax.layers.recurrent.stack import Stack
 from rcnn_jax.lengths import checked_lengths
 
@@ -33,6 +35,7 @@ class SequenceClassifier(nn.Module):
     Attributes:
         classes: number of classes, or of numbers that are predicted.
         cell: see `cell_by_name`; `jordan`, which answers at each step, is none of them.
+        cell_options: further attributes of the cell, such as `{"peepholes": True}` of the LSTM.
         hidden: units of each recurrent layer, in each direction.
         layers: number of recurrent layers.
         direction: `forward` or `bidirectional`.
@@ -44,6 +47,7 @@ class SequenceClassifier(nn.Module):
 
     classes: int
     cell: str = "lstm"
+    cell_options: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     hidden: int = 128
     layers: int = 1
     direction: str = "forward"
@@ -77,7 +81,7 @@ class SequenceClassifier(nn.Module):
             lengths = checked_lengths(lengths, *x.shape[:2])
             last = jnp.maximum(lengths - 1, 0)
         outputs, _ = Stack(
-            cells=(cell_by_name(self.cell, self.hidden),) * self.layers,
+            cells=(cell_of_model(self.cell, self.hidden, self.cell_options),) * self.layers,
             bidirectional=self.direction == "bidirectional",
             dropout=self.dropout,
             dtype=self.dtype,

@@ -13,6 +13,8 @@ References:
     using clickthrough data, CIKM 2013 (letter trigrams).
 """
 
+import dataclasses
+from collections.abc import Mapping
 from typing import Any
 
 import flax.linen as nn
@@ -23,7 +25,7 @@ from jaxtyping import Array, Float, Int
 
 from rcnn_jax.data.vocabulary import NOTHING, OTHER
 from rcnn_jax.layers.randomness import Dropout, dropout
-from rcnn_jax.layers.recurrent.cell import Cell, cell_by_name
+from rcnn_jax.layers.recurrent.cell import Cell, cell_of_model
 from rcnn_jax.layers.recurrent.lengths import live_steps
 from rcnn_jax.layers.recurrent.stack import Stack
 from rcnn_jax.lengths import checked_lengths
@@ -94,6 +96,7 @@ class Tagger(nn.Module):
         features: length of a word vector, or units of the linear layer that reads 1-of-N vectors.
         window: number of words seen at each time step, odd: 7 are the word, 3 before and 3 behind.
         cell: see `cell_by_name`.
+        cell_options: further attributes of the cell, such as `{"peepholes": True}` of the LSTM.
         hidden: units of each recurrent layer, in each direction.
         layers: number of recurrent layers; 1 for `jordan`.
         direction: `forward` or `bidirectional`.
@@ -112,6 +115,7 @@ class Tagger(nn.Module):
     features: int = 100
     window: int = 1
     cell: str = "lstm"
+    cell_options: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     hidden: int = 100
     layers: int = 1
     direction: str = "forward"
@@ -171,8 +175,8 @@ class Tagger(nn.Module):
 
     def _cell(self) -> Cell:
         if self.cell == "jordan":
-            return cell_by_name("jordan", self.hidden, outputs=self.classes)
-        return cell_by_name(self.cell, self.hidden)
+            return cell_of_model("jordan", self.hidden, self.cell_options, outputs=self.classes)
+        return cell_of_model(self.cell, self.hidden, self.cell_options)
 
     def _without_some_words(self, x: Array) -> Array:
         """Takes some words for unknown ones; outside the sentence there is nothing to take."""

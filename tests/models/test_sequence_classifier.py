@@ -171,3 +171,21 @@ def test_what_does_not_fit(attributes, x, says):
     model = build("elman", **attributes)
     with pytest.raises(ValueError, match=says):
         jax.eval_shape(functools.partial(model.init, train=False), jax.random.key(0), x)
+
+
+def test_options_of_the_cell_reach_it():
+    x = jnp.zeros((2, 3, 4))
+
+    def shapes(**attributes):
+        model = SequenceClassifier(classes=2, hidden=5, **attributes)
+        return jax.eval_shape(lambda: model.init(KEY, x, train=False))["params"]
+
+    plain, seen = shapes(), shapes(cell_options={"peepholes": True})
+    flat = {jax.tree_util.keystr(path) for path, _ in jax.tree.leaves_with_path(plain)}
+    more = {jax.tree_util.keystr(path) for path, _ in jax.tree.leaves_with_path(seen)}
+    (peephole,) = more - flat
+    assert "peephole" in peephole
+    with pytest.raises(ValueError, match="did you mean 'peepholes'"):
+        shapes(cell_options={"peephole": True})
+    with pytest.raises(ValueError, match="cell_options.hidden is decided by the model"):
+        shapes(cell_options={"hidden": 7})

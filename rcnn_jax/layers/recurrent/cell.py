@@ -5,7 +5,7 @@ functions on arrays, what one time step does; `Recurrent` owns the parameters an
 A cell of your own needs no more than the five members of `Cell`.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import jax
@@ -116,6 +116,24 @@ def cell_by_name(name: str, hidden: int, **options: Any) -> Cell:
     if not isinstance(made, Cell):
         raise ValueError(f"{name!r} is no cell: see rcnn_jax.layers.recurrent.cell.Cell")
     return made
+
+
+def cell_of_model(name: str, hidden: int, options: Mapping[str, Any], **decided: Any) -> Cell:
+    """Makes the cell of a model whose attribute `cell_options` holds what is special about it.
+
+    Args:
+        name: see `cell_by_name`.
+        hidden: number of hidden units.
+        options: further attributes of the cell, as a config states them.
+        **decided: those that the model decides.
+
+    Raises:
+        ValueError: as `cell_by_name`; or an option is what the model decides.
+    """
+    for option in options:
+        if option == "hidden" or option in decided:
+            raise ValueError(f"cell_options.{option} is decided by the model: leave it out")
+    return cell_by_name(name, hidden, **decided, **options)
 
 
 def check_cell(cell: Any, **activations: str) -> None:
