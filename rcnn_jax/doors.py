@@ -129,22 +129,27 @@ def run(
     main: Callable[[list[str]], int | None],
     own: flags.FlagValues,
     interrupted: str = "interrupted",
+    *,
+    words: bool = False,
 ) -> None:
     """Runs a door and turns a user's mistake into one sentence on standard error.
 
     Args:
-        main: Takes the arguments that are no flags; returns the exit code (None: 0).
+        main: Takes the program's name and the arguments that are no flags; returns the exit code
+            (None: 0).
         own: The flags of the door. They join absl's only here, so that a program may import
             several doors, which have flags of the same names.
         interrupted: What is said after Ctrl-C.
+        words: Whether the door takes arguments that are no flags, between flags or behind them.
     """
     flags.FLAGS.append_flag_values(own)
+    flags.FLAGS.set_gnu_getopt(words)
     for name in own:
         flags.FLAGS.register_key_flag_for_module(sys.argv[0], flags.FLAGS[name])
 
     def attempt(argv: list[str]) -> tuple[int, bool]:
         try:
-            if len(argv) > 1:
+            if len(argv) > 1 and not words:
                 raise app.UsageError(
                     f"{argv[1]!r} is no flag; flags are written --name=value, see --help."
                 )

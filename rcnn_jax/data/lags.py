@@ -132,7 +132,10 @@ def copy_memory(lag: int, *, seed: int = 0, splits: Mapping[str, int] | None = N
     length = lag + 2 * COPIED
     return _spec(
         f"copy_{lag}",
-        {"inputs": Feature((length,), "int32"), "targets": Feature((length,), "int32")},
+        {
+            "inputs": Feature((length,), "int32"),
+            "targets": Feature((length,), "int32", SYMBOLS + 1),  # the symbols and the blank
+        },
         lambda draws: copy_example(draws, lag),
         seed,
         splits,

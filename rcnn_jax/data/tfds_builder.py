@@ -60,9 +60,10 @@ def fingerprint(spec: DatasetSpec, root: Path, split: str) -> str:
 def _to_tfds(feature: Feature) -> Any:
     """TFDS's class for a feature; `Image` is out, because it encodes with TensorFlow."""
     tfds = import_tfds()
-    if isinstance(feature.classes, tuple):
+    # A label of many places, such as one for each step, is stored as the array that it is.
+    if isinstance(feature.classes, tuple) and not feature.shape:
         return tfds.features.ClassLabel(names=feature.classes)
-    if feature.classes is not None:
+    if feature.classes is not None and not feature.shape:
         return tfds.features.ClassLabel(num_classes=feature.classes)
     if not feature.shape:
         return tfds.features.Scalar(dtype=np.dtype(feature.dtype))

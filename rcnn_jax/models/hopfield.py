@@ -161,11 +161,13 @@ def capacity_curve(
     trials: int,
     sweeps: int = 10,
     flipped: float = 0.0,
+    starts: int | None = None,
+    required: float = 1.0,
 ) -> dict[str, Array]:
     """How well stored random patterns are recalled, by the number of patterns per unit.
 
-    Each trial stores random patterns, starts at each of them with some units flipped, and lets
-    the network run asynchronously. For many units the overlap falls from nearly 1 at a load of
+    Each trial stores random patterns, starts at them with some units flipped, and lets the
+    network run asynchronously. For many units the overlap falls from nearly 1 at a load of
     `CAPACITY`.
 
     Args:
@@ -175,58 +177,74 @@ def capacity_curve(
         trials: networks for each load.
         sweeps: updates of each unit.
         flipped: share of the units that start with the wrong value, in [0, 1].
+        starts: at how many of its patterns each network starts; None: at all of them.
+        required: the overlap at which a pattern counts as recalled.
 
     Returns:
-        By name, for each load: `load`, `patterns` (the number stored), `overlap`
-        `[loads, trials]` (mean over patterns of `1/N sum_i p(i) s(i)`) and `recalled`
-        `[loads, trials]` (share of patterns of which every unit is right).
+        By name, for each load: `load`, `patterns` (the number stored), and `[loads, trials]`, over
+        the patterns that were started at: `overlap`, the mean of `1/N sum_i p(i) s(i)`;
+        `recalled`, the share whose overlap is at least `required`; `exactly`, the share of which
+        every unit is right.
 
     Raises:
         ValueError: a number is impossible.
     """
-    if units < 1 or trials < 1 or not len(loads) or min(loads) <= 0 or not 0 <= flipped <= 1:
+    impossible = units < 1 or trials < 1 or not len(loads) or min(loads) <= 0
+    if impossible or not 0 <= flipped <= 1 or not 0 < required <= 1 or (starts or 1) < 1:
         raise ValueError(
-            "a capacity curve needs at least 1 unit and trial, positive loads and a flipped share "
-            f"in [0, 1], got units={units}, trials={trials}, loads={tuple(loads)}, "
-            f"flipped={flipped}"
+            "a capacity curve needs at least 1 unit, trial and start, positive loads, a flipped "
+            f"share in [0, 1] and a required overlap in (0, 1], got units={units}, "
+            f"trials={trials}, starts={starts}, loads={tuple(loads)}, flipped={flipped}, "
+            f"required={required}"
         )
     counts = jnp.asarray([max(1, round(load * units)) for load in loads])
     grid = jnp.repeat(counts, trials)
-    overlap, recalled = _trials(
+    most = int(counts.max())
+    found = _trials(
         jax.random.split(key, len(grid)),
         grid,
         flipped,
-        most=int(counts.max()),
+        required,
+        most=most,
+        starts=min(starts or most, most),
         units=units,
         sweeps=sweeps,
     )
-    shape = (len(loads), trials)
-    return {
-        "load": jnp.asarray(loads),
-        "patterns": counts,
-        "overlap": overlap.reshape(shape),
-        "recalled": recalled.reshape(shape),
-    }
+    of_trials = {name: values.reshape(len(loads), trials) for name, values in found.items()}
+    return {"load": jnp.asarray(loads), "patterns": counts} | of_trials
 
 
-@functools.partial(jax.jit, static_argnames=("most", "units", "sweeps"))
+@functools.partial(jax.jit, static_argnames=("most", "starts", "units", "sweeps"))
 def _trials(
-    keys: Array, counts: Array, flipped: float | Array, *, most: int, units: int, sweeps: int
-) -> tuple[Array, Array]:
-    """Mean overlap, and share of patterns recalled, of one network for each key `[trials]`."""
+    keys: Array,
+    counts: Array,
+    flipped: float | Array,
+    required: float | Array,
+    *,
+    most: int,
+    starts: int,
+    units: int,
+    sweeps: int,
+) -> dict[str, Array]:
+    """What `capacity_curve` returns of one network for each key, `[trials]`."""
 
-    def trial(inputs: tuple[Array, Array]) -> tuple[Array, Array]:
+    def trial(inputs: tuple[Array, Array]) -> dict[str, Array]:
         # As many patterns are drawn for each load, so that one program serves all.
         key, count = inputs
         of_patterns, of_flips, of_recall = jax.random.split(key, 3)
         patterns = jax.random.rademacher(of_patterns, (most, units), jnp.float32)
         flips = jax.random.bernoulli(of_flips, flipped, (most, units))
         included = (jnp.arange(most) < count).astype(jnp.float32)
-        start = jnp.where(flips, -patterns, patterns)
+        start = jnp.where(flips, -patterns, patterns)[:starts]
         states = recall(store(patterns, included), start, of_recall, sweeps=sweeps).states
-        overlap = jnp.mean(patterns * states, axis=1)
-        recalled = jnp.all(patterns == states, axis=1)
-        stored = included.sum()
-        return (overlap * included).sum() / stored, (recalled * included).sum() / stored
+        # In units, for a sum of +1 and -1 is exact.
+        agreement = jnp.sum(patterns[:starts] * states, axis=1)
+        values = {
+            "overlap": agreement / units,
+            "recalled": agreement > required * units - 0.5,
+            "exactly": agreement == units,
+        }
+        counted = included[:starts]
+        return {name: (v * counted).sum() / counted.sum() for name, v in values.items()}
 
     return lax.map(trial, (keys, counts))

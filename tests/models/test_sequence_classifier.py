@@ -187,5 +187,5 @@ def test_options_of_the_cell_reach_it():
     assert "peephole" in peephole
     with pytest.raises(ValueError, match="did you mean 'peepholes'"):
         shapes(cell_options={"peephole": True})
-    with pytest.raises(ValueError, match="cell_options.hidden is decided by the model"):
+    with pytest.raises(ValueError, match=r"cell_options\.hidden is decided by the model"):
         shapes(cell_options={"hidden": 7})

@@ -1,0 +1,168 @@
+"""A label for each step of a sequence: cross-entropy, error and predictions."""
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Float
+
+from rcnn_jax.layers.recurrent.lengths import live_steps
+from rcnn_jax.tasks.base import BaseTask, Batch, LossOutput, PyTree, wide
+from rcnn_jax.tasks.tokens import token_sums
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class SequenceLabelling(BaseTask):
+    """Labels every step of a sequence.
+
+    A batch has `mask` `[batch]` (0 for padding) and the features that `inputs` `[batch, time, ...]`
+    and `targets` `[batch, time]` name, the targets integers below the model's number of classes. A
+    negative target asks for nothing: its step is in no loss and in no metric. One beyond the
+    classes turns the loss into NaN, which ends the run. The model answers with logits `[batch,
+    time, classes]`.
+
+    Attributes:
+        inputs: Name of the feature that the model reads.
+        targets: Name of the feature that holds the labels.
+        lengths: Name of the feature that holds how many steps of a sequence count, `[batch]`; the
+            model is called with it as `lengths`. Empty: all steps.
+        blank: A label that says that nothing is to be said. `recall_error` is the error over the
+            steps that have another one. None: there is no such label, and no such metric.
+    """
+
+    inputs: str = "inputs"
+    targets: str = "targets"
+    lengths: str = ""
+    blank: int | None = None
+    unit: str = "sequences"
+
+    def __post_init__(self):
+        super().__post_init__()
+        classes = getattr(self.model, "classes", None)
+        if self.blank is not None and not 0 <= self.blank < (classes or self.blank + 1):
+            few = "" if classes is None else f" of {classes}"
+            raise ValueError(
+                f"config.task.blank={self.blank} must be the number of a class{few}, from 0 on."
+            )
+
+    def _asked_of_model(self) -> tuple[str, ...]:
+        return ("lengths",) if self.lengths else ()
+
+    def check(self, features: Mapping[str, Any]) -> None:
+        """Checks that each step has a label, and that the model has as many classes as there are.
+
+        Args:
+            features: `rcnn_jax.data.spec.Feature` by name.
+
+        Raises:
+            ValueError: A feature is missing or has another shape or type, or the numbers of
+                classes differ.
+        """
+        named = {"inputs": self.inputs, "targets": self.targets}
+        named |= {"lengths": self.lengths} if self.lengths else {}
+        for role, name in named.items():
+            self._require(features, "sequence labelling", (name,), f"; see config.task.{role}")
+        targets = features[self.targets]
+        self._require_integers(features, self.targets, 1, "a label for each step, integers [time]")
+        if self.lengths:
+            self._require_integers(features, self.lengths, 0, "one integer")
+        time = features[self.inputs].shape[:1]
+        if time != targets.shape:
+            raise ValueError(
+                f"an example of {self.targets!r} has the shape {targets.shape}, but one of "
+                f"{self.inputs!r} has {features[self.inputs].shape}: both have one entry a step."
+            )
+        labels, own = targets.num_classes, getattr(self.model, "classes", None)
+        if None not in (labels, own) and labels != own:
+            raise ValueError(
+                f"config.model.classes={own}, but the data set's {self.targets!r} has {labels} "
+                "classes."
+            )
+
+    def _require_integers(
+        self, features: Mapping[str, Any], name: str, axes: int, what: str
+    ) -> None:
+        found = features[name]
+        if len(found.shape) != axes or not np.issubdtype(np.dtype(found.dtype), np.integer):
+            raise ValueError(
+                f"sequence labelling needs {what} in {name!r}, an example has {found.dtype} of the "
+                f"shape {found.shape}."
+            )
+
+    def _told(self, batch: Batch) -> dict[str, jax.Array]:
+        """What the model is told beside its input."""
+        return {"lengths": batch[self.lengths]} if self.lengths else {}
+
+    def init(self, key: jax.Array, batch: Batch) -> tuple[PyTree, PyTree]:
+        """Initialises the model."""
+        batch = self._training_batch(batch, key)
+        return self._initial(key, batch[self.inputs], **self._told(batch))
+
+    def loss(
+        self, params: PyTree, model_state: PyTree, carry: PyTree, batch: Batch, key: jax.Array
+    ) -> LossOutput:
+        """Cross-entropy, summed over the steps of the batch that have a label."""
+        transform_key, dropout_key = jax.random.split(key)
+        batch = self._training_batch(batch, transform_key)
+        logits, model_state = self._answers_in_training(
+            params, model_state, batch[self.inputs], dropout_key, **self._told(batch)
+        )
+        sums = self._sums(wide(logits), batch)
+        total, count = sums.pop("loss")
+        return LossOutput(
+            total=total, count=count, model_state=model_state, carry=carry, metrics=sums
+        )
+
+    def _logits(
+        self, params: PyTree, model_state: PyTree, batch: Batch
+    ) -> tuple[Float[jax.Array, "batch time classes"], Batch]:
+        batch = self.evaluation_transform(batch, None)
+        logits = self._answers(params, model_state, batch[self.inputs], **self._told(batch))
+        return wide(logits), batch
+
+    def predict(self, params: PyTree, model_state: PyTree, batch: Batch) -> dict[str, jax.Array]:
+        """The labels that the model gives.
+
+        Returns:
+            `labels` int32 `[batch, time]`, the most probable ones, -1 beyond the length; and
+            `log_probabilities` `[batch, time, classes]`.
+        """
+        logits, batch = self._logits(params, model_state, batch)
+        answers = jnp.argmax(logits, axis=-1).astype(jnp.int32)
+        return {
+            "labels": jnp.where(self._live(batch), answers, -1),
+            "log_probabilities": jax.nn.log_softmax(logits),
+        }
+
+    def metrics(
+        self, params: PyTree, model_state: PyTree, batch: Batch
+    ) -> dict[str, tuple[jax.Array, jax.Array]]:
+        """Error and cross-entropy of a step, and the error of what is not blank."""
+        return self._sums(*self._logits(params, model_state, batch))
+
+    def _live(self, batch: Batch) -> jax.Array:
+        """The steps of real sequences, bool `[batch, time]`."""
+        time = batch[self.targets].shape[1]
+        live = jnp.broadcast_to(batch["mask"][:, None] > 0, (batch["mask"].shape[0], time))
+        return live & live_steps(batch[self.lengths], time) if self.lengths else live
+
+    def _sums(self, logits: jax.Array, batch: Batch) -> dict[str, tuple[jax.Array, jax.Array]]:
+        targets = batch[self.targets]
+        if logits.ndim != 3 or logits.shape[:2] != targets.shape:
+            raise ValueError(
+                "sequence labelling needs answers for each step, [batch, time, classes], "
+                f"{type(self.model).__name__} answers {targets.shape[1]} steps of "
+                f"{targets.shape[0]} sequences with the shape {logits.shape}."
+            )
+        asked = self._live(batch) & (targets >= 0)
+        sums = token_sums(logits, targets, asked)
+        total, known = sums["loss"]
+        # No label of a data set may be left out because the model has too few classes.
+        sums["loss"] = (jnp.where(known == sums["error"][1], total, jnp.nan), known)
+        if self.blank is not None:
+            said = token_sums(logits, targets, asked & (targets != self.blank))
+            sums["recall_error"] = said["error"]
+        return sums
