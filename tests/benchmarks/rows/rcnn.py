@@ -1,0 +1,81 @@
+"""RCNN-96 with T = 3: training step and inference, against PyTorch on the same machine."""
+
+import itertools
+
+from row import Row, Side, Target
+
+USER = "torch, as a user writes it"
+EAGER = "torch, best eager"
+COMPILED = "torch.compile"
+COMPILED_NCHW = "torch.compile, NCHW"
+FROZEN = "torch.compile, NCHW, frozen"
+QUICK = {"batch": 4, "size": 8, "features": 8}
+
+_FORMS = {
+    USER: {"best": False, "channels_last": False, "compiled": False},
+    EAGER: {"best": True, "channels_last": True, "compiled": False},
+    COMPILED: {"best": True, "channels_last": True, "compiled": True},
+    COMPILED_NCHW: {"best": True, "channels_last": False, "compiled": True},
+    FROZEN: {"best": True, "channels_last": False, "compiled": True, "freeze": True},
+}
+
+
+def ours(function: str, name: str = "rcnn_jax", **arguments) -> Side:
+    """A side of ours, with the compiler flags of the config."""
+    return Side(
+        name, f"jax_rcnn:{function}", arguments, ours=True, imports=("jax", "flax", "optax"),
+        config="rcnn_cifar10",
+    )  # fmt: skip
+
+
+def theirs(function: str, form: str, **arguments) -> Side:
+    """A side of PyTorch, in one of the forms above."""
+    imports = ("torch", "torch._dynamo") if _FORMS[form]["compiled"] else ("torch",)
+    given = {**_FORMS[form], **arguments}
+    return Side(form, f"torch_rcnn:{function}", given, imports=imports)
+
+
+def _training(norm: str, batch: int, size: int) -> Row:
+    given = {"norm": norm, "batch": batch, "size": size}
+    best = (EAGER, COMPILED, COMPILED_NCHW)
+    parts = ()
+    if (norm, batch) == ("lrn", 128):
+        parts = (ours("training_step", "rcnn_jax, 4 parts", accumulate=4, **given),)
+    return Row(
+        name=f"rcnn_train_{norm}_{batch}_{size}",
+        about=f"training step of RCNN-96, T = 3, {norm} norm, {batch} images of {size} pixels",
+        sides=(
+            ours("training_step", **given),
+            *parts,
+            *(theirs("training_step", form, **given) for form in (USER, *best)),
+        ),
+        targets=(
+            Target((USER,), must=0.45, aim=0.33),
+            Target(best, must=1.0, aim=0.8) if batch == 128 else Target(best, 1.05, 0.9),
+        ),
+        quick=QUICK,
+        usual=(norm, size) in (("lrn", 32), ("batch", 24)),
+    )
+
+
+def _inference(norm: str, batch: int, size: int) -> Row:
+    given = {"norm": norm, "batch": batch, "size": size}
+    best = (EAGER, COMPILED, COMPILED_NCHW, FROZEN)
+    return Row(
+        name=f"rcnn_inference_{norm}_{batch}_{size}",
+        about=f"logits of RCNN-96, T = 3, {norm} norm, {batch} images of {size} pixels",
+        sides=(
+            ours("inference", **given),
+            *(theirs("inference", form, **given) for form in (USER, *best)),
+        ),
+        targets=(Target(best, must=0.7, aim=0.5),),
+        quick=QUICK,
+        usual=(norm, size) == ("lrn", 32),
+    )
+
+
+ROWS = [
+    make(norm, batch, size)
+    for make in (_training, _inference)
+    for norm, batch, size in itertools.product(("lrn", "batch"), (128, 32), (32, 24))
+]

@@ -1,0 +1,96 @@
+"""Measures this project beside PyTorch, prints a table and writes JSON.
+
+    python tests/benchmarks/run.py                        # the usual rows
+    python tests/benchmarks/run.py rcnn_train_lrn_128_32 'recurrent_*'
+    python tests/benchmarks/run.py --list
+    python tests/benchmarks/run.py --table=tests/benchmarks/results/cpu.json
+
+See README.md beside this file.
+"""
+
+import os
+import pathlib
+import sys
+import time
+
+import alternate
+import report
+import row as row_lib
+from absl import app, flags
+
+from rcnn_jax import tables
+from rcnn_jax.errors import UserError
+
+_RESULTS = pathlib.Path(__file__).resolve().parent / "results"
+
+_LIST = flags.DEFINE_bool("list", False, "List the rows and end.")
+_TABLE = flags.DEFINE_string("table", None, "Print a file of results as Markdown and end.")
+_OUTPUT = flags.DEFINE_string(
+    "output", None, "File of results; rows in it that are measured now are replaced. cpu.json in "
+    "the folder results, or for --quick none, unless given.",
+)  # fmt: skip
+_ROUNDS = flags.DEFINE_integer("rounds", 7, "How often the sides take turns.", lower_bound=1)
+_WINDOW = flags.DEFINE_float("window", 0.6, "Seconds a side works in one turn, at least.", 0.0)
+_OTHERS = flags.DEFINE_float(
+    "others", 0.05, "Cores that others may keep busy before a row counts as disturbed.", 0.0
+)
+_LIMIT = flags.DEFINE_float("limit", 900.0, "Seconds that a side may be silent.", 1.0)
+_SKIP = flags.DEFINE_list("skip", [], "Sides to leave out, such as 'torch.compile*'.")
+_QUICK = flags.DEFINE_bool("quick", False, "Two rounds of tiny rows, to see that they work.")
+
+
+def main(argv: list[str]) -> int:
+    """Measures the rows that are named; returns the exit code."""
+    rows = row_lib.discover()
+    if _LIST.value:
+        lines = [[name, "usual" if row.usual else "", row.about] for name, row in rows.items()]
+        print(tables.table(lines, ["row", "", "what it measures"]))
+        return 0
+    if _TABLE.value:
+        found = report.load(pathlib.Path(_TABLE.value))
+        if not found:
+            raise UserError(f"--table={_TABLE.value}: there is no such file, or nothing in it.")
+        print(report.markdown(found))
+        return 0
+    chosen = row_lib.select(argv[1:], rows)
+    output = None if _QUICK.value else _RESULTS / "cpu.json"
+    output = pathlib.Path(_OUTPUT.value) if _OUTPUT.value else output
+    began = time.monotonic()
+    for number, row in enumerate(chosen, start=1):
+        print(f"{row.name} ({number} of {len(chosen)}): {row.about}", flush=True)
+        measured = alternate.measure(
+            row,
+            rounds=2 if _QUICK.value else _ROUNDS.value,
+            quick=_QUICK.value,
+            window=0.0 if _QUICK.value else _WINDOW.value,
+            allowed_load=_OTHERS.value,
+            limit=_LIMIT.value,
+            skip=_SKIP.value,
+            say=lambda text: print(text, flush=True),
+        )
+        if output is not None:
+            report.merge(output, row.name, measured)
+        print(report.terminal({row.name: measured}), flush=True)
+        print(f"{time.monotonic() - began:.0f} s so far\n", flush=True)
+    if output is not None:
+        print(f"written to {output}")
+    return 0
+
+
+def guarded(argv: list[str]) -> int:
+    """A mistake of the user's ends in one sentence; Ctrl-C loses the row under way alone."""
+    try:
+        return main(argv)
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return error.exit_code
+    except KeyboardInterrupt:
+        print("interrupted; rows that were measured are written", file=sys.stderr)
+        return 130
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 141
+
+
+if __name__ == "__main__":
+    app.run(guarded)
