@@ -3,6 +3,9 @@
 Batch statistics are those of the global batch in every parallel mode. Under `jit` arrays are
 global anyway; where the data axis is bound (`pmap`, `shard_map`) the moments are averaged over it.
 Reductions run in float32 at least, whatever the dtype of the activations.
+
+What is padding counts in no statistic: rows of the batch by `real_rows`, for a whole trace, and
+positions of an example by the argument `live`, see `rcnn_jax.layers.live`.
 """
 
 import contextlib
@@ -15,8 +18,9 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 from jax import lax
-from jaxtyping import Array, Float
+from jaxtyping import Array, Bool, Float
 
+from rcnn_jax.layers.live import weights
 from rcnn_jax.layers.randomness import DATA_AXIS, data_axis_bound
 
 
@@ -194,27 +198,30 @@ def real_rows(mask: Float[Array, " batch"]) -> Iterator[None]:
 
 def batch_moments(
     x: Float[Array, "*batch channels"],
+    live: Bool[Array, "..."] | None = None,
 ) -> tuple[Float[Array, " channels"], Float[Array, " channels"]]:
     """Mean and biased variance of each channel over the global batch and all positions.
 
     The variance is that of the centred values, so that a large mean costs no precision. Where the
     data axis is bound, both are means over its devices, which must hold equally many examples.
-    Rows that `real_rows` marks as padding are left out; of nothing but padding both are 0.
+    Rows that `real_rows` marks as padding, and positions that are not `live`, are left out; of
+    nothing but padding both are 0.
 
     Args:
         x: activations `[..., channels]`.
+        live: which positions count, `[batch, *spatial]` or 1 in place of a size. None: all.
 
     Returns:
         Mean and variance, each `[channels]`, in float32 or wider.
 
     Raises:
-        ValueError: `real_rows` marks another number of rows than `x` has.
+        ValueError: `real_rows` marks another number of rows than `x` has, or `live` does not fit.
     """
     wide = x.astype(jnp.promote_types(x.dtype, jnp.float32))
     axes = tuple(range(x.ndim - 1))
     spread = data_axis_bound()
-    if _mask.value is not None:
-        return _masked_moments(wide, _mask.value.rows)
+    if live is not None or _mask.value is not None:
+        return _masked_moments(wide, live)
     mean = jnp.mean(wide, axes)
     if spread:
         mean = lax.pmean(mean, DATA_AXIS)
@@ -224,27 +231,43 @@ def batch_moments(
     return mean, variance
 
 
-def kept_share(momentum: float) -> float | Float[Array, ""]:
-    """What an update keeps of running statistics: all, where `real_rows` marks only padding."""
-    if _mask.value is None:
-        return momentum
-    count = jnp.sum(_mask.value.rows)
+def kept_share(momentum: float, live: Bool[Array, "..."] | None = None) -> float | Float[Array, ""]:
+    """What an update keeps of running statistics: all of them, where nothing counted.
+
+    Args:
+        momentum: the share where something did.
+        live: see `batch_moments`.
+    """
+    rows = None if _mask.value is None else _mask.value.rows
+    if rows is None:
+        if live is None:
+            return momentum
+        counted = live
+    else:
+        counted = rows if live is None else live * jnp.expand_dims(rows, tuple(range(1, live.ndim)))
+    count = jnp.sum(counted)
     if data_axis_bound():
         count = lax.psum(count, DATA_AXIS)
     return jnp.where(count > 0, momentum, 1.0)
 
 
 def _masked_moments(
-    x: Float[Array, "*batch channels"], mask: Float[Array, " rows"]
+    x: Float[Array, "*batch channels"], live: Bool[Array, "..."] | None
 ) -> tuple[Float[Array, " channels"], Float[Array, " channels"]]:
-    if x.shape[0] != mask.shape[0]:
-        raise ValueError(
-            f"batch statistics of {x.shape[0]} rows, of which real_rows marks {mask.shape[0]}"
-        )
+    weight = None if live is None else weights(live, x)
+    if _mask.value is not None:
+        mask = _mask.value.rows
+        if x.shape[0] != mask.shape[0]:
+            raise ValueError(
+                f"batch statistics of {x.shape[0]} rows, of which real_rows marks {mask.shape[0]}"
+            )
+        rows = jnp.expand_dims(mask.astype(x.dtype), tuple(range(1, x.ndim)))
+        weight = rows if weight is None else weight * rows
+    assert weight is not None
     axes = tuple(range(x.ndim - 1))
     total = functools.partial(lax.psum, axis_name=DATA_AXIS) if data_axis_bound() else lambda s: s
-    weight = jnp.expand_dims(mask.astype(x.dtype), tuple(range(1, x.ndim)))
-    count = total(jnp.sum(weight)) * math.prod(x.shape[1:-1])
+    # A weight of size 1 along an axis stands for all positions there.
+    count = total(jnp.sum(weight)) * (math.prod(x.shape[:-1]) // weight.size)
     count = jnp.maximum(count, 1)
     mean = total(jnp.sum(x * weight, axes)) / count
     centred = jnp.square(x - jnp.expand_dims(mean, axes)) * weight
@@ -275,6 +298,7 @@ def group_norm(
     *,
     groups: int,
     epsilon: float = 1e-5,
+    live: Bool[Array, "..."] | None = None,
 ) -> Float[Array, "batch *spatial channels"]:
     """Normalizes each example over its positions and the channels of one group.
 
@@ -286,12 +310,13 @@ def group_norm(
         bias: offset of each channel.
         groups: number of groups of neighbouring channels; must divide `channels`.
         epsilon: added to the variance.
+        live: which positions count in the statistics, see `batch_moments`. None: all.
 
     Returns:
         An array of the shape and dtype of `x`.
 
     Raises:
-        ValueError: `groups` does not divide the number of channels.
+        ValueError: `groups` does not divide the number of channels, or `live` does not fit.
 
     Reference:
         Wu & He, ECCV 2018; one group: Ba, Kiros & Hinton, 2016.
@@ -304,9 +329,20 @@ def group_norm(
         )
     wide = x.astype(jnp.promote_types(x.dtype, jnp.float32))
     grouped = wide.reshape(x.shape[0], -1, groups, channels // groups)
-    mean = jnp.mean(grouped, (1, 3), keepdims=True)
+    share = None
+    if live is not None:
+        weight = jnp.broadcast_to(weights(live, wide), (*x.shape[:-1], 1))
+        weight = weight.reshape(x.shape[0], -1, 1, 1)
+        share = weight / jnp.maximum(weight.sum(1, keepdims=True) * (channels // groups), 1)
+
+    def mean_of(values: Array) -> Array:
+        if share is None:
+            return jnp.mean(values, (1, 3), keepdims=True)
+        return jnp.sum(values * share, (1, 3), keepdims=True)
+
+    mean = mean_of(grouped)
     centred = grouped - mean
-    variance = jnp.mean(jnp.square(centred), (1, 3), keepdims=True)
+    variance = mean_of(jnp.square(centred))
     normal = (centred * lax.rsqrt(variance + epsilon)).reshape(x.shape)
     axes = tuple(range(x.ndim - 1))
     return (normal * jnp.expand_dims(scale, axes) + jnp.expand_dims(bias, axes)).astype(x.dtype)
@@ -332,8 +368,11 @@ class BatchNorm(nn.Module):
     param_dtype: str = "float32"
 
     @nn.compact
-    def __call__(self, x: Array, *, train: bool) -> Array:
-        """Normalizes `x: [..., channels]`; `train` uses and records the statistics of the batch."""
+    def __call__(self, x: Array, *, train: bool, live: Array | None = None) -> Array:
+        """Normalizes `x: [..., channels]`; `train` uses and records the statistics of the batch.
+
+        They are those of the `live` positions, see `batch_moments`.
+        """
         shape, dtype = (x.shape[-1],), jnp.dtype(self.param_dtype)
         scale = self.param("scale", nn.initializers.ones, shape, dtype)
         bias = self.param("bias", nn.initializers.zeros, shape, dtype)
@@ -342,9 +381,9 @@ class BatchNorm(nn.Module):
         if not train:
             mean, variance = running_mean.value, running_var.value
         else:
-            mean, variance = batch_moments(x)
+            mean, variance = batch_moments(x, live)
             if not self.is_initializing():
-                keep = kept_share(self.momentum)
+                keep = kept_share(self.momentum, live)
                 running_mean.value = (keep * running_mean.value + (1 - keep) * mean).astype(dtype)
                 running_var.value = (keep * running_var.value + (1 - keep) * variance).astype(dtype)
         return standardize(x, mean, variance, scale, bias, epsilon=self.epsilon)

@@ -20,6 +20,7 @@ from jaxtyping import Array, Float, PyTree
 
 from rcnn_jax.layers.convolution import convolve, kernel_initializer
 from rcnn_jax.layers.gated_rcl import GATED_PLACES, gated_rcl
+from rcnn_jax.layers.live import only_live
 from rcnn_jax.layers.normalization import lrn_window, relu_lrn
 from rcnn_jax.layers.step_norm import Entries, StepNorm, check_norm, normalize
 from rcnn_jax.layers.time_scan import entry, kernels_of_steps, prepend, scan_steps
@@ -159,7 +160,13 @@ class RCL(nn.Module):
 
     @nn.compact
     def __call__(
-        self, u: Array, *, train: bool = False, steps: int | None = None, all_states: bool = False
+        self,
+        u: Array,
+        *,
+        train: bool = False,
+        steps: int | None = None,
+        all_states: bool = False,
+        live: Array | None = None,
     ) -> Array:
         """Runs the layer.
 
@@ -168,15 +175,21 @@ class RCL(nn.Module):
             train: use and record the statistics of the batch (batch norms only).
             steps: number of iterations of this call; None: the trained T.
             all_states: return the states of t = 0..steps.
+            live: which positions of `u` are no padding, bool `[batch, *spatial]`, 1 in place of
+                a size where they are the same. What is padding has no effect on the rest, in
+                values, gradients and statistics, and every state is 0 there. None: all.
 
         Returns:
             The last state `[batch, *spatial, features]`, or `[steps + 1, batch, *spatial,
             features]`.
 
         Raises:
-            ValueError: an attribute, the rank of `u` or `steps` is impossible.
+            ValueError: an attribute, the rank of `u` or `steps` is impossible, or `live` does not
+                fit.
         """
         self._check(u)
+        # A state is read by the convolution of the next step, so each is 0 beyond, as `u` is.
+        u = only_live(u, live)
         steps = self.steps if steps is None or self.is_initializing() else steps
         u, parameters = self._parameters(u)
         options = {
@@ -187,12 +200,12 @@ class RCL(nn.Module):
             "all_states": all_states,
         }
         if self.gated and self.steps:
-            return self._gated(u, parameters, train, options)
+            return self._gated(u, parameters, train, live, options)
         norm = self._step_norm("norm", self.steps + 1)
 
         def activation(z: Array, entries: Entries) -> tuple[Array, Entries]:
-            z, used = self._normalize(z, entries, train)
-            return self._activate(z), used
+            z, used = self._normalize(z, entries, train, live)
+            return only_live(self._activate(z), live), used
 
         states, used = rcl(
             convolve(u, parameters["kernel"]),
@@ -201,11 +214,16 @@ class RCL(nn.Module):
             norm.entries(steps + 1),
             **options,
         )
-        norm.record(used)
+        norm.record(used, live)
         return states
 
     def _gated(
-        self, u: Array, parameters: dict[str, Array], train: bool, options: dict[str, Any]
+        self,
+        u: Array,
+        parameters: dict[str, Array],
+        train: bool,
+        live: Array | None,
+        options: dict[str, Any],
     ) -> Array:
         # Without an affine normalization one bias a sum is enough: the others would add up.
         places = ["feedforward", "gate_feedforward"]
@@ -217,7 +235,7 @@ class RCL(nn.Module):
         }
 
         def normalizer(place: str, z: Array, entries: Entries | None) -> tuple[Array, Entries]:
-            return (z, {}) if entries is None else self._normalize(z, entries, train)
+            return (z, {}) if entries is None else self._normalize(z, entries, train, live)
 
         steps = options["steps"]
         per_step = dict.fromkeys(GATED_PLACES) | {
@@ -230,11 +248,11 @@ class RCL(nn.Module):
             parameters["recurrent_gate_kernel"],
             normalizer,
             per_step,
-            self._activate,
+            lambda z: only_live(self._activate(z), live),
             **options,
         )
         for place, norm in norms.items():
-            norm.record(used.get(place, {}))
+            norm.record(used.get(place, {}), live)
         return states
 
     def _parameters(self, u: Array) -> tuple[Array, dict[str, Array]]:
@@ -263,10 +281,13 @@ class RCL(nn.Module):
     def _step_norm(self, name: str, calls: int) -> StepNorm:
         return StepNorm(self.norm, self.features, calls, self.momentum, self.param_dtype, name=name)
 
-    def _normalize(self, z: Array, entries: Entries, train: bool) -> tuple[Array, Entries]:
+    def _normalize(
+        self, z: Array, entries: Entries, train: bool, live: Array | None
+    ) -> tuple[Array, Entries]:
         return normalize(
-            z, entries, kind=self.norm, train=train, groups=self.groups, epsilon=self.epsilon
-        )
+            z, entries, kind=self.norm, train=train, groups=self.groups, epsilon=self.epsilon,
+            live=live,
+        )  # fmt: skip
 
     def _activate(self, z: Array) -> Array:
         if self.norm != "lrn":

@@ -9,7 +9,7 @@ Rule for steps beyond the trained T: a step t > T uses the entries of step T.
 
 import flax.linen as nn
 import jax.numpy as jnp
-from jaxtyping import Array, Float
+from jaxtyping import Array, Bool, Float
 
 from rcnn_jax.layers.normalization import batch_moments, group_norm, kept_share, standardize
 
@@ -33,6 +33,7 @@ def normalize(
     train: bool,
     groups: int,
     epsilon: float,
+    live: Bool[Array, "..."] | None = None,
 ) -> tuple[Float[Array, "batch *spatial channels"], Entries]:
     """What happens to a pre-activation before the rectification at one time step.
 
@@ -46,6 +47,7 @@ def normalize(
         train: normalize with the statistics of the batch (batch norms only).
         groups: number of groups of `"group"`.
         epsilon: added to variances.
+        live: which positions count in statistics, see `batch_moments`. None: all.
 
     Returns:
         The normalized `z`, and the batch statistics `mean`, `var` that were used: empty unless a
@@ -57,11 +59,11 @@ def normalize(
     scale, bias = entries["scale"], entries["bias"]
     if kind in ("layer", "group"):
         count = groups if kind == "group" else 1
-        return group_norm(z, scale, bias, groups=count, epsilon=epsilon), {}
+        return group_norm(z, scale, bias, groups=count, epsilon=epsilon, live=live), {}
     if not train:
         mean, variance = entries["mean"], entries["var"]
         return standardize(z, mean, variance, scale, bias, epsilon=epsilon), {}
-    mean, variance = batch_moments(z)
+    mean, variance = batch_moments(z, live)
     used = {"mean": mean, "var": variance}
     return standardize(z, mean, variance, scale, bias, epsilon=epsilon), used
 
@@ -124,7 +126,7 @@ class StepNorm(nn.Module):
 
         return {name: of_calls(value) for name, value in values.items()}
 
-    def record(self, used: Entries) -> None:
+    def record(self, used: Entries, live: Array | None = None) -> None:
         """Moves the running statistics towards the batch statistics that the calls used.
 
         Statistics kept per call move once; those of calls that did not happen stay, and those
@@ -133,10 +135,11 @@ class StepNorm(nn.Module):
 
         Args:
             used: `mean` and `var`, each `[calls, channels]`, or empty where nothing was used.
+            live: which positions they are of, see `batch_moments`.
         """
         if not used or self.is_initializing():
             return
-        keep = kept_share(self.momentum)
+        keep = kept_share(self.momentum, live)
         for name, variable in (("mean", self.mean), ("var", self.var)):
             running, new = variable.value, used[name]
             if running.ndim == 1:

@@ -12,8 +12,8 @@ References:
 import dataclasses
 from typing import Any
 
-import jax
 import jax.numpy as jnp
+import numpy as np
 from jax.nn import initializers
 from jaxtyping import Array
 
@@ -25,6 +25,7 @@ from rcnn_jax.layers.recurrent.cell import (
     input_weights,
     of_gates,
     project,
+    sigmoid,
 )
 from rcnn_jax.layers.recurrent.scan import Arrays, Product
 
@@ -100,21 +101,30 @@ class LSTM:
         """See `Cell`."""
         memory = carry["memory"]
         z = drive + product("recurrent_kernel", carry["hidden"])
-        if self.forget_gate:
-            z_i, z_f, z_g, z_o = jnp.split(z, 4, axis=-1)
-        else:
-            z_i, z_g, z_o = jnp.split(z, 3, axis=-1)
-            z_f = None
-        peephole = vectors["peephole"][:, None] if self.peepholes else None
-        if peephole is not None:
-            z_i = z_i + peephole[0] * memory
-            z_f = z_f + peephole[1] * memory if z_f is not None else None
-        written = jax.nn.sigmoid(z_i) * ACTIVATIONS[self.activation](z_g)
-        memory = (memory if z_f is None else jax.nn.sigmoid(z_f) * memory) + written
-        if peephole is not None:
-            z_o = z_o + peephole[-1] * memory
-        hidden = jax.nn.sigmoid(z_o) * ACTIVATIONS[self.output_activation](memory)
+        gates = 4 if self.forget_gate else 3
+        by_parts = self.peepholes or self.activation != "tanh"
+        *opened, g, o = jnp.split(z, gates, axis=-1) if by_parts else self._squashed(z, gates)
+        if by_parts:
+            if self.peepholes:
+                seen = vectors["peephole"][:-1, None] * memory[None]
+                opened = [gate + part for gate, part in zip(opened, seen, strict=True)]
+            opened, g = [sigmoid(gate) for gate in opened], ACTIVATIONS[self.activation](g)
+        i, *forget = opened
+        memory = (forget[0] * memory if forget else memory) + i * g
+        if by_parts:
+            o = sigmoid(o + vectors["peephole"][-1][None] * memory if self.peepholes else o)
+        hidden = o * ACTIVATIONS[self.output_activation](memory)
         return {"hidden": hidden, "memory": memory}, hidden
+
+    def _squashed(self, z: Array, gates: int) -> list[Array]:
+        """Gates and cell input by a single tanh over all columns, which is faster than by parts.
+
+        See `sigmoid`: a gate is `(1 + tanh(z / 2)) / 2`.
+        """
+        halves = np.full((1, gates * self.hidden), 0.5)
+        halves[:, -2 * self.hidden : -self.hidden] = 1  # the cell input
+        parts = jnp.split(jnp.tanh(z * halves.astype(z.dtype)), gates, axis=-1)
+        return [part if n == gates - 2 else 0.5 * part + 0.5 for n, part in enumerate(parts)]
 
 
 def _forget_bias(hidden: int, value: float) -> Initializer:
@@ -196,7 +206,7 @@ class GRU:
         hidden, units = carry["hidden"], self.hidden
         gates, candidate = drive[:, : 2 * units], drive[:, 2 * units :]
         recurrent = product("recurrent_kernel", hidden)
-        r, z = jnp.split(jax.nn.sigmoid(gates + recurrent[:, : 2 * units]), 2, axis=-1)
+        r, z = jnp.split(sigmoid(gates + recurrent[:, : 2 * units]), 2, axis=-1)
         if self.reset_after:
             candidate = candidate + r * (
                 recurrent[:, 2 * units :] + vectors["recurrent_bias"][None]
