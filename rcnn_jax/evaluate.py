@@ -117,12 +117,15 @@ def evaluate(
     run = preparation.prepare_evaluation(config, path, split, data_dir, call or {})
     restored = preparation.restore_step(run, path, step)
     result = run.evaluate(restored.state.evaluated(), counts=True)
+    details = run.task.details(result.counts, run.source.features) if result.counts else {}
+    if result.predictions:
+        details |= run.task.tables(result.predictions)
     return {
         "step": restored.step,
         "split": run.split,
         "n": result.count,
         "metrics": result.metrics,
-        "details": run.task.details(result.counts, run.source.features) if result.counts else {},
+        "details": details,
     }
 
 

@@ -5,9 +5,10 @@ import dataclasses
 import functools
 import math
 import pathlib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
+import jax
 import numpy as np
 
 from rcnn_jax import compilation_cache, doors, importing
@@ -352,6 +353,27 @@ class EvaluationRun:
         with evaluation_batches(self.config, self._resident, self.devices) as batches:
             return evaluation.evaluate(task, compiled, variables, batches)
 
+    def predictions(
+        self, variables: tuple[PyTree, PyTree], task: Task | None = None
+    ) -> Iterator[dict[str, np.ndarray]]:
+        """Predicts for all examples, in order.
+
+        Args:
+            variables: (params, model_state).
+            task: Another form of the run's task; None: its own.
+
+        Yields:
+            The predictions of each batch for its real examples, on the host.
+        """
+        compiled = step_lib.compile_prediction(self.task if task is None else task, self.devices)
+        left = len(self.source)
+        with evaluation_batches(self.config, self._resident, self.devices) as batches:
+            for batch in batches:
+                found = jax.device_get(compiled(*variables, batch))
+                rows = min(left, len(next(iter(found.values()))))
+                yield {name: value[:rows] for name, value in found.items()}
+                left -= rows
+
 
 def prepare_evaluation(
     config: Config,
@@ -375,13 +397,34 @@ def prepare_evaluation(
     Raises:
         UserError: Something the config names is missing or does not fit.
     """
-    configure_jax(config)
-    # Whatever mesh it was trained on, this machine's devices share the work.
-    devices = make_devices({"data": -1, "fsdp": 1}, "jit")
     named = split in ("train", "validation", "test")
     if named and not config.data[split]:
         raise UserError(f"--split={split}: config.data.{split} is empty in {path / 'config.json'}.")
     source = open_split(config, split, data_dir)
+    return evaluation_of(config, path, source, config.data[split] if named else split, call)
+
+
+def evaluation_of(
+    config: Config, path: pathlib.Path, source: Source, name: str, call: Mapping[str, Any]
+) -> EvaluationRun:
+    """Builds what a workdir's config names, for examples from anywhere.
+
+    Args:
+        config: The workdir's config.
+        path: The workdir.
+        source: Examples as the data set stores them.
+        name: What they are called.
+        call: Further keyword arguments of the model's call.
+
+    Returns:
+        The run.
+
+    Raises:
+        UserError: Something the config names is missing or does not fit.
+    """
+    configure_jax(config)
+    # Whatever mesh it was trained on, this machine's devices share the work.
+    devices = make_devices({"data": -1, "fsdp": 1}, "jit")
     assets, encoder = assets_lib.load(Workdir(path).assets), make_encoder(config)
     encoding = None if encoder is None else encoder.bind(assets, [source])
     source = encoded(config, encoding, source)
@@ -392,7 +435,7 @@ def prepare_evaluation(
         devices=devices,
         task=task,
         source=source,
-        split=config.data[split] if named else split,
+        split=name,
         batch=recipe.batch,
         abstract=recipe.abstract_state(devices),
         encoding=encoding,

@@ -28,7 +28,7 @@ def save(path: str | pathlib.Path, result: Mapping[str, Any], quiet: bool = Fals
     text = re.sub(
         r"\[[\s\d.,eE+-]+\]",
         lambda row: " ".join(row[0].split()).replace("[ ", "[").replace(" ]", "]"),
-        json.dumps(_plain(result), indent=2, ensure_ascii=False),
+        json.dumps(plain(result), indent=2, ensure_ascii=False),
     )
     try:
         write_atomically(pathlib.Path(path), text + "\n")
@@ -41,12 +41,12 @@ def save(path: str | pathlib.Path, result: Mapping[str, Any], quiet: bool = Fals
         print(f"written to {path}")
 
 
-def _plain(value: Any) -> Any:
+def plain(value: Any) -> Any:
     """A number that JSON has no name for, such as a precision of nothing, becomes null."""
     if isinstance(value, Mapping):
-        return {key: _plain(item) for key, item in value.items()}
+        return {key: plain(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
-        return [_plain(item) for item in value]
+        return [plain(item) for item in value]
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 

@@ -41,6 +41,7 @@ TOTALS = {
     "fmp_cifar10": 79_247_530,
     "FullyConnected": 4_206_602,
     "Tagger": 181_510,
+    "Transcriber": 1_146_090,
 }
 
 

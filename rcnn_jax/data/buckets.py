@@ -5,7 +5,7 @@ import functools
 
 import numpy as np
 
-from rcnn_jax.data.samplers import PADDING, permutation
+from rcnn_jax.data.samplers import PADDING, Cut, permutation
 from rcnn_jax.data.sources import ArraySource, Source
 
 
@@ -43,6 +43,8 @@ class Buckets:
         edges: rising lengths; a bucket holds what is longer than the edge before and at most as
             long as its own. What is longer than all of them has a bucket of its own.
         features: that are cut to the edge of the bucket.
+        axes: along which axis of an example each of the features is cut, such as 1 for the width
+            of `image`; () for the first axis of all.
         length: the feature that holds the length of an example.
         pads: says that batches may have empty rows.
     """
@@ -52,6 +54,7 @@ class Buckets:
     seed: int
     edges: tuple[int, ...] = (10, 15, 20)
     features: tuple[str, ...] = ("words", "tags")
+    axes: tuple[int, ...] = ()
     length: str = "length"
     pads: bool = dataclasses.field(default=True, init=False)
 
@@ -64,12 +67,26 @@ class Buckets:
         rising = all(a < b for a, b in zip((0, *self.edges), self.edges, strict=False))
         if not self.edges or not rising:
             raise ValueError(f"edges of buckets are rising lengths above 0, got {self.edges}")
-        for name in self.features:
-            if name not in self.source.features or not self.source.features[name].shape:
+        if self.axes and len(self.axes) != len(self.features):
+            raise ValueError(
+                f"axes={self.axes} of buckets are one for each of the features {self.features}"
+            )
+        for name, axis in self._axes:
+            shape = self.source.features[name].shape if name in self.source.features else ()
+            if shape and not 0 <= axis < len(shape):
+                raise ValueError(
+                    f"buckets cut axis {axis} of the feature {name!r}, an example of it has "
+                    f"{list(shape)}"
+                )
+            if not shape:
                 raise ValueError(
                     f"buckets cut a feature {name!r}, the data set has sequences "
                     f"{', '.join(repr(k) for k, f in self.source.features.items() if f.shape)}"
                 )
+
+    @property
+    def _axes(self) -> tuple[tuple[str, int], ...]:
+        return tuple(zip(self.features, self.axes or (0,) * len(self.features), strict=True))
 
     @property
     def size(self) -> int:
@@ -108,13 +125,16 @@ class Buckets:
         rows = own[number * self.batch_size : (number + 1) * self.batch_size]
         return np.append(rows, np.full(self.batch_size - len(rows), PADDING, np.int64))
 
-    def cut(self, step: int) -> tuple[tuple[str, int], ...]:
+    def cut(self, step: int) -> Cut:
         """See `rcnn_jax.data.samplers.cut`."""
         _, bucket, _ = self._place(step)
         if bucket == len(self.edges):
             return ()
-        lengths = ((name, self.source.features[name].shape[0]) for name in self.features)
-        return tuple((name, min(self.edges[bucket], whole or 0)) for name, whole in lengths)
+        found = []
+        for name, axis in self._axes:
+            length = min(self.edges[bucket], self.source.features[name].shape[axis] or 0)
+            found.append((name, length, axis) if axis else (name, length))
+        return tuple(found)
 
     def epoch(self, step: int) -> float:
         """How many times the data have been seen before batch `step`."""

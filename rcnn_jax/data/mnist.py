@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from rcnn_jax.data import roots
+from rcnn_jax.data.line_images import bilinear, read_picture
 from rcnn_jax.data.spec import Columns, DatasetSpec, Feature
 
 _FILES = {
@@ -116,6 +117,8 @@ def make_spec(
         splits=splits,
         files=functools.partial(_find, name, aliases, homepage),
         read=lambda root, split: _read(spec, root, split),
+        # Bright on black, as both sets are.
+        read_file=lambda path: {"image": bilinear(read_picture(path), 28, 28)},
         description=description,
         homepage=homepage,
         citation=citation,

@@ -18,12 +18,11 @@ import jax.numpy as jnp
 import numpy as np
 
 from rcnn_jax.data import samplers
-from rcnn_jax.data.samplers import Sampler, Sequential
+from rcnn_jax.data.samplers import Cut, Sampler, Sequential
 from rcnn_jax.data.sources import RESIDENCIES, Example, Source
 
 Batch = dict[str, Any]
 Place = Callable[[Batch], Batch]
-Cut = tuple[tuple[str, int], ...]
 _END: Any = object()
 
 
@@ -67,7 +66,6 @@ class DeviceSource:
 @functools.lru_cache(maxsize=32)
 def _gather_rows(sharding: jax.sharding.Sharding, cut: Cut) -> Callable[..., Batch]:
     """The compiled gather whose results lie where the indices lie."""
-    keep = dict(cut)
 
     def gather(arrays: Mapping[str, jax.Array], index: jax.Array, mask: jax.Array) -> Batch:
         def rows(array: jax.Array) -> jax.Array:
@@ -75,10 +73,7 @@ def _gather_rows(sharding: jax.sharding.Sharding, cut: Cut) -> Callable[..., Bat
             real = mask.reshape(mask.shape + (1,) * (picked.ndim - mask.ndim)) > 0
             return jnp.where(real, picked, jnp.zeros_like(picked))
 
-        return {
-            name: rows(array[:, : keep[name]] if name in keep else array)
-            for name, array in arrays.items()
-        }
+        return {name: rows(samplers.shorten(name, a, cut)) for name, a in arrays.items()}
 
     return jax.jit(gather, out_shardings=sharding)
 
@@ -218,7 +213,7 @@ def host_batch(source: Source, rows: np.ndarray, cut: Cut = ()) -> Example:
     # A batch of padding alone still needs the shapes: some process gets one at the end of a split.
     found = source.gather(rows[real] if real.any() else np.zeros(1, np.int64))
     batch, mask = {}, real.astype(np.float32)
-    found |= {name: found[name][:, :time] for name, time in cut}
+    found |= {name: samplers.shorten(name, found[name], cut) for name, *_ in cut}
     for name, values in found.items():
         if name == "mask":
             mask[real] = values[: int(real.sum())]

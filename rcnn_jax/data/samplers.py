@@ -6,11 +6,13 @@ A sampler holds no position. A job that resumes at step s, on any number of proc
 
 import dataclasses
 import functools
-from typing import ClassVar, Protocol, runtime_checkable
+from typing import Any, ClassVar, Protocol, runtime_checkable
 
 import numpy as np
 
 PADDING = -1
+# (feature, length) or (feature, length, axis): see `cut`.
+Cut = tuple[tuple[str, int] | tuple[str, int, int], ...]
 
 
 @runtime_checkable
@@ -53,7 +55,7 @@ def pads(sampler: Sampler) -> bool:
     return getattr(sampler, "pads", False)
 
 
-def cut(sampler: Sampler, step: int) -> tuple[tuple[str, int], ...]:
+def cut(sampler: Sampler, step: int) -> Cut:
     """How much of padded features batch `step` needs.
 
     Args:
@@ -61,9 +63,24 @@ def cut(sampler: Sampler, step: int) -> tuple[tuple[str, int], ...]:
         step: of the batch.
 
     Returns:
-        Pairs (feature, length of its first axis in this batch); others stay whole.
+        (feature, its length in this batch), or (feature, length, axis) where it is another axis of
+        an example than the first; others stay whole.
     """
     return sampler.cut(step) if hasattr(sampler, "cut") else ()  # pyright: ignore
+
+
+def shorten(name: str, rows: Any, cut: Cut) -> Any:
+    """The part of a feature that a batch needs.
+
+    Args:
+        name: of the feature.
+        rows: NumPy or jax array [examples, *shape].
+        cut: see the function of that name.
+    """
+    for feature, length, *axis in cut:
+        if feature == name:
+            rows = rows[(slice(None),) * (1 + sum(axis)) + (slice(length),)]
+    return rows
 
 
 def columns(sampler: Sampler | type[Sampler]) -> dict[str, str]:

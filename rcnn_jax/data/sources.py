@@ -28,6 +28,15 @@ SHIPPED = {
     "atis": "rcnn_jax.data.slots:ATIS",
     "snips": "rcnn_jax.data.slots:SNIPS",
     "bookings": "rcnn_jax.data.bookings:BOOKINGS",
+    "digit_lines": "rcnn_jax.data.digit_lines:DIGIT_LINES",
+    "mnist_lines": "rcnn_jax.data.digit_lines:MNIST_LINES",
+    "captchas": "rcnn_jax.data.captchas:CAPTCHAS",
+    "spoken_digits": "rcnn_jax.data.spoken_digits:SPOKEN_DIGITS",
+}
+# `lines:FOLDER` and the like: what makes a data set of a path.
+OF_PATHS = {
+    "lines": "rcnn_jax.data.line_files:pictures",
+    "recordings": "rcnn_jax.data.line_files:recordings",
 }
 
 
@@ -262,16 +271,19 @@ class Concatenation:
 
 
 def load_spec(name: str) -> DatasetSpec:
-    """The spec of a shipped data set or of an import path.
+    """The spec of a shipped data set, of a user's files or of an import path.
 
     Raises:
         ValueError: if there is none; the sentence suggests the nearest name.
     """
+    prefix, _, path = name.partition(":")
+    if path and prefix in OF_PATHS:
+        return importing.resolve(OF_PATHS[prefix], "data set")(path)
     if ":" not in name and name not in SHIPPED:
         raise ValueError(
             f"there is no data set {name!r}; shipped are {', '.join(SHIPPED)}, others are named by "
-            f"import path ('my_fork.data:MINE') or by TFDS name ('tfds:mnist')"
-            f"{did_you_mean(name, SHIPPED)}"
+            f"import path ('my_fork.data:MINE'), by TFDS name ('tfds:mnist') or by path "
+            f"('lines:FOLDER', 'recordings:FOLDER'){did_you_mean(name, SHIPPED)}"
         )
     spec = importing.resolve(SHIPPED.get(name, name), "data set")
     if not isinstance(spec, DatasetSpec):
@@ -293,7 +305,8 @@ def open_source(
 
     Args:
         name: `cifar10` and the like (`SHIPPED`), an import path to a `DatasetSpec`
-            (`my_fork.data:MINE`), or a TFDS name (`tfds:mnist`, `tfds:cifar10/3.0.2`).
+            (`my_fork.data:MINE`), a TFDS name (`tfds:mnist`, `tfds:cifar10/3.0.2`), or a user's
+            files (`lines:PATH`, `recordings:PATH`; see `line_files`).
         split: a split expression; see `splits`.
         data_dir: the data root; without it, see `roots.data_root`.
         residency: `memory` or `device` read the original files into host memory, `stream` makes

@@ -58,6 +58,8 @@ class DatasetSpec:
         description: one line for people.
         homepage: where the original distribution is.
         citation: the paper to cite.
+        read_file: takes a file of a user's own to the features that a model reads, so that it can
+            be predicted; None where examples are not files.
     """
 
     name: str
@@ -69,6 +71,7 @@ class DatasetSpec:
     description: str = ""
     homepage: str = ""
     citation: str = ""
+    read_file: Callable[[Path], Mapping[str, np.ndarray]] | None = None
 
     def __post_init__(self) -> None:
         if "mask" in self.features:

@@ -144,6 +144,37 @@ class BaseTask:
         del predictions
         return {}
 
+    def tables(self, predictions: Iterable[tuple[dict, dict]]) -> dict[str, Any]:
+        """Has nothing to say of predictions beyond the metrics."""
+        del predictions
+        return {}
+
+    @property
+    def reads(self) -> tuple[str, ...]:
+        """What it needs of a file to answer for it, features by name; () where it reads none."""
+        return ()
+
+    def answering(self, n_best: int) -> "BaseTask":
+        """The task in a form that gives so many answers to an example."""
+        del n_best
+        return self
+
+    def answers(
+        self, predicted: Mapping[str, np.ndarray], features: Mapping[str, Any], n_best: int
+    ) -> list[list[dict[str, Any]]]:
+        """What predictions say, for people.
+
+        Args:
+            predicted: What `predict` returned, on the host.
+            features: `rcnn_jax.data.spec.Feature` by name, as the data set stores them.
+            n_best: How many answers there are to be for an example, at most.
+
+        Returns:
+            For each example its answers, the best first, all with the same keys; none here.
+        """
+        del predicted, features, n_best
+        return []
+
     def counts(self, params: PyTree, model_state: PyTree, batch: Batch) -> dict[str, jax.Array]:
         """Counts nothing further."""
         del params, model_state, batch

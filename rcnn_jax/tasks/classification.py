@@ -117,6 +117,32 @@ class Classification(BaseTask):
         log_p = self._log_probabilities(params, model_state, batch)[-1]
         return {"probabilities": jnp.exp(log_p), "log_probabilities": log_p}
 
+    @property
+    def reads(self) -> tuple[str, ...]:
+        """An image."""
+        return ("image",)
+
+    def answers(
+        self, predicted: Mapping[str, np.ndarray], features: Mapping[str, Any], n_best: int
+    ) -> list[list[dict[str, Any]]]:
+        """See `BaseTask.answers`: `class` and `probability`."""
+        probabilities = np.asarray(predicted["probabilities"])
+        names = self._class_names(features, probabilities.shape[-1])
+        return [
+            [
+                {"class": names[number], "probability": float(row[number])}
+                for number in np.argsort(-row, kind="stable")[:n_best].tolist()
+            ]
+            for row in probabilities
+        ]
+
+    def _class_names(self, features: Mapping[str, Any], classes: int) -> tuple[str, ...]:
+        """What the data set calls its classes, or else their numbers."""
+        names = features[self.label].classes if self.label in features else None
+        if isinstance(names, tuple) and len(names) == classes:
+            return names
+        return tuple(map(str, range(classes)))
+
     def metrics(
         self, params: PyTree, model_state: PyTree, batch: Batch
     ) -> dict[str, tuple[jax.Array, jax.Array]]:
@@ -174,9 +200,7 @@ class Classification(BaseTask):
             classes, in the order of their numbers.
         """
         confusion = np.rint(counts["confusion"]).astype(int)
-        names = features[self.label].classes
-        if not isinstance(names, tuple) or len(names) != len(confusion):
-            names = tuple(map(str, range(len(confusion))))
+        names = self._class_names(features, len(confusion))
         rows = []
         for number, row in enumerate(confusion):
             wrong = row.copy()

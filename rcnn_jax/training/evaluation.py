@@ -17,11 +17,13 @@ class Result(NamedTuple):
         metrics: name -> mean over the split.
         count: How many examples it is over.
         counts: name -> total of the task's counts, where these were asked for.
+        predictions: (predictions, batch) of each batch, where the task evaluates on the host.
     """
 
     metrics: dict[str, float]
     count: int
     counts: dict[str, np.ndarray]
+    predictions: list[tuple[dict, dict]]
 
 
 def evaluate(
@@ -57,7 +59,7 @@ def evaluate(
     metrics = means(sums)
     if task.evaluates_on_host:
         metrics |= task.evaluate(predictions)
-    return Result(metrics, count, counts)
+    return Result(metrics, count, counts, predictions)
 
 
 def means(sums: dict[str, list[tuple[float, float]]]) -> dict[str, float]:

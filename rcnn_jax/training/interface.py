@@ -63,6 +63,10 @@ class Task(Protocol):
         """Returns metrics that cannot be compiled, from pairs (predictions, batch)."""
         ...
 
+    def tables(self, predictions: Iterable[tuple[dict, dict]]) -> dict[str, Any]:
+        """Returns tables that say more than `evaluate`, from the same pairs."""
+        ...
+
     def counts(self, params: PyTree, model_state: PyTree, batch: PyTree) -> Mapping[str, jax.Array]:
         """Returns sums over a batch, of any shape, that `details` reads the totals of."""
         ...

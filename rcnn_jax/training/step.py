@@ -187,6 +187,25 @@ def compile_train_step(make: Callable[..., StepFunction], devices: Devices) -> S
     return pmap_step
 
 
+def compile_prediction(
+    task: Task, devices: Devices
+) -> Callable[[PyTree, PyTree, PyTree], dict[str, jax.Array]]:
+    """Compiles the predictions for one batch; always by jit on the mesh.
+
+    Args:
+        task: What predicts.
+        devices: Where it runs.
+
+    Returns:
+        A function from (params, model_state, batch) to predictions, the same in every process.
+    """
+    return jax.jit(
+        task.predict,
+        in_shardings=(None, None, devices.batch),
+        out_shardings=devices.replicated,
+    )
+
+
 def compile_evaluation_step(
     task: Task, devices: Devices, *, predictions: bool, counts: bool = False
 ) -> Callable[[PyTree, PyTree, PyTree], EvaluatedBatch]:

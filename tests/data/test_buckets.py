@@ -70,7 +70,30 @@ def test_batches_end_at_the_edge_and_lose_nothing(residency):
     assert times == {3, 7, TIME}
 
 
+@pytest.mark.parametrize("residency", ["memory", "device"])
+def test_pictures_are_cut_along_their_width(residency):
+    images = np.repeat(np.maximum(WORDS, 0)[:, None, :, None], 2, axis=1).astype(np.uint8)
+    source = ArraySource({"image": images, "words": WORDS, "length": LENGTHS})
+    sampler = buckets(source, features=("image", "words"), axes=(1, 0))
+    cuts = {sampler.cut(step) for step in range(20)}
+    assert cuts == {(("image", edge, 1), ("words", edge)) for edge in (3, 7)} | {()}
+    with pipeline.train_batches(
+        source, sampler, start_step=0, num_steps=8, residency=residency, place=jax.device_put
+    ) as batches:
+        found = list(batches)
+    for step, batch in enumerate(found):
+        rows, length = sampler.indices(step), dict(c[:2] for c in sampler.cut(step))
+        time = length.get("image", TIME)
+        assert batch["image"].shape == (4, 2, time, 1)
+        expected = np.where((rows >= 0)[:, None, None, None], images[rows, :, :time], 0)
+        np.testing.assert_array_equal(batch["image"], expected)
+
+
 def test_what_is_refused():
+    with pytest.raises(ValueError, match=r"axis 1 of the feature 'words', .* has \[12\]"):
+        buckets(axes=(1,))
+    with pytest.raises(ValueError, match=r"axes=\(0, 1\) of buckets are one for each of the"):
+        buckets(axes=(0, 1))
     with pytest.raises(ValueError, match=r"rising lengths above 0, got \(5, 5\)"):
         buckets(edges=(5, 5))
     with pytest.raises(ValueError, match=r"rising lengths above 0, got \(\)"):

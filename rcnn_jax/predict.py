@@ -1,0 +1,195 @@
+"""Answers for files of your own with a trained run.
+
+    python -m rcnn_jax.predict --workdir=runs/lines page1.png page2.png
+    python -m rcnn_jax.predict --workdir=runs/lines --format=jsonl --n_best=5 lines/*.png
+
+A file is read as the run's data were: by the data set, where it says how, or else as a picture of
+the size of its images. What is printed is the task's: the text of a line with its confidence, or
+the class of an image with its probability; with --n_best=N also the next best answers. Files that
+cannot be read are named and left out, and the exit code is then 1. Only the workdir is needed. All
+files are brought to one size and go through the net in batches of it.
+"""
+
+import copy
+import itertools
+import json
+import pathlib
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
+
+from absl import flags
+
+from rcnn_jax import configuration, doors, results, tables, xla_flags
+from rcnn_jax.errors import UsageError, UserError
+
+FLAGS = flags.FlagValues()
+_WORKDIR = flags.DEFINE_string(
+    "workdir", "runs/rcnn_digits", "Folder of the run.", flag_values=FLAGS
+)
+_STEP = flags.DEFINE_string(
+    "step", "best", "Which checkpoint: best, latest or a number of steps.", flag_values=FLAGS
+)
+_FORMAT = flags.DEFINE_enum(
+    "format", "table", ["table", "jsonl"], "A table, or a JSON object a line.", flag_values=FLAGS
+)
+_N_BEST = flags.DEFINE_integer(
+    "n_best", 1, "How many answers for a file, the best first.", lower_bound=1, flag_values=FLAGS
+)
+
+Answer = dict[str, Any]
+
+
+def main(argv: list[str]) -> int:
+    """Predicts; returns the exit code."""
+    files = [pathlib.Path(name) for name in argv[1:]]
+    if not files:
+        raise UsageError("no files are named: python -m rcnn_jax.predict --workdir=DIR FILE...")
+    path = pathlib.Path(_WORKDIR.value)
+    config: Any = configuration.for_evaluation(path / "config.json", doors.overrides)
+    xla_flags.apply(config.xla_flags)
+    doors.quiet_libraries()
+    # Here and not above: the compiler's flags must be set before jax starts.
+    from rcnn_jax import preparation
+    from rcnn_jax.training import distributed
+
+    preparation.join()
+    damaged: list[str] = []
+
+    def name_it(problem: str) -> None:
+        damaged.append(problem)
+        distributed.warn(f"left out: {problem}")
+
+    found = predict(config, path, files, _STEP.value, _N_BEST.value, name_it)
+    if distributed.is_first():
+        show = _show_lines if _FORMAT.value == "jsonl" else _show_table
+        show(found, _N_BEST.value)
+    else:
+        list(found)
+    if damaged:
+        distributed.warn(f"{len(damaged)} of {len(files)} files could not be read")
+    return 1 if damaged else 0
+
+
+def predict(
+    config: Any,
+    path: pathlib.Path,
+    files: Sequence[pathlib.Path],
+    step: str = "best",
+    n_best: int = 1,
+    damaged: Callable[[str], None] | None = None,
+) -> Iterator[tuple[pathlib.Path, list[Answer]]]:
+    """Answers for files; nothing is written.
+
+    Args:
+        config: The workdir's config, perhaps with other runtime keys.
+        path: The workdir.
+        files: What is asked about.
+        step: "best", "latest" or a number of steps.
+        n_best: How many answers for a file, at most.
+        damaged: Called with a sentence for each file that cannot be read, which is then left out.
+            None: it is an error.
+
+    Yields:
+        Each file with its answers, the best first, as the task's `answers` gives them.
+
+    Raises:
+        UserError: There is no such checkpoint, or the data set or the task reads no files.
+        ValueError: A file cannot be read.
+    """
+    from rcnn_jax import preparation
+    from rcnn_jax.data.sources import ArraySource
+
+    features, read = _reader(config)
+    kept, examples = [], []
+    for file in files:
+        try:
+            example = dict(read(file))
+        except (OSError, ValueError) as error:
+            if damaged is None:
+                raise
+            damaged(_sentence(file, error))
+            continue
+        kept.append(file)
+        examples.append(example)
+    if not kept:
+        return
+    names = tuple(examples[0])
+    columns = {name: [example[name] for example in examples] for name in names}
+    source = ArraySource(columns, {name: features[name] for name in names})
+    # A number of rows that other calls are likely to have, too: compiled programs are kept.
+    rows = 1 << (len(kept) - 1).bit_length()
+    config = copy.deepcopy(config)
+    config.evaluation_batch_size = min(config.evaluation_batch_size, rows)
+    config.data.residency = "memory"
+    run = preparation.evaluation_of(config, path, source, "files", {})
+    task: Any = run.task
+    missing = [name for name in task.reads if name not in names]
+    if missing or not task.reads:
+        raise UserError(
+            f"{config.task.name} {f'needs {missing[0]!r}' if missing else 'answers for no files'}: "
+            f"a file of the data set {config.data.name!r} holds {', '.join(map(repr, names))}."
+        )
+    restored = preparation.restore_step(run, path, step)
+    task = task.answering(n_best)
+    batches = run.predictions(restored.state.evaluated(), task)
+    answers = itertools.chain.from_iterable(
+        task.answers(predicted, features, n_best) for predicted in batches
+    )
+    yield from zip(kept, answers, strict=True)
+
+
+def _reader(
+    config: Any,
+) -> tuple[Mapping[str, Any], Callable[[pathlib.Path], Mapping[str, Any]]]:
+    """The features of the run's data, and what takes a file to some of them."""
+    from rcnn_jax.data import pictures, sources
+
+    name = config.data.name
+    if name.startswith("tfds:"):
+        raise UserError(
+            f"the data set {name!r} does not say how a file is read; a DatasetSpec with read_file "
+            "does."
+        )
+    spec = sources.load_spec(name)
+    if spec.read_file is not None:
+        return spec.features, spec.read_file
+    feature = spec.features.get("image")
+    if feature is None or not pictures.is_picture(feature):
+        raise UserError(
+            f"the data set {name!r} does not say how a file is read (DatasetSpec.read_file), and "
+            "its examples are no pictures of one size."
+        )
+    shape: Any = feature.shape
+    return spec.features, lambda path: {"image": pictures.read_image(path, shape)}
+
+
+def _sentence(file: pathlib.Path, error: Exception) -> str:
+    """One line that names the file."""
+    text = f"{error.strerror or error}" if isinstance(error, OSError) else str(error)
+    text = " ".join(text.split())
+    return text if str(file) in text else f"{file}: {text}"
+
+
+def _show_lines(found: Iterator[tuple[pathlib.Path, list[Answer]]], n_best: int) -> None:
+    """A JSON object a line as soon as it is known: the best answer, and all where several are."""
+    for file, answers in found:
+        row = {"file": str(file), **answers[0]}
+        if n_best > 1:
+            row["n_best"] = answers
+        print(json.dumps(results.plain(row), ensure_ascii=False), flush=True)
+
+
+def _show_table(found: Iterator[tuple[pathlib.Path, list[Answer]]], n_best: int) -> None:
+    """A row an answer; the file stands beside its best one."""
+    rows, header = [], []
+    for file, answers in found:
+        for rank, answer in enumerate(answers, start=1):
+            header = ["file", *(["rank"] if n_best > 1 else []), *answer]
+            shown = [f"{v:.4f}" if isinstance(v, float) else v for v in answer.values()]
+            rows.append([file if rank == 1 else "", *([rank] if n_best > 1 else []), *shown])
+    if rows:
+        print(tables.table(rows, header))
+
+
+if __name__ == "__main__":
+    doors.run(main, FLAGS, words=True)

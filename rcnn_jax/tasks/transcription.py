@@ -1,0 +1,321 @@
+"""Lines transcribed by connectionist temporal classification (CTC)."""
+
+import dataclasses
+import functools
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Bool
+
+from rcnn_jax.decoding import ctc
+from rcnn_jax.metrics import edit_distance
+from rcnn_jax.tasks.base import BaseTask, Batch, LossOutput, PyTree, wide
+
+SHOWN_CONFUSIONS = 50
+_SEARCHED = 16  # prefixes in the beam where several answers are asked for and no width is set
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Transcription(BaseTask):
+    """Writes what a line says.
+
+    A batch has the feature that `inputs` names, images `[batch, height, width, channels]` or frames
+    `[batch, time, bins]`; `length` `[batch]`, their width or number of frames without padding;
+    `labels` `[batch, most]`, ids of characters from 1; `label_length` `[batch]`; and `mask`
+    `[batch]` (0 for padding), as `rcnn_jax.data.transcripts` makes them. The model is called with
+    `lengths` and has `output_lengths`; its class 0 is the blank.
+
+    Two kinds of lines have no loss: those that need more time steps than the model gives them, one
+    for each character and one between equal neighbours (`infeasible`), and those with a character
+    that is none of the model's classes (`unknown`). They are in neither its sum nor its count; how
+    many there are is a metric, in training too. In evaluation they are lines as all others, and
+    what cannot be written counts as an error.
+
+    The confidence of an answer is its probability, that is the sum over all paths of its labelling:
+    `exp(-loss)` of the answer itself. It is what CTC maximises for the right answer, and of a
+    trained net usually higher than the share of lines that are right; `calibration_error` says by
+    how much.
+
+    Attributes:
+        alphabet: The character of id i at place i - 1.
+        inputs: Name of the feature that the model reads.
+        beam_width: Prefixes in the beam that searches for the most probable labelling; 0: the
+            labelling of the most probable path, which is faster and usually the same.
+        n_best: How many answers `predict` gives for a line; more than one need a beam.
+    """
+
+    alphabet: Sequence[str]
+    inputs: str = "image"
+    beam_width: int = 0
+    n_best: int = 1
+    unit: str = "lines"
+
+    def __post_init__(self):
+        super().__post_init__()
+        if not hasattr(self.model, "output_lengths"):
+            raise ValueError(
+                f"transcription needs a model with output_lengths, {type(self.model).__name__} has "
+                "none."
+            )
+        classes, wanted = getattr(self.model, "classes", None), len(self.alphabet) + 1
+        if classes not in (None, wanted):
+            raise ValueError(
+                f"config.model.classes={classes}, but {len(self.alphabet)} characters and the "
+                f"blank are {wanted} classes."
+            )
+        if self.beam_width < 0 or not 1 <= self.n_best <= max(self.beam_width, 1):
+            raise ValueError(
+                "config.task.n_best is at least 1, and more than 1 only up to the beam_width, got "
+                f"n_best={self.n_best} and beam_width={self.beam_width}."
+            )
+
+    def _asked_of_model(self) -> tuple[str, ...]:
+        return ("lengths",)
+
+    def check(self, features: Mapping[str, Any]) -> None:
+        """Checks that there are lines with text.
+
+        Args:
+            features: `rcnn_jax.data.spec.Feature` by name.
+
+        Raises:
+            ValueError: A feature is missing.
+        """
+        names = (self.inputs, "length", "labels", "label_length")
+        self._require(features, "transcription", names, "; see config.task.inputs")
+
+    def init(self, key: jax.Array, batch: Batch) -> tuple[PyTree, PyTree]:
+        """Initialises the model."""
+        batch = self._training_batch(batch, key)
+        return self._initial(key, batch[self.inputs], lengths=batch["length"])
+
+    def loss(
+        self, params: PyTree, model_state: PyTree, carry: PyTree, batch: Batch, key: jax.Array
+    ) -> LossOutput:
+        """CTC loss, summed over the lines of the batch that have one."""
+        transform_key, dropout_key = jax.random.split(key)
+        batch = self._training_batch(batch, transform_key)
+        logits, model_state = self._answers_in_training(
+            params, model_state, batch[self.inputs], dropout_key, lengths=batch["length"]
+        )
+        sums = self._sums(wide(logits), batch)
+        total, count = sums.pop("loss")
+        return LossOutput(
+            total=total, count=count, model_state=model_state, carry=carry, metrics=sums
+        )
+
+    def metrics(
+        self, params: PyTree, model_state: PyTree, batch: Batch
+    ) -> dict[str, tuple[jax.Array, jax.Array]]:
+        """CTC loss of the lines that have one, and the shares of those that have none."""
+        return self._sums(*self._logits(params, model_state, batch))
+
+    def _logits(self, params: PyTree, model_state: PyTree, batch: Batch) -> tuple[jax.Array, Batch]:
+        batch = self.evaluation_transform(batch, None)
+        logits = self._answers(params, model_state, batch[self.inputs], lengths=batch["length"])
+        return wide(logits), batch
+
+    def _frames(self, batch: Batch) -> jax.Array:
+        model: Any = self.model
+        return model.output_lengths(batch["length"])
+
+    def _known(self, labels: Array, counts: Array) -> Bool[Array, "batch"]:
+        """Whether all characters of a line are classes of the model."""
+        counted = jnp.arange(labels.shape[1], dtype=counts.dtype)[None] < counts[:, None]
+        return jnp.all(~counted | ((labels > 0) & (labels <= len(self.alphabet))), axis=1)
+
+    def _sums(self, logits: jax.Array, batch: Batch) -> dict[str, tuple[jax.Array, jax.Array]]:
+        labels, counts, frames = batch["labels"], batch["label_length"], self._frames(batch)
+        real = batch["mask"] > 0
+        known = self._known(labels, counts)
+        feasible = ctc.feasible(frames, labels, counts)
+        learnt = real & known & feasible
+        # The labels of a line without a loss are none that the loss could take.
+        labels = jnp.where(learnt[:, None], labels, 1)
+        losses = ctc.loss(logits, frames, labels, counts, infeasible="zero")
+        lines, dtype = real.sum(), losses.dtype
+
+        def share(which: Array) -> tuple[jax.Array, jax.Array]:
+            return (which & real).sum().astype(dtype), lines.astype(dtype)
+
+        return {
+            "loss": (jnp.where(learnt, losses, 0).sum(), learnt.sum().astype(dtype)),
+            "infeasible": share(~feasible),
+            "unknown": share(~known),
+        }
+
+    def predict(self, params: PyTree, model_state: PyTree, batch: Batch) -> dict[str, jax.Array]:
+        """The answers to each line, the best first.
+
+        Returns:
+            `labels` int32 `[batch, n_best, time]`, ids, 0 behind the last; `label_lengths`
+            `[batch, n_best]`; and `confidences` `[batch, n_best]`, in 0..1, 0 where a beam found
+            fewer answers.
+        """
+        logits, batch = self._logits(params, model_state, batch)
+        frames = self._frames(batch)
+        if self.beam_width:
+            beams = ctc.beam_search(logits, frames, width=self.beam_width, n_best=self.n_best)
+            labels, counts = beams.labels, beams.lengths
+            found = beams.log_probs != -jnp.inf
+        else:
+            path, lengths, _ = ctc.best_path(logits, frames)
+            labels, counts = path[:, None], lengths[:, None]
+            found = jnp.ones(counts.shape, bool)
+        # A beam counts the paths that stayed in it; the loss counts all.
+        losses = jax.vmap(
+            lambda own, many: ctc.loss(logits, frames, own, many), in_axes=1, out_axes=1
+        )(labels, counts)
+        confidences = jnp.where(found, jnp.exp(-losses), 0)
+        order = jnp.argsort(confidences, axis=1, descending=True)
+        return {
+            "labels": jnp.take_along_axis(labels, order[..., None], axis=1),
+            "label_lengths": jnp.take_along_axis(counts, order, axis=1),
+            "confidences": jnp.take_along_axis(confidences, order, axis=1),
+        }
+
+    def text(self, ids: Iterable[int]) -> str:
+        """What ids say; one that is no character of the alphabet becomes one that is not in it."""
+        characters, stranger = self._characters, self._stranger
+        return "".join(characters.get(int(number), stranger) for number in ids)
+
+    @functools.cached_property
+    def _characters(self) -> dict[int, str]:
+        return dict(enumerate(self.alphabet, start=1))
+
+    @functools.cached_property
+    def _stranger(self) -> str:
+        # The replacement character, or a private one where that is in the alphabet itself.
+        private = (chr(code) for code in range(0xE000, 0xF8FF))
+        return next(c for c in ("\ufffd", *private) if c not in self.alphabet)
+
+    @property
+    def evaluates_on_host(self) -> bool:
+        """Edit distances are not compiled."""
+        return True
+
+    def evaluate(self, predictions: Iterable[tuple[dict, dict]]) -> dict[str, float]:
+        """Error rates of characters and words, right lines, and what confidences are worth.
+
+        Args:
+            predictions: Pairs (predictions, batch).
+
+        Returns:
+            `cer` and `wer`, edits for each character and word of the references; the share of
+            lines that are right, `sequence_accuracy`; and `calibration_error`, the expected
+            calibration error of the confidences over ten intervals, NaN where one is no number.
+        """
+        references, answers, confidences = self._read(predictions)
+        characters = edit_distance.character_errors(references, answers)
+        table = _calibration(references, answers, confidences)
+        return {
+            "cer": characters.rate,
+            "wer": edit_distance.word_errors(references, answers).rate,
+            "sequence_accuracy": characters.sequence_accuracy,
+            "calibration_error": math.nan if table is None else table.expected_error,
+        }
+
+    def tables(self, predictions: Iterable[tuple[dict, dict]]) -> dict[str, Any]:
+        """What `evaluate` says in single numbers, in detail.
+
+        Args:
+            predictions: Pairs (predictions, batch).
+
+        Returns:
+            `confusions`: the most frequent of `{"written", "read", "times"}`, None for a character
+            that was left out or added; `calibration`: `{"above", "up_to", "lines", "confidence",
+            "accuracy"}` of intervals of the confidence; and `without_loss`: `{"why", "lines"}`,
+            lines that training could not learn from, empty where there are none.
+        """
+        predictions = list(predictions)
+        references, answers, confidences = self._read(predictions)
+        found = edit_distance.confusions(references, answers)
+        rows = [
+            *((one, other, times) for (one, other), times in found.substituted.items()),
+            *((one, None, times) for one, times in found.deleted.items()),
+            *((None, other, times) for other, times in found.inserted.items()),
+        ]
+        rows.sort(key=lambda row: (-row[2], row[0] or "", row[1] or ""))
+        table = _calibration(references, answers, confidences)
+        left_out = {"too few time steps": 0, "a character that is not in the alphabet": 0}
+        for _, batch in predictions:
+            real = np.asarray(batch["mask"]) > 0
+            labels, counts = jnp.asarray(batch["labels"]), jnp.asarray(batch["label_length"])
+            feasible = np.asarray(ctc.feasible(self._frames(batch), labels, counts))
+            known = np.asarray(self._known(labels, counts))
+            for why, lines in zip(left_out, (real & ~feasible, real & ~known), strict=True):
+                left_out[why] += int(lines.sum())
+        return {
+            "confusions": [
+                {"written": one, "read": other, "times": times}
+                for one, other, times in rows[:SHOWN_CONFUSIONS]
+            ],
+            "calibration": [
+                {
+                    "above": own.low,
+                    "up_to": own.high,
+                    "lines": own.count,
+                    "confidence": own.confidence,
+                    "accuracy": own.accuracy,
+                }
+                for own in (table.bins if table else ())
+            ],
+            "without_loss": [
+                {"why": why, "lines": lines} for why, lines in left_out.items() if lines
+            ],
+        }
+
+    def _read(
+        self, predictions: Iterable[tuple[dict, dict]]
+    ) -> tuple[list[str], list[str], list[float]]:
+        """References, best answers and their confidences, of all real lines."""
+        references, answers, confidences = [], [], []
+        for predicted, batch in predictions:
+            for row in np.flatnonzero(np.asarray(batch["mask"]) > 0):
+                labels, count = batch["labels"][row], batch["label_length"][row]
+                references.append(self.text(labels[: int(count)]))
+                labels, count = predicted["labels"][row, 0], predicted["label_lengths"][row, 0]
+                answers.append(self.text(labels[: int(count)]))
+                confidences.append(float(predicted["confidences"][row, 0]))
+        return references, answers, confidences
+
+    @property
+    def reads(self) -> tuple[str, ...]:
+        """The feature that `inputs` names."""
+        return (self.inputs,)
+
+    def answering(self, n_best: int) -> "Transcription":
+        """The same task with that many answers to a line, and a beam where it needs one."""
+        width = max(self.beam_width, _SEARCHED, n_best) if n_best > 1 else self.beam_width
+        return dataclasses.replace(self, n_best=n_best, beam_width=width)
+
+    def answers(
+        self, predicted: Mapping[str, np.ndarray], features: Mapping[str, Any], n_best: int
+    ) -> list[list[dict[str, Any]]]:
+        """See `BaseTask.answers`: `text` and `confidence`."""
+        del features
+        found = []
+        names = ("labels", "label_lengths", "confidences")
+        for line in zip(*(predicted[name] for name in names), strict=True):
+            own = [
+                {"text": self.text(ids[: int(count)]), "confidence": float(confidence)}
+                for ids, count, confidence in zip(*line, strict=True)
+            ]
+            # A beam may find fewer than it was asked for: what is no answer has no probability.
+            rest = [answer for answer in own[1:n_best] if answer["confidence"] > 0]
+            found.append([*own[:1], *rest])
+        return found
+
+
+def _calibration(
+    references: Sequence[str], answers: Sequence[str], confidences: Sequence[float]
+) -> edit_distance.Calibration | None:
+    """None where a confidence is no number: the net answers NaN."""
+    if not np.isfinite(confidences).all():
+        return None
+    right = [one == other for one, other in zip(references, answers, strict=True)]
+    return edit_distance.calibration(confidences, right)

@@ -1,0 +1,189 @@
+"""Answers for files: lines of text, classes of images, and what is wrong with files."""
+
+import json
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from rcnn_jax.data.sources import load_spec
+
+FORK = """
+import numpy as np
+from rcnn_jax.data.line_images import read_picture
+from rcnn_jax.data.spec import DatasetSpec, Feature
+
+GLYPHS = {"a": (9, 0, 0, 9), "b": (0, 9, 9, 0), "\\u00e9": (9, 9, 0, 0)}
+TEXTS = ["ab", "b", "a\\u00e9b", "\\u00e9a", "bba", "\\u00e9"]
+
+
+def picture(text):
+    columns = [(0, 0, 0, 0)]
+    for letter in text:
+        columns += [GLYPHS[letter], GLYPHS[letter], (0, 0, 0, 0)]
+    return (np.array(columns, np.uint8).T * 28)[..., None]
+
+
+def read(root, split):
+    texts = TEXTS * (6 if split == "train" else 1)
+    return {
+        "image": [picture(text) for text in texts],
+        "text": [np.frombuffer(text.encode(), np.uint8) for text in texts],
+    }
+
+
+LINES = DatasetSpec(
+    name="marks", version="1.0.0",
+    features={"image": Feature((None, None, 1), "uint8"), "text": Feature((None,), "uint8")},
+    splits={"train": 36, "validation": 6, "test": 6},
+    files=lambda root, split: [], read=read,
+    read_file=lambda path: {"image": read_picture(path)},
+)
+
+
+def read_shades(root, split):
+    label = np.arange(40, dtype=np.int32) % 3
+    image = np.random.default_rng(0).integers(0, 60, (40, 4, 5, 3)).astype(np.uint8)
+    image[np.arange(40), ..., label] += 180
+    return {"image": image, "label": label}
+
+
+SHADES = DatasetSpec(
+    name="shades", version="1.0.0",
+    features={
+        "image": Feature((4, 5, 3), "uint8"),
+        "label": Feature((), "int32", classes=("red", "green", "blue")),
+    },
+    splits={"train": 40, "validation": 40, "test": 40},
+    files=lambda root, split: [], read=read_shades,
+)
+"""
+CONFIG = """
+from ml_collections import ConfigDict
+
+
+def get_config():
+    config = ConfigDict()
+    config.batch_size = 12
+    config.evaluation_batch_size = 8
+    config.steps = STEPS
+    config.evaluate_every = STEPS
+    config.optimizer = {"name": "adam"}
+    config.schedule = {"value": 0.03}
+    config.update(ConfigDict(SECTIONS))
+    return config
+"""
+LINES = {
+    "data": {"name": "fork:LINES", "residency": "memory", "preprocess": "to_float(255)"},
+    "encoder": {"name": "rcnn_jax.data.transcripts:Transcripts"},
+    "task": {"name": "rcnn_jax.tasks.transcription:Transcription"},
+    "model": {
+        "name": "rcnn_jax.models.transcriber:Transcriber", "features": (8,), "pools": ((2, 1),),
+        "hidden": 8, "layers": 1, "cell": "elman",
+    },
+    "best_metric": "cer",
+}  # fmt: skip
+SHADES = {
+    "data": {"name": "fork:SHADES", "residency": "memory", "preprocess": "to_float(255)"},
+    "model": {
+        "name": "rcnn_jax.models.fully_connected:FullyConnected", "classes": 3, "hidden": (6,),
+        "dropout": 0.0, "input_dropout": 0.0, "activation": "relu",
+    },
+}  # fmt: skip
+
+
+@pytest.fixture
+def trained(door, tmp_path):
+    """Trains on one of the data sets; the folder then holds what a user has."""
+
+    def train(sections, steps):
+        (tmp_path / "fork.py").write_text(FORK, encoding="utf-8")
+        text = CONFIG.replace("SECTIONS", repr(sections)).replace("STEPS", str(steps))
+        (tmp_path / "config.py").write_text(text)
+        result = door("train", "--config=config.py", "--workdir=run")
+        assert result.returncode == 0, result.stderr
+        return tmp_path
+
+    return train
+
+
+def picture(text):
+    made = {}
+    exec(FORK, made)  # what the run itself was trained on
+    return made["picture"](text)[..., 0]
+
+
+def test_lines_are_read_as_the_run_read_its_own(door, trained):
+    """Dark on white, twice as large, in colours; with damaged files between them."""
+    folder = trained(LINES, 120)
+    result = door("evaluate", "--workdir=run")
+    assert result.returncode == 0, result.stderr
+    found = json.loads((folder / "run" / "evaluation.json").read_text())
+    assert found["metrics"]["cer"] == 0
+    assert found["metrics"]["sequence_accuracy"] == 1
+    assert found["details"]["confusions"] == found["details"]["without_loss"] == []
+    assert sum(row["lines"] for row in found["details"]["calibration"]) == 6
+
+    Image.fromarray(picture("aéb")).save(folder / "1.png")
+    Image.fromarray(255 - picture("ba")).save(folder / "2.png")
+    large = np.kron(picture("b"), np.ones((2, 2), np.uint8))
+    Image.fromarray(large).convert("RGB").save(folder / "3.png")
+    (folder / "4.png").write_bytes((folder / "1.png").read_bytes()[:60])
+    (folder / "5.png").write_bytes(b"")
+    files = [f"{n}.png" for n in (1, 4, 2, 5, 3, 6)]
+    result = door("predict", "--workdir=run", "--format=jsonl", "--n_best=3", *files)
+    assert result.returncode == 1
+    rows = [json.loads(line) for line in result.stdout.splitlines()]
+    assert [(row["file"], row["text"]) for row in rows] == [
+        ("1.png", "aéb"), ("2.png", "ba"), ("3.png", "b"),
+    ]  # fmt: skip
+    for row in rows:
+        assert row["n_best"][0] == {"text": row["text"], "confidence": row["confidence"]}
+        shares = [answer["confidence"] for answer in row["n_best"]]
+        assert shares == sorted(shares, reverse=True)
+        assert len({answer["text"] for answer in row["n_best"]}) == len(shares) == 3
+        assert 0 < sum(shares) <= 1 + 1e-5
+    warnings = result.stderr.splitlines()
+    assert len(warnings) == 4
+    for name, line in zip(("4.png", "5.png", "6.png"), warnings, strict=False):
+        assert line.startswith(f"warning: left out: {name}")
+    assert warnings[3] == "warning: 3 of 6 files could not be read"
+
+    # Alone it gets the same answer, though it was one of a batch of other widths.
+    result = door("predict", "--workdir=run", "2.png")
+    assert (result.returncode, result.stderr) == (0, "")
+    head, _, row = result.stdout.splitlines()
+    assert head.split() == ["file", "text", "confidence"]
+    assert row.split()[:2] == ["2.png", "ba"]
+    assert float(row.split()[2]) == pytest.approx(rows[1]["confidence"], abs=2e-4)
+
+    result = door("predict", "--workdir=run")
+    assert (result.returncode, result.stdout) == (2, "")
+    assert result.stderr == (
+        "error: no files are named: python -m rcnn_jax.predict --workdir=DIR FILE...\n"
+    )
+
+
+def test_pictures_of_any_size_are_classified(door, trained):
+    folder = trained(SHADES, 40)
+    Image.new("RGB", (50, 40), (20, 220, 30)).save(folder / "leaf.png")
+    Image.new("RGBA", (5, 4), (30, 10, 210, 255)).save(folder / "sea.png")
+    result = door("predict", "--workdir=run", "--n_best=2", "leaf.png", "sea.png")
+    assert (result.returncode, result.stderr) == (0, "")
+    head, _, *rows = (line.split() for line in result.stdout.splitlines())
+    assert head == ["file", "rank", "class", "probability"]
+    assert [row[:3] for row in rows[::2]] == [["leaf.png", "1", "green"], ["sea.png", "1", "blue"]]
+    assert [row[0] for row in rows[1::2]] == ["2", "2"]
+    assert all(float(row[-1]) > 0.5 for row in rows[::2])
+
+
+def test_a_digit_is_read_on_the_scale_of_the_data_set(tmp_path):
+    """Dark on white and 10 times as large: 0 to 16 are counts of dots there, and not 0 to 255."""
+    dots = np.zeros((8, 8))
+    dots[:4, 4:], dots[4:, 4:] = 16, 8
+    large = np.kron(255 - dots / 16 * 255, np.ones((10, 10))).astype(np.uint8)
+    Image.fromarray(large).save(tmp_path / "digit.png")
+    read = load_spec("digits").read_file(tmp_path / "digit.png")["image"]
+    assert (read.shape, read.dtype) == ((8, 8, 1), np.uint8)
+    inside = np.ix_([0, 1, 2, 5, 6, 7], [0, 1, 2, 5, 6, 7])  # the filter smooths the edges
+    np.testing.assert_array_equal(read[..., 0][inside], dots[inside])
