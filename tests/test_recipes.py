@@ -7,6 +7,8 @@ import shutil
 import numpy as np
 import pytest
 
+from rcnn_jax.training import checkpoints
+
 ALL = [
     "--config=rcnn_digits",
     "--config.model.features=8",
@@ -22,6 +24,7 @@ ALL = [
     "--config.init_fit.name=rcnn_jax.data.patches:WhitenedKernel",
     "--config.init_fit.path=conv/kernel",
     "--config.ema_decay=0.9",
+    "--config.optimizer.groups=(('conv/kernel', 0.0),)",
     "--workdir=run",
 ]
 
@@ -32,32 +35,25 @@ def losses(run):
 
 
 def test_a_run_goes_on_in_the_stage_where_it_was(door, tmp_path):
-    arguments = [*ALL, "--config.checkpoint_every=1", "--config.keep_latest=9"]
+    arguments = [*ALL, "--config.checkpoint_every=2", "--config.keep_latest=9"]
     result = door("train", *arguments)
     assert result.returncode == 0, result.stderr
     run, unbroken = tmp_path / "run", losses(tmp_path / "run")
     assert {step for step, _ in unbroken} == set(range(1, 7))
-    for step in (2, 3):
-        again = shutil.copytree(run, tmp_path / f"from_{step}")
-        for checkpoint in (again / "checkpoints").iterdir():
-            if int(re.search(r"\d+$", checkpoint.name)[0]) > step:
-                shutil.rmtree(checkpoint)
-        result = door("train", *arguments[:-3], f"--workdir=from_{step}", *arguments[-2:])
-        assert result.returncode == 0, result.stderr
-        assert f"resuming from the checkpoint of step {step}" in result.stdout
-        assert losses(again) == unbroken
-    assert door("evaluate", "--workdir=run").returncode == 0
-
-
-def test_the_first_layer_starts_from_what_was_fitted(door, tmp_path):
-    frozen = "--config.optimizer.groups=(('conv/kernel', 0.0),)"
-    result = door("train", *ALL, frozen)
-    assert result.returncode == 0, result.stderr
-    from rcnn_jax.training import checkpoints
-
-    kernel = checkpoints.read_variables(tmp_path / "run/checkpoints", [])["params/conv/kernel"]
+    # The first layer is frozen, so that it still is what was fitted.
+    kernel = checkpoints.read_variables(run / "checkpoints", [])["params/conv/kernel"]
     np.testing.assert_allclose(kernel[..., 0::2], -kernel[..., 1::2])
     assert np.abs(kernel).min(axis=(0, 1, 2)).max() > 0
+    # Step 3 is the last of the first stage.
+    again = shutil.copytree(run, tmp_path / "again")
+    for checkpoint in (again / "checkpoints").iterdir():
+        if int(re.search(r"\d+$", checkpoint.name)[0]) > 2:
+            shutil.rmtree(checkpoint)
+    result = door("train", *arguments, "--workdir=again")
+    assert result.returncode == 0, result.stderr
+    assert "resuming from the checkpoint of step 2" in result.stdout
+    assert losses(again) == unbroken
+    assert door("evaluate", "--workdir=again").returncode == 0
 
 
 @pytest.mark.parametrize(
@@ -68,11 +64,8 @@ def test_the_first_layer_starts_from_what_was_fitted(door, tmp_path):
             ["'index'", "ShuffledWithEpochs"],
         ),
         ("--config.init_fit.path=conv/kernal", ["'conv/kernal'", "did you mean 'conv/kernel'?"]),
-        ("--config.init_fit.path=head_bias", ["head_bias", "(10,)"]),
-        ("--config.init_fit.epsilon=0.0", ["epsilon > 0"]),
         ("--config.init_fit.epsilom=0.1", ["'epsilom'", "did you mean 'epsilon'?"]),
         ("--config.data.augment_until=((0.5, 'resiz(6)'),)", ["did you mean 'resize'?"]),
-        ("--config.data.augment_until=((0.5, 'resize(0)'),)", ["at least 1"]),
         ("--config.data.augment_until=((1.5, 'flip'),)", ["augment_until", "between 0 and 1"]),
         ("--config.data.augment_until=(0.5, 'flip')", ["augment_until", "pairs"]),
     ],

@@ -44,7 +44,9 @@ def finished(folder, config="nets.py", step=3, **metrics):
     (folder / "spent.json").write_text('{"seconds": 2.0, "starts": 1}')
 
 
-def test_a_variant_is_run_once_with_every_seed(door, tmp_path):
+def test_a_variant_is_run_once_with_every_seed(door, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    finished(tmp_path / "runs/slow+smooth/0", "nets.py:slow,smooth", error=0.5, loss=1.0)
     arguments = [*SWEEP, "--variants=slow+smooth", "--seeds=0,1", "--config.log_every=1"]
     result = door("sweep", *arguments)
     assert result.returncode == 0, result.stdout + result.stderr
