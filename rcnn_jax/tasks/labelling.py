@@ -7,15 +7,15 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Float
 
 from rcnn_jax.layers.recurrent.lengths import live_steps
-from rcnn_jax.tasks.base import BaseTask, Batch, LossOutput, PyTree, wide
+from rcnn_jax.tasks.base import Batch, PyTree
+from rcnn_jax.tasks.summed import SummedTask
 from rcnn_jax.tasks.tokens import token_sums
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class SequenceLabelling(BaseTask):
+class SequenceLabelling(SummedTask):
     """Labels every step of a sequence.
 
     A batch has `mask` `[batch]` (0 for padding) and the features that `inputs` `[batch, time, ...]`
@@ -92,36 +92,9 @@ class SequenceLabelling(BaseTask):
                 f"shape {found.shape}."
             )
 
-    def _told(self, batch: Batch) -> dict[str, jax.Array]:
-        """What the model is told beside its input."""
-        return {"lengths": batch[self.lengths]} if self.lengths else {}
-
-    def init(self, key: jax.Array, batch: Batch) -> tuple[PyTree, PyTree]:
-        """Initialises the model."""
-        batch = self._training_batch(batch, key)
-        return self._initial(key, batch[self.inputs], **self._told(batch))
-
-    def loss(
-        self, params: PyTree, model_state: PyTree, carry: PyTree, batch: Batch, key: jax.Array
-    ) -> LossOutput:
-        """Cross-entropy, summed over the steps of the batch that have a label."""
-        transform_key, dropout_key = jax.random.split(key)
-        batch = self._training_batch(batch, transform_key)
-        logits, model_state = self._answers_in_training(
-            params, model_state, batch[self.inputs], dropout_key, **self._told(batch)
-        )
-        sums = self._sums(wide(logits), batch)
-        total, count = sums.pop("loss")
-        return LossOutput(
-            total=total, count=count, model_state=model_state, carry=carry, metrics=sums
-        )
-
-    def _logits(
-        self, params: PyTree, model_state: PyTree, batch: Batch
-    ) -> tuple[Float[jax.Array, "batch time classes"], Batch]:
-        batch = self.evaluation_transform(batch, None)
-        logits = self._answers(params, model_state, batch[self.inputs], **self._told(batch))
-        return wide(logits), batch
+    def _question(self, batch: Batch) -> tuple[jax.Array, dict[str, jax.Array]]:
+        told = {"lengths": batch[self.lengths]} if self.lengths else {}
+        return batch[self.inputs], told
 
     def predict(self, params: PyTree, model_state: PyTree, batch: Batch) -> dict[str, jax.Array]:
         """The labels that the model gives.
@@ -136,12 +109,6 @@ class SequenceLabelling(BaseTask):
             "labels": jnp.where(self._live(batch), answers, -1),
             "log_probabilities": jax.nn.log_softmax(logits),
         }
-
-    def metrics(
-        self, params: PyTree, model_state: PyTree, batch: Batch
-    ) -> dict[str, tuple[jax.Array, jax.Array]]:
-        """Error and cross-entropy of a step, and the error of what is not blank."""
-        return self._sums(*self._logits(params, model_state, batch))
 
     def _live(self, batch: Batch) -> jax.Array:
         """The steps of real sequences, bool `[batch, time]`."""

@@ -10,12 +10,13 @@ import jax.numpy as jnp
 from rcnn_jax.data.vocabulary import NOTHING
 from rcnn_jax.layers.recurrent.lengths import live_steps
 from rcnn_jax.models.encoder_decoder import greedy
-from rcnn_jax.tasks.base import BaseTask, Batch, LossOutput, PyTree
+from rcnn_jax.tasks.base import Batch, PyTree
+from rcnn_jax.tasks.summed import SummedTask
 from rcnn_jax.tasks.tokens import token_sums
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class SequenceToSequence(BaseTask):
+class SequenceToSequence(SummedTask):
     """Writes the target of each source.
 
     A batch has `source` `[batch, time]`, `source_length` `[batch]`, `target` `[batch, steps]` with
@@ -43,28 +44,13 @@ class SequenceToSequence(BaseTask):
         names = ("source", "source_length", "target", "target_length")
         self._require(features, "sequence to sequence", names)
 
-    def init(self, key: jax.Array, batch: Batch) -> tuple[PyTree, PyTree]:
-        """Initialises the model."""
-        batch = self._training_batch(batch, key)
-        return self._initial(key, batch["source"], **_told(batch))
+    def _question(self, batch: Batch) -> tuple[jax.Array, dict[str, jax.Array]]:
+        """The source, and what is right, of which each id is told before the next is asked."""
+        return batch["source"], {"lengths": batch["source_length"], "targets": batch["target"]}
 
-    def loss(
-        self, params: PyTree, model_state: PyTree, carry: PyTree, batch: Batch, key: jax.Array
-    ) -> LossOutput:
-        """Cross-entropy of each id after the right ones, summed over the batch."""
-        transform_key, dropout_key = jax.random.split(key)
-        batch = self._training_batch(batch, transform_key)
-        logits, model_state = self._answers_in_training(
-            params, model_state, batch["source"], dropout_key, **_told(batch)
-        )
-        sums = _sums(logits, batch)
-        return LossOutput(
-            total=sums["loss"][0],
-            count=sums["loss"][1],
-            model_state=model_state,
-            carry=carry,
-            metrics={"error": sums["error"]},
-        )
+    def _sums(self, logits: jax.Array, batch: Batch) -> dict[str, tuple[jax.Array, jax.Array]]:
+        steps = live_steps(batch["target_length"], batch["target"].shape[1])
+        return token_sums(logits, batch["target"], steps & (batch["mask"] > 0)[:, None])
 
     def predict(self, params: PyTree, model_state: PyTree, batch: Batch) -> dict[str, jax.Array]:
         """What is written without being told what is right.
@@ -85,23 +71,12 @@ class SequenceToSequence(BaseTask):
         self, params: PyTree, model_state: PyTree, batch: Batch
     ) -> dict[str, tuple[jax.Array, jax.Array]]:
         """Share of sequences that are not written whole, and of wrong ids after the right ones."""
-        batch = self.evaluation_transform(batch, None)
-        logits = self._answers(params, model_state, batch["source"], **_told(batch))
+        logits, batch = self._logits(params, model_state, batch)
         steps = live_steps(batch["target_length"], batch["target"].shape[1])
         right = jnp.where(steps, batch["target"], NOTHING)
         wrong = (self._write(params, model_state, batch) != right).any(axis=1)
         mask = batch["mask"]
         return {
             "sequence_error": ((mask * wrong).sum(), mask.sum()),
-            **_sums(logits, batch),
+            **self._sums(logits, batch),
         }
-
-
-def _told(batch: Batch) -> dict[str, jax.Array]:
-    """What the model is told beside the source."""
-    return {"lengths": batch["source_length"], "targets": batch["target"]}
-
-
-def _sums(logits: jax.Array, batch: Batch) -> dict[str, tuple[jax.Array, jax.Array]]:
-    steps = live_steps(batch["target_length"], batch["target"].shape[1])
-    return token_sums(logits, batch["target"], steps & (batch["mask"] > 0)[:, None])

@@ -12,12 +12,13 @@ from jaxtyping import Float
 
 from rcnn_jax.layers.recurrent.lengths import live_steps
 from rcnn_jax.metrics.chunk_counts import TagKinds, chunk_counts
-from rcnn_jax.tasks.base import BaseTask, Batch, LossOutput, PyTree, wide
+from rcnn_jax.tasks.base import Batch, PyTree
+from rcnn_jax.tasks.summed import SummedTask
 from rcnn_jax.tasks.tokens import token_sums
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Tagging(BaseTask):
+class Tagging(SummedTask):
     """Tags words.
 
     A batch has `words` `[batch, time]` (or `[batch, time, trigrams]`) and `tags` `[batch, time]`,
@@ -62,35 +63,11 @@ class Tagging(BaseTask):
         """
         self._require(features, "tagging", ("words", "tags"))
 
-    def init(self, key: jax.Array, batch: Batch) -> tuple[PyTree, PyTree]:
-        """Initialises the model."""
-        batch = self._training_batch(batch, key)
-        return self._initial(key, batch["words"], lengths=batch["length"])
+    def _question(self, batch: Batch) -> tuple[jax.Array, dict[str, jax.Array]]:
+        return batch["words"], {"lengths": batch["length"]}
 
-    def loss(
-        self, params: PyTree, model_state: PyTree, carry: PyTree, batch: Batch, key: jax.Array
-    ) -> LossOutput:
-        """Cross-entropy, summed over the tokens of the batch whose tag is one of the classes."""
-        transform_key, dropout_key = jax.random.split(key)
-        batch = self._training_batch(batch, transform_key)
-        logits, model_state = self._answers_in_training(
-            params, model_state, batch["words"], dropout_key, lengths=batch["length"]
-        )
-        sums = _sums(wide(logits), batch)
-        return LossOutput(
-            total=sums["loss"][0],
-            count=sums["loss"][1],
-            model_state=model_state,
-            carry=carry,
-            metrics={"error": sums["error"]},
-        )
-
-    def _logits(
-        self, params: PyTree, model_state: PyTree, batch: Batch
-    ) -> tuple[Float[jax.Array, "batch time classes"], Batch]:
-        batch = self.evaluation_transform(batch, None)
-        logits = self._answers(params, model_state, batch["words"], lengths=batch["length"])
-        return wide(logits), batch
+    def _sums(self, logits: jax.Array, batch: Batch) -> dict[str, tuple[jax.Array, jax.Array]]:
+        return token_sums(logits, batch["tags"], _live(batch))
 
     def predict(self, params: PyTree, model_state: PyTree, batch: Batch) -> dict[str, jax.Array]:
         """The most probable tag of each word.
@@ -119,8 +96,11 @@ class Tagging(BaseTask):
         logits, batch = self._logits(params, model_state, batch)
         found = {name: n.sum() for name, n in self._chunks(logits, batch).items()}
         gold, predicted, correct = found["gold"], found["predicted"], found["correct"]
+        sums = self._sums(logits, batch)
+        tokens, known = sums["error"][1], sums["loss"][1]
         return {
-            **_sums(logits, batch),
+            **sums,
+            "unknown_tags": (tokens - known, tokens),
             "f1": (200.0 * correct, gold + predicted),
             "precision": (100.0 * correct, predicted),
             "recall": (100.0 * correct, gold),
@@ -185,9 +165,3 @@ class Tagging(BaseTask):
 def _live(batch: Batch) -> jax.Array:
     """The tokens that count, bool `[batch, time]`."""
     return live_steps(batch["length"], batch["words"].shape[1]) & (batch["mask"] > 0)[:, None]
-
-
-def _sums(logits: jax.Array, batch: Batch) -> dict[str, tuple[jax.Array, jax.Array]]:
-    sums = token_sums(logits, batch["tags"], _live(batch))
-    tokens, known = sums["error"][1], sums["loss"][1]
-    return {**sums, "unknown_tags": (tokens - known, tokens)}

@@ -13,14 +13,15 @@ from jaxtyping import Array, Bool
 
 from rcnn_jax.decoding import ctc
 from rcnn_jax.metrics import edit_distance
-from rcnn_jax.tasks.base import BaseTask, Batch, LossOutput, PyTree, wide
+from rcnn_jax.tasks.base import Batch, PyTree
+from rcnn_jax.tasks.summed import SummedTask
 
 SHOWN_CONFUSIONS = 50
 _SEARCHED = 16  # prefixes in the beam where several answers are asked for and no width is set
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Transcription(BaseTask):
+class Transcription(SummedTask):
     """Writes what a line says.
 
     A batch has the feature that `inputs` names, images `[batch, height, width, channels]` or frames
@@ -88,36 +89,8 @@ class Transcription(BaseTask):
         names = (self.inputs, "length", "labels", "label_length")
         self._require(features, "transcription", names, "; see config.task.inputs")
 
-    def init(self, key: jax.Array, batch: Batch) -> tuple[PyTree, PyTree]:
-        """Initialises the model."""
-        batch = self._training_batch(batch, key)
-        return self._initial(key, batch[self.inputs], lengths=batch["length"])
-
-    def loss(
-        self, params: PyTree, model_state: PyTree, carry: PyTree, batch: Batch, key: jax.Array
-    ) -> LossOutput:
-        """CTC loss, summed over the lines of the batch that have one."""
-        transform_key, dropout_key = jax.random.split(key)
-        batch = self._training_batch(batch, transform_key)
-        logits, model_state = self._answers_in_training(
-            params, model_state, batch[self.inputs], dropout_key, lengths=batch["length"]
-        )
-        sums = self._sums(wide(logits), batch)
-        total, count = sums.pop("loss")
-        return LossOutput(
-            total=total, count=count, model_state=model_state, carry=carry, metrics=sums
-        )
-
-    def metrics(
-        self, params: PyTree, model_state: PyTree, batch: Batch
-    ) -> dict[str, tuple[jax.Array, jax.Array]]:
-        """CTC loss of the lines that have one, and the shares of those that have none."""
-        return self._sums(*self._logits(params, model_state, batch))
-
-    def _logits(self, params: PyTree, model_state: PyTree, batch: Batch) -> tuple[jax.Array, Batch]:
-        batch = self.evaluation_transform(batch, None)
-        logits = self._answers(params, model_state, batch[self.inputs], lengths=batch["length"])
-        return wide(logits), batch
+    def _question(self, batch: Batch) -> tuple[jax.Array, dict[str, jax.Array]]:
+        return batch[self.inputs], {"lengths": batch["length"]}
 
     def _frames(self, batch: Batch) -> jax.Array:
         model: Any = self.model
