@@ -4,11 +4,12 @@ Zeros are background, so that a line padded with zeros shows the same text on a 
 """
 
 import functools
-import io
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+
+from rcnn_jax.data.pictures import opened
 
 SUFFIXES = (
     ".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".gif", ".webp", ".pgm", ".pbm", ".ppm",
@@ -30,20 +31,9 @@ def read_picture(path: Path, data: bytes | None = None) -> np.ndarray:
         Grey values, uint8 `[height, width, 1]`, bright where there is ink.
 
     Raises:
-        ValueError: it is no picture or damaged, or Pillow is not installed.
+        OSError, ValueError: see `rcnn_jax.data.pictures.opened`.
     """
-    try:
-        from PIL import Image, ImageOps
-    except ImportError as error:
-        raise ValueError(f"reading {path} needs Pillow ({error}): pip install pillow") from error
-    data = path.read_bytes() if data is None else data
-    if not data:
-        raise ValueError(f"{path} is empty")
-    try:
-        with Image.open(io.BytesIO(data)) as opened:
-            grey = _grey(ImageOps.exif_transpose(opened))
-    except Exception as error:
-        raise ValueError(f"{path} cannot be read as a picture: {error}") from error
+    grey = opened(path, _grey, data)
     return (255 - grey if grey.mean() > 127.5 else grey)[..., None]
 
 

@@ -1,12 +1,46 @@
-"""Pictures of a user's own, as a data set of images of one size stores its examples."""
+"""Pictures from files, and as a data set of images of one size stores its examples."""
 
+import io
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any, TypeVar
 
 import numpy as np
 
 from rcnn_jax.data.spec import Feature
 
+T = TypeVar("T")
+
 _MODES = {1: "L", 3: "RGB"}
+
+
+def opened(path: Path, take: Callable[[Any], T], data: bytes | None = None) -> T:
+    """Opens a picture, the way up that a camera's note on how it was held says.
+
+    Args:
+        path: of the file; names it in errors.
+        take: takes what is wanted of the opened `PIL.Image`.
+        data: the file's content; None: it is read.
+
+    Returns:
+        What `take` gives.
+
+    Raises:
+        OSError: the file cannot be read.
+        ValueError: it is no picture or damaged, or Pillow is not installed.
+    """
+    try:
+        from PIL import Image, ImageOps
+    except ImportError as error:
+        raise ValueError(f"reading {path} needs Pillow ({error}): pip install pillow") from error
+    data = path.read_bytes() if data is None else data
+    if not data:
+        raise ValueError(f"{path} is empty")
+    try:
+        with Image.open(io.BytesIO(data)) as image:
+            return take(ImageOps.exif_transpose(image))
+    except Exception as error:  # decoders raise whatever they like
+        raise ValueError(f"{path} cannot be read as a picture: {error}") from error
 
 
 def is_picture(feature: Feature) -> bool:
@@ -31,20 +65,16 @@ def read_image(path: Path, shape: tuple[int, int, int]) -> np.ndarray:
         uint8 of that shape, 0 to 255.
 
     Raises:
-        OSError: the file cannot be opened.
-        ValueError: it is no picture or damaged, or Pillow is not installed.
+        OSError, ValueError: see `opened`.
     """
-    try:
-        from PIL import Image, ImageOps
-    except ImportError as error:
-        raise ValueError(f"reading {path} needs Pillow ({error}): pip install pillow") from error
     height, width, channels = shape
-    with path.open("rb") as file:
-        try:
-            with Image.open(file) as opened:
-                image = ImageOps.exif_transpose(opened).convert(_MODES[channels])
-        except Exception as error:  # decoders raise whatever they like
-            raise ValueError(f"{path} cannot be read as a picture: {error}") from error
-    if image.size != (width, height):
-        image = image.resize((width, height), Image.Resampling.BILINEAR)
-    return np.asarray(image).reshape(shape)
+
+    def of_shape(picture: Any) -> np.ndarray:
+        from PIL import Image
+
+        picture = picture.convert(_MODES[channels])
+        if picture.size != (width, height):
+            picture = picture.resize((width, height), Image.Resampling.BILINEAR)
+        return np.asarray(picture).reshape(shape)
+
+    return opened(path, of_shape)
