@@ -25,8 +25,8 @@ Declared = dict[str, tuple[Initializer, tuple[int, ...]]]
 def sigmoid(z: Array) -> Array:
     """The logistic function as `(1 + tanh(z / 2)) / 2`.
 
-    On a CPU that is four times as fast as an exponential and a division; in float32 it is off by
-    at most 6e-8.
+    On a CPU that took three quarters of the time of `jax.nn.sigmoid`. In float32 it is off by at
+    most 1.5e-7, that by 9e-8.
     """
     return 0.5 * jnp.tanh(0.5 * z) + 0.5
 
