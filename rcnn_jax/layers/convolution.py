@@ -1,6 +1,8 @@
 """Stride-1 convolution over any number of spatial axes, and the initial kernels for it."""
 
+import functools
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -90,25 +92,34 @@ def identity_kernel(
     return jnp.zeros(shape, dtype).at[centre].set(jnp.eye(*shape[-2:], dtype=dtype))
 
 
-def kernel_initializer(name: str) -> Callable[..., Array]:
+def kernel_initializer(kind: str | float) -> Callable[..., Array]:
     """The initializer of a kernel `[*window, channels, features]`.
 
     Args:
-        name: `"he"`: truncated normal, variance 2 / fan-in, which keeps the scale of a rectified
+        kind: `"he"`: truncated normal, variance 2 / fan-in, which keeps the scale of a rectified
             layer; `"lecun"`: variance 1 / fan-in, which keeps that of a layer whose recurrent
             responses add up over the iterations; `"orthogonal"`: orthogonal over window and
-            channels; `"identity"`: see `identity_kernel`, for recurrent kernels.
+            channels; `"identity"`: see `identity_kernel`, for recurrent kernels; a number a: drawn
+            evenly from -a to a.
 
     Raises:
-        ValueError: `name` is none of these.
+        ValueError: `kind` is none of these.
     """
-    if name not in KERNEL_INITS:
+    if not isinstance(kind, str):
+        if not kind > 0:
+            raise ValueError(f"kernels are drawn evenly from -a to a, a > 0, got a={kind}")
+        return functools.partial(_even, kind)
+    if kind not in KERNEL_INITS:
         raise ValueError(
-            f'kernels are initialized by one of {", ".join(KERNEL_INITS)}, got "{name}"'
+            f'kernels are initialized by one of {", ".join(KERNEL_INITS)}, got "{kind}"'
         )
     return {
         "he": initializers.he_normal(),
         "lecun": initializers.lecun_normal(),
         "orthogonal": initializers.orthogonal(),
         "identity": identity_kernel,
-    }[name]
+    }[kind]
+
+
+def _even(bound: float, key: Array, shape: tuple[int, ...], dtype: Any = jnp.float32) -> Array:
+    return jax.random.uniform(key, shape, dtype, -bound, bound)

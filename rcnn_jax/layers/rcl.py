@@ -151,8 +151,8 @@ class RCL(nn.Module):
     lrn_size: int | None = None
     lrn_alpha: float = 1e-3
     lrn_beta: float = 0.75
-    kernel_init: str = "lecun"
-    recurrent_init: str = "lecun"
+    kernel_init: str | float = "lecun"
+    recurrent_init: str | float = "lecun"
     unroll: bool | None = None
     remat: bool | str = False
     dtype: str | None = None

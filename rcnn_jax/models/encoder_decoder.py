@@ -24,6 +24,7 @@ from jax.nn import initializers
 from jaxtyping import Array, Int, PyTree
 
 from rcnn_jax.data.vocabulary import END, NOTHING, OTHER, START
+from rcnn_jax.decoding import writing
 from rcnn_jax.layers.randomness import Dropout
 from rcnn_jax.layers.recurrent.cell import cell_of_model
 from rcnn_jax.layers.recurrent.lengths import live_steps, reverse_within
@@ -185,17 +186,11 @@ def greedy(
         int32 `[batch, steps]`: up to the first `END`, and `NOTHING` behind it.
     """
 
-    def step(carry: PyTree, _: None) -> tuple[PyTree, Array]:
-        ids, carries, ended = carry
+    def step(ids: Array, carries: PyTree) -> tuple[Array, PyTree]:
         logits, carries = model.apply(
             variables, ids[:, None], carries, train=False, method="decode"
         )  # pyright: ignore[reportAssignmentType]
-        written = jnp.argmax(logits[:, 0], axis=-1).astype(jnp.int32)  # pyright: ignore
-        shown = jnp.where(ended, NOTHING, written)
-        return (written, carries, ended | (written == END)), shown
+        return logits[:, 0], carries  # pyright: ignore[reportIndexIssue]
 
     carries = model.apply(variables, x, train=False, lengths=lengths, method="encode")
-    start = jnp.full(x.shape[:1], START, jnp.int32)
-    ended = jnp.zeros(x.shape[:1], bool)
-    _, written = jax.lax.scan(step, (start, carries, ended), None, length=steps)
-    return written.T
+    return writing.greedy(step, carries, len(x), steps=steps, start_id=START, end_id=END).ids

@@ -124,8 +124,8 @@ class Transcriber(nn.Module):
     groups: int = 8
     momentum: float = 0.9
     epsilon: float = 1e-5
-    kernel_init: str = "lecun"
-    recurrent_init: str = "lecun"
+    kernel_init: str | float = "lecun"
+    recurrent_init: str | float = "lecun"
     unroll: bool | None = None
     remat: bool | str = False
     dtype: str | None = None

@@ -166,9 +166,9 @@ def check_cell(cell: Any, **activations: str) -> None:
             raise ValueError(f"{kind}.{attribute} is one of {', '.join(ACTIVATIONS)}, got {name!r}")
 
 
-def of_gates(name: str, gates: int) -> Initializer:
-    """Draws each gate's columns of a kernel by itself, as `kernel_initializer(name)` does."""
-    initializer = kernel_initializer(name)
+def of_gates(kind: str | float, gates: int) -> Initializer:
+    """Draws each gate's columns of a kernel by itself, as `kernel_initializer(kind)` does."""
+    initializer = kernel_initializer(kind)
 
     def draw(key: Array, shape: tuple[int, ...], dtype: Any) -> Array:
         rows, columns = shape

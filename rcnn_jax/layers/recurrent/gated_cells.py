@@ -62,8 +62,8 @@ class LSTM:
     forget_bias: float = 1.0
     activation: str = "tanh"
     output_activation: str = "tanh"
-    kernel_init: str = "lecun"
-    recurrent_init: str = "orthogonal"
+    kernel_init: str | float = "lecun"
+    recurrent_init: str | float = "orthogonal"
 
     def __post_init__(self):
         check_cell(self, activation=self.activation, output_activation=self.output_activation)
@@ -165,8 +165,8 @@ class GRU:
     hidden: int
     reset_after: bool = True
     activation: str = "tanh"
-    kernel_init: str = "lecun"
-    recurrent_init: str = "orthogonal"
+    kernel_init: str | float = "lecun"
+    recurrent_init: str | float = "orthogonal"
 
     def __post_init__(self):
         check_cell(self, activation=self.activation)

@@ -4,10 +4,11 @@ from collections.abc import Mapping
 from typing import Any
 
 import flax.linen as nn
+import jax
 import jax.numpy as jnp
 from flax.linen.dtypes import promote_dtype
 from jax.nn import initializers
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Float, Int, PyTree
 
 from rcnn_jax.layers.recurrent.cell import Cell
 from rcnn_jax.layers.recurrent.cudnn import cudnn_lstm
@@ -33,6 +34,7 @@ def run_cell(
     lengths: Int[Array, "batch"] | None = None,
     reverse: bool = False,
     implementation: str = "scan",
+    added: Float[Array, "batch steps width"] | None = None,
 ) -> tuple[Float[Array, "batch time outputs"], Arrays]:
     """Runs a cell over sequences.
 
@@ -46,13 +48,16 @@ def run_cell(
         implementation: `scan`: the recurrent kernels' gradients are one product each, reverse
             mode only; `autodiff`: jax differentiates the scan; `cudnn`: an LSTM without options,
             in float32 on an NVIDIA GPU.
+        added: goes to what the input contributes to the first `steps` steps, as if these had read
+            more than `x`; as wide as that is, which for `Elman` is `hidden`.
 
     Returns:
         The outputs `[batch, time, output_features]`, each at its step, zero beyond the length;
         and the carry after the last step that was read.
 
     Raises:
-        ValueError: the implementation cannot run this cell here, or there is none of that name.
+        ValueError: the implementation cannot run this cell here, or there is none of that name;
+            or `added` does not fit what the input contributes.
     """
     if implementation not in IMPLEMENTATIONS:
         raise ValueError(
@@ -64,11 +69,15 @@ def run_cell(
         # Padding may hold anything, also what would turn into NaN in a step that does not count.
         x = jnp.where(live, x, jnp.zeros((), x.dtype))
     if implementation == "cudnn":
+        if added is not None:
+            raise ValueError('implementation="cudnn" adds nothing to what the input contributes')
         return cudnn_lstm(cell, weights, x, carry, lengths=lengths, reverse=reverse)
     declared = cell.weights(x.shape[-1])
     inputs, kernels, vectors = ({name: weights[name] for name in group} for group in declared)
     # Time first: the input is the narrowest array to transpose.
     drive = cell.drive(inputs, x.swapaxes(0, 1))
+    if added is not None:
+        drive = _with(drive, added)
     carry, outputs = scan_cell(
         cell.step,
         kernels,
@@ -80,6 +89,17 @@ def run_cell(
         autodiff=implementation == "autodiff",
     )
     return outputs.swapaxes(0, 1), carry
+
+
+def _with(drive: PyTree, added: Array) -> Array:
+    shapes = [leaf.shape for leaf in jax.tree.leaves(drive)]
+    fits = len(shapes) == 1 and added.ndim == 3 and added.shape[1] <= shapes[0][0]
+    if not fits or shapes[0][1:] != (added.shape[0], added.shape[2]):
+        raise ValueError(
+            f"added is [batch, steps, width] of what the input contributes, [time, batch, width] = "
+            f"{', '.join(map(str, shapes))} for this cell, got {added.shape}"
+        )
+    return drive.at[: added.shape[1]].add(added.swapaxes(0, 1))
 
 
 class Recurrent(nn.Module):
@@ -105,7 +125,12 @@ class Recurrent(nn.Module):
 
     @nn.compact
     def __call__(
-        self, x: Array, *, lengths: Any = None, initial_carry: Mapping[str, Any] | None = None
+        self,
+        x: Array,
+        *,
+        lengths: Any = None,
+        initial_carry: Mapping[str, Any] | None = None,
+        added: Array | None = None,
     ) -> tuple[Array, Arrays]:
         """Runs the layer.
 
@@ -113,6 +138,7 @@ class Recurrent(nn.Module):
             x: inputs `[batch, time, features]`.
             lengths: integers `[batch]` in 0..time; None: all steps of all sequences.
             initial_carry: the state before the first step, such as an earlier call returned.
+            added: see `run_cell`.
 
         Returns:
             Outputs `[batch, time, output_features]`, zero beyond the lengths, and the carry, a
@@ -152,6 +178,7 @@ class Recurrent(nn.Module):
             lengths=lengths,
             reverse=self.reverse,
             implementation=self.implementation,
+            added=None if added is None else added.astype(x.dtype),
         )
 
 

@@ -43,8 +43,8 @@ class Elman:
 
     hidden: int
     activation: str = "tanh"
-    kernel_init: str = "lecun"
-    recurrent_init: str = "orthogonal"
+    kernel_init: str | float = "lecun"
+    recurrent_init: str | float = "orthogonal"
 
     def __post_init__(self):
         check_cell(self, activation=self.activation)
@@ -108,8 +108,8 @@ class Jordan:
     activation: str = "sigmoid"
     feedback: str = "softmax"
     decay: float = 0.0
-    kernel_init: str = "lecun"
-    recurrent_init: str = "lecun"
+    kernel_init: str | float = "lecun"
+    recurrent_init: str | float = "lecun"
 
     def __post_init__(self):
         check_cell(self, activation=self.activation)

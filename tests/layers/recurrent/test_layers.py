@@ -244,6 +244,29 @@ def test_lengths_of_an_argument_are_clipped():
         checked_lengths(jnp.array([9, -3, 2, 6]), BATCH, TIME)
 
 
+@pytest.mark.parametrize("cell", [Elman(4, activation="relu"), LSTM(4), GRU(4)])
+def test_what_is_added_is_as_if_more_had_been_read(cell):
+    """Added to the first two steps: further features of the input that are zero afterwards."""
+    layer = Recurrent(cell)
+    variables = filled(layer)
+    width = variables["params"]["bias"].shape[0]
+    kernel = jnp.asarray(RNG.normal(size=(2, width)), X.dtype)
+    further = RNG.normal(size=(BATCH, 2, 2)).astype(np.float32)
+    rest = np.zeros((BATCH, TIME - 2, 2), np.float32)
+    wider = jnp.asarray(np.concatenate([X, np.concatenate([further, rest], axis=1)], axis=2))
+    whole = dict(variables["params"])
+    whole["kernel"] = jnp.concatenate([whole["kernel"], kernel])
+
+    @jax.jit
+    def both(further):
+        wanted = layer.apply({"params": whole}, wider, lengths=LENGTHS)
+        return layer.apply(
+            variables, jnp.asarray(X), lengths=LENGTHS, added=further @ kernel
+        ), wanted
+
+    close(*both(further), rtol=1e-4, atol=1e-5)
+
+
 @pytest.mark.parametrize(
     ("layer", "shape", "arguments", "message"),
     [
@@ -280,6 +303,13 @@ def test_impossible_calls(layer, shape, arguments, message):
     call = functools.partial(layer.init, **arguments)
     with pytest.raises(ValueError, match=message):
         jax.eval_shape(call, jax.random.key(0), jnp.zeros(shape))
+
+
+@pytest.mark.parametrize("shape", [(BATCH, TIME + 1, 4), (BATCH, 1, 5)])
+def test_what_cannot_be_added(shape):
+    layer = Recurrent(Elman(4))
+    with pytest.raises(ValueError, match=r"\[batch, steps, width\]"):
+        layer.apply(filled(layer), jnp.asarray(X), added=jnp.zeros(shape))
 
 
 def test_impossible_chunks():
