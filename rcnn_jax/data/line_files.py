@@ -50,10 +50,10 @@ class Line:
 
 
 @dataclasses.dataclass(frozen=True)
-class _Read(Sequence):
-    """One value for each line, read when asked for."""
+class ReadEach(Sequence):
+    """One value for each line, or whatever else has a `path` and `where`, read when asked for."""
 
-    lines: Sequence[Line]
+    lines: Sequence[Any]
     read: Callable[[Path], np.ndarray]
 
     def __len__(self) -> int:
@@ -128,7 +128,7 @@ def _spec(
     def read_all(root: Path, split: str) -> Columns:
         lines = find(root, split)
         return {
-            kind: _Read(lines, read),
+            kind: ReadEach(lines, read),
             "text": [np.frombuffer(line.text.encode(), np.uint8) for line in lines],
             "file": [np.frombuffer(line.where.encode(), np.uint8) for line in lines],
         }

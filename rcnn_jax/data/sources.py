@@ -10,7 +10,7 @@ import numpy as np
 
 from rcnn_jax import importing
 from rcnn_jax.data import damage as damage_lib
-from rcnn_jax.data import roots, splits
+from rcnn_jax.data import path_options, roots, splits
 from rcnn_jax.data.damage import Damage
 from rcnn_jax.data.spec import Columns, DatasetSpec, Feature
 from rcnn_jax.errors import did_you_mean
@@ -32,11 +32,16 @@ SHIPPED = {
     "mnist_lines": "rcnn_jax.data.digit_lines:MNIST_LINES",
     "captchas": "rcnn_jax.data.captchas:CAPTCHAS",
     "spoken_digits": "rcnn_jax.data.spoken_digits:SPOKEN_DIGITS",
+    "shapes_world": "rcnn_jax.data.shapes.dataset:SHAPES_WORLD",
 }
 # `lines:FOLDER` and the like: what makes a data set of a path.
 OF_PATHS = {
     "lines": "rcnn_jax.data.line_files:pictures",
     "recordings": "rcnn_jax.data.line_files:recordings",
+    "captioned": "rcnn_jax.data.caption_files:captioned",
+    "karpathy": "rcnn_jax.data.caption_files:karpathy",
+    "coco_captions": "rcnn_jax.data.caption_files:coco_captions",
+    "flickr8k": "rcnn_jax.data.caption_files:flickr8k",
 }
 
 
@@ -278,12 +283,13 @@ def load_spec(name: str) -> DatasetSpec:
     """
     prefix, _, path = name.partition(":")
     if path and prefix in OF_PATHS:
-        return importing.resolve(OF_PATHS[prefix], "data set")(path)
+        return path_options.build(importing.resolve(OF_PATHS[prefix], "data set"), prefix, path)
     if ":" not in name and name not in SHIPPED:
         raise ValueError(
             f"there is no data set {name!r}; shipped are {', '.join(SHIPPED)}, others are named by "
             f"import path ('my_fork.data:MINE'), by TFDS name ('tfds:mnist') or by path "
-            f"('lines:FOLDER', 'recordings:FOLDER'){did_you_mean(name, SHIPPED)}"
+            f"('lines:FOLDER', 'recordings:FOLDER', 'captioned:FOLDER', 'karpathy:FILE', "
+            f"'coco_captions:FILE', 'flickr8k:FOLDER'){did_you_mean(name, SHIPPED)}"
         )
     spec = importing.resolve(SHIPPED.get(name, name), "data set")
     if not isinstance(spec, DatasetSpec):
@@ -306,7 +312,9 @@ def open_source(
     Args:
         name: `cifar10` and the like (`SHIPPED`), an import path to a `DatasetSpec`
             (`my_fork.data:MINE`), a TFDS name (`tfds:mnist`, `tfds:cifar10/3.0.2`), or a user's
-            files (`lines:PATH`, `recordings:PATH`; see `line_files`).
+            files (`lines:PATH`, `recordings:PATH`, see `line_files`; `captioned:PATH`,
+            `karpathy:PATH` and others, see `caption_files`), with options of the path's own
+            (`recordings:PATH?rate=8000&bins=40`).
         split: a split expression; see `splits`.
         data_dir: the data root; without it, see `roots.data_root`.
         residency: `memory` or `device` read the original files into host memory, `stream` makes

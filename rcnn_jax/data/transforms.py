@@ -17,7 +17,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from rcnn_jax import importing
-from rcnn_jax.data import crops, normalization
+from rcnn_jax.data import channels, crops, normalization
 from rcnn_jax.data.per_image import Batch, Fitted, Transform
 from rcnn_jax.data.sources import Source
 from rcnn_jax.errors import did_you_mean
@@ -29,6 +29,8 @@ TRANSFORMS: dict[str, Any] = {
         normalization.SubtractPixelMean,
         normalization.Standardize,
         normalization.GcnZca,
+        channels.Normalize,
+        channels.ReverseChannels,
         crops.RandomCrop,
         crops.PadCrop,
         crops.Flip,

@@ -1,0 +1,126 @@
+"""Features computed so far, in small files beside the result, so that a killed job can go on."""
+
+import dataclasses
+import hashlib
+import io
+import json
+import zipfile
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from rcnn_jax.errors import UserError
+from rcnn_jax.files import write_atomically
+
+
+def digest(value: Any) -> str:
+    """A short fingerprint of what JSON can hold."""
+    text = json.dumps(value, sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(text.encode()).hexdigest()[:32]
+
+
+@dataclasses.dataclass(frozen=True)
+class Part:
+    """The features of some pictures that follow each other.
+
+    Attributes:
+        values: float32 `[pictures that could be read, size]`.
+        places: their places in the list of all pictures, int64.
+        damaged: for each of the others, a sentence.
+        pictures: `digest` of what all of them were when they were read.
+    """
+
+    values: np.ndarray
+    places: np.ndarray
+    damaged: tuple[str, ...]
+    pictures: str
+
+
+class Parts:
+    """The folder `NAME.parts` beside a file of features.
+
+    Each part is there in full or not at all, and belongs to a job that `job.json` describes: that
+    of another net, other weights or other pictures is refused.
+    """
+
+    def __init__(self, output: Path, job: Mapping[str, Any], *, anew: bool = False) -> None:
+        """Opens the folder, or makes it.
+
+        Args:
+            output: the file of features that the parts become.
+            job: all that decides about the features.
+            anew: remove parts of an earlier job.
+
+        Raises:
+            UserError: there are parts of another job.
+        """
+        self._folder = output.with_name(f"{output.name}.parts")
+        self._folder.mkdir(exist_ok=True)
+        if anew:
+            self.remove()
+            self._folder.mkdir(exist_ok=True)
+        manifest = self._folder / "job.json"
+        if manifest.exists():
+            try:
+                before = json.loads(manifest.read_text(encoding="utf-8"))
+            except ValueError:
+                before = {}
+            other = sorted(k for k in {*before, *job} if before.get(k) != job.get(k))
+            if other:
+                raise UserError(
+                    f"{self._folder} holds parts of another job (its {', '.join(other)} differ): "
+                    "--overwrite begins anew, another --output leaves them."
+                )
+        else:
+            write_atomically(manifest, json.dumps(job, indent=2, sort_keys=True))
+
+    def _path(self, number: int) -> Path:
+        return self._folder / f"part-{number:06}.npz"
+
+    def read(self, number: int) -> Part | None:
+        """A part; None where it is not there, or damaged, so that it must be computed."""
+        try:
+            # Each array in the archive has a checksum, which reading it compares.
+            content = io.BytesIO(self._path(number).read_bytes())
+            with np.load(content, allow_pickle=False) as file:
+                damaged, pictures = tuple(file["damaged"].tolist()), str(file["pictures"])
+                return Part(file["values"], file["places"], damaged, pictures)
+        except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
+            return None
+
+    def write(self, number: int, part: Part) -> None:
+        """Writes a part.
+
+        Raises:
+            OSError: it cannot be written; nothing of it is there then.
+        """
+        content = io.BytesIO()
+        np.savez(
+            content,
+            values=part.values,
+            places=part.places,
+            damaged=np.asarray(part.damaged, np.str_),
+            pictures=np.asarray(part.pictures),
+        )
+        write_atomically(self._path(number), content.getvalue())
+
+    def values(self, numbers: Sequence[int]) -> Iterator[np.ndarray]:
+        """The features of parts that are there, one part at a time.
+
+        Raises:
+            UserError: one has gone in the meantime.
+        """
+        for number in numbers:
+            part = self.read(number)
+            if part is None:
+                raise UserError(f"{self._path(number)} has gone or is damaged; start again.")
+            yield part.values
+
+    def remove(self) -> None:
+        """Removes what was written here, and the folder if nothing else is in it."""
+        for path in [*self._folder.glob("part-*.npz"), self._folder / "job.json"]:
+            path.unlink(missing_ok=True)
+        if not any(self._folder.iterdir()):
+            self._folder.rmdir()

@@ -1,0 +1,116 @@
+"""Which pictures a user means: folders, files, or the list of a data set."""
+
+import dataclasses
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from rcnn_jax.data.feature_parts import digest
+from rcnn_jax.data.line_images import SUFFIXES
+
+
+@dataclasses.dataclass(frozen=True)
+class Listed:
+    """A picture somewhere.
+
+    Attributes:
+        path: of the file, which need not be there.
+        name: what it is called in results; each is different.
+        number: its `imgid` in a data set's list; None where it has none.
+    """
+
+    path: Path
+    name: str
+    number: int | None = None
+
+
+def listed(inputs: Sequence[Path], images: Path | None = None) -> list[Listed]:
+    """The pictures that a user names.
+
+    Args:
+        inputs: each a folder, whose pictures at any depth are meant, in the order of their names;
+            a list `.json` in the form of Karpathy's dataset.json (`images` with `filename`, perhaps
+            `filepath` and `imgid`) or of COCO (`file_name`); or a picture.
+        images: the folder of the pictures of a list; None: that of the list.
+
+    Returns:
+        The pictures; those of a list in the order of their `imgid`, where they have one. One of a
+        folder is called by its path from there, one of a list by its `filename`.
+
+    Raises:
+        FileNotFoundError: a folder, list or picture is not there.
+        ValueError: a list is damaged, nothing was found, or two have one name.
+    """
+    found: list[Listed] = []
+    for given in inputs:
+        if given.is_dir():
+            found += _of_folder(given)
+        elif not given.is_file():
+            raise FileNotFoundError(f"there is no file or folder {str(given)!r}")
+        elif given.suffix == ".json":
+            found += _of_list(given, images or given.parent)
+        else:
+            found.append(Listed(given, given.name))
+    names: dict[str, Path] = {}
+    for picture in found:
+        if picture.name in names:
+            raise ValueError(
+                f"two pictures are called {picture.name!r}, {names[picture.name]} and "
+                f"{picture.path}: name the folder above both"
+            )
+        names[picture.name] = picture.path
+    return found
+
+
+def fingerprint(pictures: Sequence[Listed]) -> str:
+    """What tells whether the files of pictures are still those that were read before."""
+    seen: list[Any] = []
+    for picture in pictures:
+        try:
+            status = picture.path.stat()
+            seen.append([picture.name, status.st_size, status.st_mtime_ns])
+        except OSError:
+            seen.append([picture.name])
+    return digest(seen)
+
+
+def _of_folder(folder: Path) -> list[Listed]:
+    paths = sorted(
+        path
+        for path in folder.rglob("*")
+        if path.suffix.lower() in SUFFIXES and not path.name.startswith(".") and path.is_file()
+    )
+    if not paths:
+        raise ValueError(f"{folder} holds no pictures, whose names end in {', '.join(SUFFIXES)}")
+    return [Listed(path, path.relative_to(folder).as_posix()) for path in paths]
+
+
+def _of_list(path: Path, folder: Path) -> list[Listed]:
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise ValueError(f"{path} is no JSON: {error}") from error
+    images = content.get("images") if isinstance(content, dict) else None
+    if not isinstance(images, list) or not images:
+        raise ValueError(f"{path} has no list 'images', or an empty one")
+    found = [_entry(path, folder, place, entry) for place, entry in enumerate(images)]
+    numbers = [picture.number for picture in found]
+    if None in numbers:
+        return found
+    if len(set(numbers)) != len(numbers):
+        raise ValueError(f"{path} gives one imgid to several images")
+    return sorted(found, key=lambda picture: picture.number or 0)
+
+
+def _entry(path: Path, folder: Path, place: int, entry: Any) -> Listed:
+    name = entry.get("filename", entry.get("file_name")) if isinstance(entry, dict) else None
+    if not isinstance(name, str) or not name:
+        raise ValueError(f"{path}: images[{place}] has no 'filename'")
+    number = entry.get("imgid")
+    if number is not None and (type(number) is not int or number < 0):
+        raise ValueError(f"{path}: the imgid of {name!r} is {number!r}, no number from 0 on")
+    inside = folder / str(entry.get("filepath", "")) / name
+    # People keep the pictures of a list in one folder, whatever `filepath` says.
+    beside = folder / name
+    return Listed(beside if beside.is_file() and not inside.is_file() else inside, name, number)

@@ -1,0 +1,284 @@
+"""Sentences about pictures: cross-entropy of words, beam search, caption metrics."""
+
+import dataclasses
+import functools
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from rcnn_jax import importing
+from rcnn_jax.data.vocabulary import END, NOTHING, OTHER, START
+from rcnn_jax.decoding.beam import beam_search
+from rcnn_jax.layers.randomness import example_keys
+from rcnn_jax.layers.recurrent.lengths import live_steps
+from rcnn_jax.metrics import captions as scores
+from rcnn_jax.metrics import novelty
+from rcnn_jax.tasks.base import Batch, PyTree
+from rcnn_jax.tasks.summed import SummedTask
+from rcnn_jax.tasks.tokens import token_sums
+
+SENTENCES = ("one", "all")
+SHOWN = 64  # captions in evaluation.json
+_SEARCHED = 7  # sentences in the beam where several answers are asked for and no width is set
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Captioning(SummedTask):
+    """Writes a sentence about each picture.
+
+    A batch has the feature that `inputs` names, images `[batch, height, width, channels]` or
+    vectors `[batch, size]`; `captions` `[batch, sentences, steps]`, ids with `END` as the last, and
+    `caption_lengths` `[batch, sentences]`, 0 where a picture has fewer sentences; `references` and
+    `reference_lengths`, the whole sentences for the metrics; and `mask` `[batch]` (0 for padding),
+    as `rcnn_jax.data.captions` makes them. The model is a `Captioner`.
+
+    The loss is the mean cross-entropy of a word in nats, the end of a sentence counted as one; its
+    exponential is the perplexity.
+
+    Attributes:
+        words: What each id says, also beyond the classes of the model: words of references that the
+            vocabulary has not.
+        training_captions: Sentences of the training split, tokens between spaces: how much of what
+            is written was copied from them. Empty: it is not measured.
+        inputs: Name of the feature that the model reads.
+        sentences: In training, `one` sentence of each picture at a time, drawn anew at each step,
+            or `all` of them, which costs more memory: logits of every word of the batch.
+        beam_width: Sentences in the beam of `predict`; 1 writes the most probable word each time.
+        max_steps: Longest sentence that is written, the end counted.
+        length_power: See `rcnn_jax.decoding.beam.beam_search`.
+        n_best: How many sentences `predict` gives for a picture.
+        judge: Import path of a function that judges captions by the other features of their
+            examples, `judge(captions, features) -> {metric: value}`; features are stacked arrays.
+            Empty: none.
+    """
+
+    words: Sequence[str]
+    training_captions: Sequence[str] = ()
+    inputs: str = "image"
+    sentences: str = "one"
+    beam_width: int = 7
+    max_steps: int = 20
+    length_power: float = 0.0
+    n_best: int = 1
+    judge: str = ""
+    unit: str = "pictures"
+
+    def __post_init__(self):
+        super().__post_init__()
+        if self.sentences not in SENTENCES:
+            raise ValueError(
+                f"config.task.sentences is one of {', '.join(SENTENCES)}, got {self.sentences!r}."
+            )
+        for name in ("beam_width", "max_steps", "n_best"):
+            if getattr(self, name) < 1:
+                raise ValueError(
+                    f"config.task.{name} must be at least 1, got {getattr(self, name)}."
+                )
+        classes = getattr(self.model, "classes", 0)
+        if not END < classes <= len(self.words):
+            raise ValueError(
+                f"the {len(self.words)} words of the data do not fit a model with classes={classes}"
+            )
+        if self.judge:
+            self._judge  # noqa: B018 - what cannot be imported is said before training
+
+    @functools.cached_property
+    def _judge(self) -> Callable[..., dict[str, float]]:
+        return importing.resolve(self.judge, "config.task.judge")
+
+    def _asked_of_model(self) -> tuple[str, ...]:
+        return ("targets",)
+
+    def check(self, features: Mapping[str, Any]) -> None:
+        """Checks that there are pictures with sentences.
+
+        Args:
+            features: `rcnn_jax.data.spec.Feature` by name.
+
+        Raises:
+            ValueError: A feature is missing.
+        """
+        names = ("captions", "caption_lengths", "references", "reference_lengths")
+        hint = "; see config.task.inputs and config.encoder"
+        self._require(features, "captioning", (self.inputs, *names), hint)
+
+    def _training_batch(self, batch: Batch, key: jax.Array) -> Batch:
+        if self.sentences == "all":
+            return super()._training_batch(batch, key)
+        own, chosen = jax.random.split(key)
+        batch = super()._training_batch(batch, own)
+        counts = (batch["caption_lengths"] > 0).sum(axis=1)
+
+        def draw(key: jax.Array, count: jax.Array) -> jax.Array:
+            return jax.random.randint(key, (), 0, jnp.maximum(count, 1))
+
+        row = jax.vmap(draw)(example_keys(chosen, len(counts)), counts)
+        one = {name: _row(batch[name], row) for name in ("captions", "caption_lengths")}
+        return {**batch, **one}
+
+    def _question(self, batch: Batch) -> tuple[jax.Array, dict[str, jax.Array]]:
+        """The picture, and what people said, of which each word is told before the next."""
+        return batch[self.inputs], {"targets": batch["captions"]}
+
+    def _sums(self, logits: jax.Array, batch: Batch) -> dict[str, tuple[jax.Array, jax.Array]]:
+        pictures, sentences, steps, classes = logits.shape
+        rows = pictures * sentences
+        live = live_steps(batch["caption_lengths"].reshape(rows), steps)
+        live &= jnp.repeat(batch["mask"] > 0, sentences)[:, None]
+        ids = batch["captions"].reshape(rows, steps)
+        return token_sums(logits.reshape(rows, steps, classes), ids, live)
+
+    def predict(self, params: PyTree, model_state: PyTree, batch: Batch) -> dict[str, jax.Array]:
+        """The sentences of each picture, the best first.
+
+        Returns:
+            `ids` int32 `[batch, n_best, max_steps]`, -1 behind the end; `lengths` of the same
+            first axes, the end counted, 0 where fewer were found; and `log_probs`, likewise.
+        """
+        batch = self.evaluation_transform(batch, None)
+        model: Any = self.model
+        variables = {"params": params, **model_state}
+
+        def step(ids: jax.Array, state: PyTree) -> tuple[jax.Array, PyTree]:
+            logits, state = model.apply(
+                variables, ids[:, None], state, train=False, method="decode"
+            )
+            return logits[:, 0], state
+
+        pictures = batch[self.inputs]
+        state = model.apply(variables, pictures, train=False, method="begin")
+        found = beam_search(
+            step,
+            state,
+            len(pictures),
+            width=self.beam_width,
+            steps=self.max_steps,
+            start_id=START,
+            end_id=END,
+            n_best=self.n_best,
+            length_power=self.length_power,
+            # What stands for a word is none.
+            banned=(OTHER, START),
+        )
+        return {"ids": found.ids, "lengths": found.lengths, "log_probs": found.log_probs}
+
+    def sentence(self, ids: Iterable[int]) -> str:
+        """What ids say, up to the end."""
+        said = []
+        for number in ids:
+            if number in (END, NOTHING):
+                break
+            said.append(self.words[int(number)])
+        return " ".join(said)
+
+    @property
+    def evaluates_on_host(self) -> bool:
+        """Sentences are compared as text."""
+        return True
+
+    def evaluate(self, predictions: Iterable[tuple[dict, dict]]) -> dict[str, float]:
+        """Caption metrics.
+
+        Args:
+            predictions: Pairs (predictions, batch).
+
+        Returns:
+            `bleu_1` to `bleu_4`, `rouge_l` and `cider_d`; what `novelty` measures; and what the
+            judge says.
+        """
+        captions, references, features = self._read(predictions)
+        if not captions:
+            return {}
+        measured = scores.corpus_scores(dict(enumerate(captions)), dict(enumerate(references)))
+        found = {name: value for name, value in measured.items() if not name.endswith("_each")}
+        found |= novelty.statistics(captions, self.training_captions)
+        if self.judge:
+            found |= self._judge(captions, features)
+        return found
+
+    def tables(self, predictions: Iterable[tuple[dict, dict]]) -> dict[str, Any]:
+        """The first captions.
+
+        Args:
+            predictions: Pairs (predictions, batch).
+
+        Returns:
+            `captions`: `{"example", "file", "caption", "references", "cider_d"}`, where `example`
+            is the number of the example in its split and `file` what the data set calls it.
+        """
+        captions, references, features = self._read(predictions)
+        if not captions:
+            return {"captions": []}
+        each = scores.corpus_scores(dict(enumerate(captions)), dict(enumerate(references)))
+        files = features.get("file")
+        return {
+            "captions": [
+                {
+                    "example": number,
+                    "file": "" if files is None else _text(files[number]),
+                    "caption": captions[number],
+                    "references": references[number],
+                    "cider_d": each["cider_d_each"][number],
+                }
+                for number in range(min(len(captions), SHOWN))
+            ]
+        }
+
+    def _read(
+        self, predictions: Iterable[tuple[dict, dict]]
+    ) -> tuple[list[str], list[list[str]], dict[str, np.ndarray]]:
+        """Best captions, references and other features, of all real pictures."""
+        captions, references, columns = [], [], {}
+        skipped = {self.inputs, "captions", "caption_lengths", "references", "reference_lengths"}
+        for predicted, batch in predictions:
+            real = np.flatnonzero(np.asarray(batch["mask"]) > 0)
+            captions += [self.sentence(predicted["ids"][row, 0].tolist()) for row in real]
+            for row in real:
+                sentences = zip(
+                    batch["references"][row], batch["reference_lengths"][row], strict=True
+                )
+                said = [self.sentence(ids[:n].tolist()) for ids, n in sentences if n]
+                references.append(said)
+            for name, values in batch.items():
+                if name not in skipped:
+                    columns.setdefault(name, []).append(np.asarray(values)[real])
+        return captions, references, {name: np.concatenate(v) for name, v in columns.items()}
+
+    @property
+    def reads(self) -> tuple[str, ...]:
+        """The feature that `inputs` names."""
+        return (self.inputs,)
+
+    def answering(self, n_best: int) -> "Captioning":
+        """The same task with that many sentences to a picture, and a beam where it needs one."""
+        width = max(self.beam_width, _SEARCHED, n_best) if n_best > 1 else self.beam_width
+        return dataclasses.replace(self, n_best=n_best, beam_width=width)
+
+    def answers(
+        self, predicted: Mapping[str, np.ndarray], features: Mapping[str, Any], n_best: int
+    ) -> list[list[dict[str, Any]]]:
+        """See `BaseTask.answers`: `caption` and its `probability`."""
+        del features
+        found = []
+        for ids, log_probs in zip(predicted["ids"], predicted["log_probs"], strict=True):
+            own = [
+                {"caption": self.sentence(one.tolist()), "probability": float(np.exp(log_prob))}
+                for one, log_prob in zip(ids, log_probs, strict=True)
+            ]
+            # A search may find fewer than it was asked for: what is no answer has no probability.
+            rest = [answer for answer in own[1:n_best] if answer["probability"] > 0]
+            found.append([*own[:1], *rest])
+        return found
+
+
+def _row(values: jax.Array, row: jax.Array) -> jax.Array:
+    """One row of each example, `[batch, rows, ...]` -> `[batch, 1, ...]`."""
+    places = row.reshape(-1, *([1] * (values.ndim - 1)))
+    return jnp.take_along_axis(values, places, axis=1)
+
+
+def _text(characters: np.ndarray) -> str:
+    return characters[characters > 0].astype(np.uint8).tobytes().decode(errors="replace")
