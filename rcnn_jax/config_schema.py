@@ -87,7 +87,9 @@ DEFAULTS: dict[str, Any] = {
     },
     "ema_decay": 0.0,  # of an average of the weights that is evaluated instead of them; 0: none
     "precision": "float32",  # float32 | bfloat16 (f32 parameters) | float64
-    "init_from": "",  # a workdir, or a weight file .npz: where weights start from
+    # Where weights start from: a workdir, or a weight file .npz, .safetensors, .pt or .pth.
+    "init_from": "",
+    "init_into": "",  # the part of the model that they are of, e.g. "backbone"; "": all of it
     "init_include": (".*",),  # patterns of the paths of parameters that are taken from there
     # What computes initial weights from training images, e.g. the kernel of a first layer that
     # whitens: {"name": "rcnn_jax.data.patches:WhitenedKernel", "path": "conv/kernel"}

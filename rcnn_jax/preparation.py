@@ -34,6 +34,7 @@ from rcnn_jax.experiment import (
     resident,
     stages,
 )
+from rcnn_jax.interop import weights as weight_files
 from rcnn_jax.training import (
     accumulation,
     checkpoints,
@@ -217,9 +218,7 @@ def prepare_training(config: Config, workdir: Workdir, data_dir: str | None) -> 
     weights = {}
     begun = distributed.first(lambda: bool(checkpoints.steps(workdir.checkpoints)))
     if config.init_from and not begun:
-        weights = initial.read_for(
-            recipe.abstract_state(devices), config.init_from, config.init_include
-        )
+        weights = _initial_weights(config, recipe.abstract_state(devices))
     if config.init_fit.name and not begun:
         preprocess = transforms.build(config.data.preprocess, assets)
         weights |= initial.fit_for(
@@ -242,6 +241,16 @@ def prepare_training(config: Config, workdir: Workdir, data_dir: str | None) -> 
         weights=weights,
         damage=damage,
     )
+
+
+def _initial_weights(config: Config, abstract: state.TrainState) -> dict[str, np.ndarray]:
+    """What `config.init_from` names, by the paths of the model."""
+    origin = config.init_from
+    if pathlib.Path(origin).suffix in weight_files.SUFFIXES:
+        found = weight_files.renamed(weight_files.read(pathlib.Path(origin))).arrays
+    else:
+        found = initial.read(origin)
+    return initial.read_for(abstract, found, origin, config.init_include, config.init_into)
 
 
 def open_training(

@@ -255,6 +255,7 @@ def mounted(path: pathlib.Path, options: str):
         subprocess.run(["umount", path], check=True)
 
 
+@pytest.mark.one_row
 @pytest.mark.faults
 def test_no_space_left_keeps_the_last_checkpoint(door, tmp_path):
     """The disk fills up between two checkpoints; the first one survives and the run can go on."""
@@ -280,6 +281,7 @@ def test_no_space_for_the_first_file(door, tmp_path):
         says_one_sentence(door("train", *TINY, "--workdir=small/run"), "No space left")
 
 
+@pytest.mark.one_row
 @pytest.mark.faults
 def test_read_only_workdir(door, run_copy, tmp_path):
     with mounted(tmp_path / "disk", "size=64m") as disk:

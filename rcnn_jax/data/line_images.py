@@ -5,11 +5,10 @@ Zeros are background, so that a line padded with zeros shows the same text on a 
 
 import functools
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
-from rcnn_jax.data.pictures import opened
+from rcnn_jax.data.pictures import opened, plain
 
 SUFFIXES = (
     ".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".gif", ".webp", ".pgm", ".pbm", ".ppm",
@@ -33,24 +32,8 @@ def read_picture(path: Path, data: bytes | None = None) -> np.ndarray:
     Raises:
         OSError, ValueError: see `rcnn_jax.data.pictures.opened`.
     """
-    grey = opened(path, _grey, data)
+    grey = opened(path, lambda picture: np.asarray(plain(picture).convert("L")), data)
     return (255 - grey if grey.mean() > 127.5 else grey)[..., None]
-
-
-def _grey(image: Any) -> np.ndarray:
-    """Grey values of what Pillow opened, uint8 `[height, width]`."""
-    from PIL import Image
-
-    if image.mode.startswith("I") or image.mode == "F":
-        values = np.asarray(image).astype(np.float64)
-        if values.min() < 0 or values.max() > 65535:
-            raise ValueError(f"its values go from {values.min():g} to {values.max():g}")
-        return (values / 257).round().astype(np.uint8)
-    if image.mode in ("LA", "PA", "RGBA") or "transparency" in image.info:
-        image = image.convert("RGBA")
-        paper = Image.new("RGBA", image.size, "white")
-        image = Image.alpha_composite(paper, image)
-    return np.asarray(image.convert("L"))
 
 
 def width_at(shape: tuple[int, ...], height: int, *, scale: bool) -> int:

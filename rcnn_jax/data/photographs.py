@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from rcnn_jax.data.pictures import opened
+from rcnn_jax.data.pictures import opened, plain
 
 FILTERS = ("bilinear", "bicubic")
 
@@ -73,7 +73,7 @@ def read_photograph(path: Path, fit: Fit, data: bytes | None = None) -> np.ndarr
     Raises:
         OSError, ValueError: see `rcnn_jax.data.pictures.opened`; also if it has no pixels.
     """
-    return opened(path, lambda picture: np.asarray(fit.apply(_colours(picture))), data)
+    return opened(path, lambda picture: np.asarray(fit.apply(plain(picture).convert("RGB"))), data)
 
 
 def batches(
@@ -116,22 +116,3 @@ def batches(
                 problems.append(None)
                 pixels[row] = picture
         yield pixels, problems
-
-
-def _colours(picture: Any) -> Any:
-    """Three channels of 8 bits without transparency."""
-    from PIL import Image
-
-    if min(picture.size) < 1:
-        raise ValueError(f"it has {picture.size[0]}x{picture.size[1]} pixels")
-    if picture.mode.startswith("I") or picture.mode == "F":
-        values = np.asarray(picture).astype(np.float64)
-        # Written so that a NaN is refused, too.
-        if not (values.min() >= 0 and values.max() <= 65535):
-            raise ValueError(f"its grey values go from {values.min():g} to {values.max():g}")
-        picture = Image.fromarray((values / 257).round().astype(np.uint8))
-    if picture.mode in ("LA", "La", "PA", "RGBA", "RGBa") or "transparency" in picture.info:
-        picture = picture.convert("RGBA")
-        paper = Image.new("RGBA", picture.size, "white")
-        picture = Image.alpha_composite(paper, picture)
-    return picture.convert("RGB")

@@ -30,7 +30,7 @@ def opened(path: Path, take: Callable[[Any], T], data: bytes | None = None) -> T
         ValueError: it is no picture or damaged, or Pillow is not installed.
     """
     try:
-        from PIL import Image, ImageOps
+        from PIL import Image, ImageOps, UnidentifiedImageError
     except ImportError as error:
         raise ValueError(f"reading {path} needs Pillow ({error}): pip install pillow") from error
     data = path.read_bytes() if data is None else data
@@ -39,8 +39,35 @@ def opened(path: Path, take: Callable[[Any], T], data: bytes | None = None) -> T
     try:
         with Image.open(io.BytesIO(data)) as image:
             return take(ImageOps.exif_transpose(image))
+    except UnidentifiedImageError as error:
+        raise ValueError(f"{path} cannot be read as a picture: its format is unknown") from error
     except Exception as error:  # decoders raise whatever they like
         raise ValueError(f"{path} cannot be read as a picture: {error}") from error
+
+
+def plain(picture: Any) -> Any:
+    """A `PIL.Image` with 8 bits a channel and without transparency.
+
+    Of grey values of 16 bits the upper 8 are taken; transparent parts become white.
+
+    Raises:
+        ValueError: it has no pixels, or grey values beyond 0 to 65535.
+    """
+    from PIL import Image
+
+    if min(picture.size) < 1:
+        raise ValueError(f"it has {picture.size[0]}x{picture.size[1]} pixels")
+    if picture.mode.startswith("I") or picture.mode == "F":
+        values = np.asarray(picture).astype(np.float64)
+        # Written so that a NaN is refused, too.
+        if not (values.min() >= 0 and values.max() <= 65535):
+            raise ValueError(f"its grey values go from {values.min():g} to {values.max():g}")
+        picture = Image.fromarray((values / 257).round().astype(np.uint8))
+    if picture.mode in ("LA", "La", "PA", "RGBA", "RGBa") or "transparency" in picture.info:
+        picture = picture.convert("RGBA")
+        paper = Image.new("RGBA", picture.size, "white")
+        picture = Image.alpha_composite(paper, picture)
+    return picture
 
 
 def is_picture(feature: Feature) -> bool:
@@ -72,7 +99,7 @@ def read_image(path: Path, shape: tuple[int, int, int]) -> np.ndarray:
     def of_shape(picture: Any) -> np.ndarray:
         from PIL import Image
 
-        picture = picture.convert(_MODES[channels])
+        picture = plain(picture).convert(_MODES[channels])
         if picture.size != (width, height):
             picture = picture.resize((width, height), Image.Resampling.BILINEAR)
         return np.asarray(picture).reshape(shape)

@@ -68,7 +68,8 @@ class Captioner(nn.Module):
         frequency_bias: let `head_bias` start as the logarithms of `word_counts` over the largest of
             them, so that the first answers are the frequencies of the words.
         word_counts: how often each of the classes occurs in training; one that never does counts as
-            half an occurrence. Comes from the training split.
+            half an occurrence. Comes from the training split; (): nothing is known, the bias starts
+            at 0.
         backbone: the CNN: `name`, an import path, and attributes, for example `{"name":
             "rcnn_jax.models.squeezenet:SqueezeNet"}`. It is made with `classes=0` and called as
             `cnn(x, train=...)` on images `[batch, height, width, channels]`, of which it makes
@@ -227,7 +228,7 @@ class Captioner(nn.Module):
 
     def _initial_bias(self, key: Array, shape: tuple[int, ...], dtype: Any) -> Array:
         del key
-        if not self.frequency_bias:
+        if not self.frequency_bias or not self.word_counts:
             return jnp.zeros(shape, dtype)
         counts = np.maximum(np.asarray(self.word_counts, np.float64), 0.5)
         return jnp.asarray(np.log(counts / counts.max()), dtype)
@@ -242,10 +243,9 @@ class Captioner(nn.Module):
             raise ValueError(f"image is one of {', '.join(IMAGES)}, got {self.image!r}")
         if self.cell == "jordan":
             raise ValueError("cell='jordan' answers at each step and keeps no state to go on from")
-        if self.frequency_bias and len(self.word_counts) != self.classes:
+        if len(self.word_counts) not in (0, self.classes):
             raise ValueError(
-                f"frequency_bias needs word_counts of all {self.classes} classes, got "
-                f"{len(self.word_counts)}"
+                f"word_counts are of all {self.classes} classes, got {len(self.word_counts)}"
             )
 
 

@@ -18,7 +18,6 @@ from collections.abc import Mapping
 from typing import Any
 
 import flax.linen as nn
-import jax
 import jax.numpy as jnp
 from jax.nn import initializers
 from jaxtyping import Array, Int, PyTree

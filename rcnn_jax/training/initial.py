@@ -2,7 +2,6 @@
 
 import pathlib
 import re
-import zipfile
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Protocol
 
@@ -22,27 +21,20 @@ def read(origin: str) -> dict[str, np.ndarray]:
     """Reads variables by path.
 
     Args:
-        origin: A workdir, whose newest whole checkpoint is read, or a file `.npz` whose keys are
-            the paths of parameters, such as `rcl1/recurrent_kernel`.
+        origin: A workdir, whose newest whole checkpoint is read.
 
     Returns:
-        `params/...` and, from a workdir, `model_state/...` (batch statistics) by path; the
-        averaged ones where the run kept averages.
+        `params/...` and `model_state/...` (batch statistics) by path; the averaged ones where the
+        run kept averages.
 
     Raises:
-        UserError: It is neither, or is damaged.
+        UserError: It is none, or is damaged.
     """
     path = pathlib.Path(origin)
-    if path.suffix == ".npz":
-        try:
-            with np.load(path, allow_pickle=False) as file:
-                return {f"params/{name}": file[name] for name in file.files}
-        except (OSError, ValueError, zipfile.BadZipFile) as error:
-            raise UserError(f"config.init_from={origin!r} cannot be read: {error}.") from error
     if not Workdir(path).config.is_file():
         raise UserError(
-            f"config.init_from={origin!r} is neither a workdir of a training run nor a file whose "
-            "name ends in .npz."
+            f"config.init_from={origin!r} is neither a workdir of a training run nor a weight "
+            "file, whose name ends in .npz, .safetensors, .pt or .pth."
         )
     damaged: list[str] = []
     variables = checkpoints.read_variables(Workdir(path).checkpoints, damaged)
@@ -51,23 +43,39 @@ def read(origin: str) -> dict[str, np.ndarray]:
     return variables
 
 
-def read_for(state: TrainState, origin: str, include: Sequence[str]) -> dict[str, np.ndarray]:
-    """Reads what is to replace initial variables, and checks that it fits.
+def read_for(
+    state: TrainState,
+    found: Mapping[str, np.ndarray],
+    origin: str,
+    include: Sequence[str],
+    into: str = "",
+) -> dict[str, np.ndarray]:
+    """Chooses what is to replace initial variables, and checks that it fits.
 
     Args:
         state: The state, or its shapes.
-        origin: As for `read`.
+        found: `params/...` and `model_state/...` by path, from `read` or a weight file.
+        origin: Where they come from, for messages.
         include: Regular expressions; the parameters whose whole path one of them matches are
             replaced, and the batch statistics beside them.
+        into: Path of the part of the model that they are of; empty: all of it.
 
     Returns:
         The replacements: `params/...` and `model_state/...` by path.
 
     Raises:
-        UserError: A parameter that is included is missing there or has another shape.
+        UserError: There is no such part, or a parameter that is included is missing there or has
+            another shape.
     """
-    found = read(origin)
     own = paths.flatten(state.params)
+    if into:
+        parts = {path.rpartition("/")[0] for path in own}
+        own = {path: leaf for path, leaf in own.items() if path.startswith(f"{into}/")}
+        if not own:
+            raise UsageError(
+                f"config.init_into={into!r} is no part of the model: {nearest(into, parts)}."
+            )
+        found = {_inside(into, name): array for name, array in found.items()}
     paths.require_matches(include, list(own), "config.init_include")
     faults, chosen = [], {}
     for path, leaf in own.items():
@@ -95,6 +103,15 @@ def read_for(state: TrainState, origin: str, include: Sequence[str]) -> dict[str
         if module in modules and statistics is not None and statistics.shape == leaf.shape:
             chosen[f"model_state/{path}"] = statistics
     return chosen
+
+
+def _inside(part: str, name: str) -> str:
+    """`params/PART/...` for `params/...`, and `model_state/COLLECTION/PART/...` likewise."""
+    kind, _, path = name.partition("/")
+    if kind == "model_state":
+        collection, _, path = path.partition("/")
+        kind = f"{kind}/{collection}"
+    return f"{kind}/{part}/{path}"
 
 
 class Fitter(Protocol):

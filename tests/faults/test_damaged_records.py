@@ -22,6 +22,7 @@ FLAGS = [
 pytestmark = pytest.mark.faults
 
 
+@pytest.mark.one_row
 def test_stops_or_goes_on_without_them_as_the_config_says(door, tmp_path, monkeypatch):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     tfds_builder.prepare(DIGITS, tmp_path, "train")

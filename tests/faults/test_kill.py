@@ -70,13 +70,19 @@ def unbroken(tmp_path_factory, compiled):
 @pytest.mark.parametrize(
     "moments",
     [
-        {"step:2": {0}},  # before the first checkpoint
+        pytest.param({"step:2": {0}}, marks=pytest.mark.one_row),  # before the first checkpoint
         {"step:5": {0, 4}},  # just behind one, with steps to repeat
-        {"step:13": {8, 12}},  # while the checkpoint of step 12 may still be in writing
+        pytest.param(
+            {"step:13": {8, 12}}, marks=pytest.mark.one_row
+        ),  # while the checkpoint of step 12 may still be in writing
         {"saving:8": {6}},  # inside a save: its temporary folder is left behind
-        {"saved:12": {12}},  # just when a save has got its name
-        {"evaluating:6": {0, 4}},
-        {"line:10": {6, 8}},  # half a line of metrics on disk
+        pytest.param(
+            {"saved:12": {12}}, marks=pytest.mark.one_row
+        ),  # just when a save has got its name
+        pytest.param({"evaluating:6": {0, 4}}, marks=pytest.mark.one_row),
+        pytest.param(
+            {"line:10": {6, 8}}, marks=pytest.mark.one_row
+        ),  # half a line of metrics on disk
         {"step:7": {4, 6}, "saving:16": {12}},  # twice in one run
     ],
     ids="+".join,
@@ -105,6 +111,7 @@ def test_killed_and_resumed_is_bit_identical(door, tmp_path, unbroken, moments):
     assert not list((workdir / "checkpoints").glob("*tmp*"))
 
 
+@pytest.mark.one_row
 def test_interrupted_run_says_how_to_go_on_and_does(tmp_path, compiled):
     """SIGTERM saves, tells how to go on and exits with 128 + 15; so does SIGINT with 128 + 2."""
     env = {**os.environ, "XLA_FLAGS": "", "JAX_COMPILATION_CACHE_DIR": compiled}
@@ -148,6 +155,7 @@ def test_saved_by_pmap_goes_on_by_jit_on_other_devices(door, tmp_path):
     assert result.returncode == 0, result.stderr
 
 
+@pytest.mark.one_row
 def test_killed_while_assets_are_written(door, tmp_path):
     """The folder of assets is there, its manifest is not: the next start fits them anew."""
     (tmp_path / "run" / "assets").mkdir(parents=True)
@@ -157,6 +165,7 @@ def test_killed_while_assets_are_written(door, tmp_path):
     assert (tmp_path / "run" / "assets" / "manifest.json").is_file()
 
 
+@pytest.mark.one_row
 def test_a_workdir_that_vanishes_ends_the_run_with_one_sentence(door, tmp_path):
     """Where it went, the last good checkpoint is whole, and the run goes on from there."""
     result = door(HERE / "killed_train.py", "vanish:8", *FLAGS, "--workdir=run")

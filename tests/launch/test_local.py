@@ -326,6 +326,7 @@ print("ready")
     process.stdout = None
 
 
+@pytest.mark.one_row
 def test_training_in_two_processes_is_stopped_and_saved(launcher, tmp_path, compiled):
     flags = ["--config=rcnn_digits", "--workdir=run", "--config.epochs=0", "--config.steps=4000"]
     flags += [f"--config.{key}" for key in ("model.features=8", "model.steps=1", "batch_size=32")]

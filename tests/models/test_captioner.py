@@ -220,7 +220,7 @@ def test_a_backbone_is_a_part_of_the_model_and_learns():
         ({"image": "last"}, "one of first, every, before, got 'last'"),
         ({"classes": 2}, "classes of at least 3, got 2"),
         ({"cell": "jordan"}, "keeps no state"),
-        ({"frequency_bias": True}, "of all 9 classes, got 0"),
+        ({"word_counts": (1, 2)}, "of all 9 classes, got 2"),
         ({"kernel_init": -0.1}, "a > 0, got a=-0.1"),
         ({"cell_options": {"hidden": 3}}, "decided by the model"),
     ],

