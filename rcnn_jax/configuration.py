@@ -158,7 +158,8 @@ def override(config: ConfigDict, key: str, text: str) -> None:
         try:
             value = ast.literal_eval(text)
         except (ValueError, SyntaxError):
-            value = text
+            # What the config does not have yet may be a switch, as people write it elsewhere.
+            value = {"true": True, "false": False}.get(text, text)
     _assign(config, key, value, origin)
 
 

@@ -5,11 +5,15 @@
 Only the workdir and the split are needed: on any machine, any number of devices, without the
 training data. --step takes best (by the run's own metric on its validation split), latest or a
 number. The file also holds what the task has to say beyond its metrics, such as the error of each
-class and the confusion matrix. Keys of the config that say how, and not what, to compute can be
-changed: --config.evaluation_batch_size=64 --config.data.residency=memory --config.data.test=SPLIT.
+class and the confusion matrix. Pictures of the examples that it names, as captions do, are saved in
+WORKDIR/gallery for `python -m rcnn_jax.report`, where Pillow is installed. Keys of the config that
+say how, and not what, to compute can be changed: --config.evaluation_batch_size=64
+--config.data.residency=memory --config.data.test=SPLIT.
 """
 
 import ast
+import contextlib
+import io
 import pathlib
 from typing import Any
 
@@ -40,14 +44,9 @@ def main(argv: list[str]) -> int:
     from rcnn_jax.training import distributed
 
     preparation.join()
-    result = evaluate(
-        config,
-        path,
-        _RUN.step.value,
-        _RUN.split.value,
-        _RUN.data_dir.value,
-        parse_call(_CALL.value),
-    )
+    split, data_dir, call = _RUN.split.value, _RUN.data_dir.value, parse_call(_CALL.value)
+    run = preparation.prepare_evaluation(config, path, split, data_dir, call)
+    result = examine(run, path, _RUN.step.value)
 
     if not distributed.is_first():
         return 0
@@ -58,6 +57,7 @@ def main(argv: list[str]) -> int:
         if details and isinstance(details[0], dict):
             results.show(name, details)
     results.save(_RUN.output.value or path / "evaluation.json", result)
+    save_gallery(run, path, split, data_dir, result)
     return 0
 
 
@@ -115,6 +115,25 @@ def evaluate(
     from rcnn_jax import preparation
 
     run = preparation.prepare_evaluation(config, path, split, data_dir, call or {})
+    return examine(run, path, step)
+
+
+def examine(run: Any, path: pathlib.Path, step: str) -> dict[str, Any]:
+    """Evaluates a checkpoint with what has been prepared; nothing is written.
+
+    Args:
+        run: From `preparation.prepare_evaluation`.
+        path: The workdir.
+        step: "best", "latest" or a number of steps.
+
+    Returns:
+        See `evaluate`.
+
+    Raises:
+        UserError: There is no such checkpoint, or it is damaged or of another model.
+    """
+    from rcnn_jax import preparation
+
     restored = preparation.restore_step(run, path, step)
     result = run.evaluate(restored.state.evaluated(), counts=True)
     details = run.task.details(result.counts, run.source.features) if result.counts else {}
@@ -127,6 +146,48 @@ def evaluate(
         "metrics": result.metrics,
         "details": details,
     }
+
+
+def save_gallery(
+    run: Any, path: pathlib.Path, split: str, data_dir: str | None, result: dict[str, Any]
+) -> None:
+    """Saves pictures of the examples that an evaluation names; a warning where that fails.
+
+    Args:
+        run: What was evaluated.
+        path: The workdir.
+        split: As it was asked for.
+        data_dir: Where original data sets lie.
+        result: From `examine`.
+    """
+    from rcnn_jax.reports import gallery
+    from rcnn_jax.training import distributed
+
+    details = result["details"] if "image" in run.source.features else {}
+    try:
+        gallery.save(
+            path, result["split"], details, lambda: original_examples(run, split, data_dir)
+        )
+    except ImportError as error:
+        distributed.warn(
+            f"no pictures were saved for the report ({error}): pip install 'rcnn-jax[pictures]'"
+        )
+    except OSError as error:
+        distributed.warn(f"pictures in {path / 'gallery'} were not saved: {error}")
+
+
+def original_examples(run: Any, split: str, data_dir: str | None) -> Any:
+    """The split as the data set stores it, before an encoder scaled or padded its pictures."""
+    from rcnn_jax import experiment
+    from rcnn_jax.data.encoding import EncodedSource
+
+    if run.encoding is None:
+        return run.source
+    if isinstance(run.source, EncodedSource):
+        return run.source.source
+    # It was encoded as a whole and let go of. What it has to say of damage has been said.
+    with contextlib.redirect_stderr(io.StringIO()):
+        return experiment.open_split(run.config, split, data_dir)
 
 
 if __name__ == "__main__":

@@ -325,23 +325,16 @@ def table(runs: Sequence[Run], splits: Sequence[str], metrics: Sequence[str]) ->
         cells = [variant, len(own)]
         for split in splits:
             found = [measured["metrics"] for run in own if (measured := read(run, split))]
-            cells += [_mean_and_deviation(metric, found) for metric in metrics]
+            for metric in metrics:
+                if found and metric not in found[0]:
+                    raise UserError(
+                        f"--metrics: {metric!r} was not measured, only {', '.join(found[0])}."
+                    )
+                cells.append(tables.mean_and_deviation(metric, [one[metric] for one in found]))
         spent = [run.spent()["seconds"] for run in own]
         rows.append([*cells, f"{statistics.mean(spent):.0f}" if spent else ""])
     named = [f"{split} {metric}" for split in splits for metric in metrics]
     return tables.table(rows, ["variant", "seeds", *named, "seconds"])
-
-
-def _mean_and_deviation(metric: str, found: Sequence[dict[str, float | None]]) -> str:
-    if found and metric not in found[0]:
-        raise UserError(f"--metrics: {metric!r} was not measured, only {', '.join(found[0])}.")
-    values = [value for one in found if (value := one[metric]) is not None]
-    if not values:
-        return ""
-    text = tables.number(metric, float(statistics.mean(values)))
-    if len(values) > 1:
-        text += f" ± {tables.number(metric, float(statistics.stdev(values)))}"
-    return text if len(values) == len(found) else f"{text} ({len(values)} of {len(found)})"
 
 
 if __name__ == "__main__":

@@ -58,6 +58,9 @@ class Captioner(nn.Module):
         hidden: units of the recurrent layer.
         image: where the picture enters: `first`, its vector is added to the first step alone;
             `every`, to each step; `before`, it is what the layer reads before the start token.
+        normalize_image: divide what the CNN says of a picture by its root mean square over the
+            `size` numbers, for nets whose numbers are large: the pooled maps of SqueezeNet go up to
+            200, and relu units that are pushed so hard at the first step soon answer no more.
         image_bias: add `image_encoder/bias` `[width]` to the picture's vector.
         dropout: share of the words' vectors and of the picture's that is dropped in training.
         output_dropout: share of the recurrent layer's outputs that is dropped on their way to the
@@ -86,6 +89,7 @@ class Captioner(nn.Module):
     )
     hidden: int = 512
     image: str = "first"
+    normalize_image: bool = False
     image_bias: bool = False
     dropout: float = 0.5
     output_dropout: float = 0.5
@@ -177,6 +181,10 @@ class Captioner(nn.Module):
                 "Captioner takes floating vectors [batch, size] of pictures, or images with a "
                 f"backbone that makes such of them, got {x.dtype} of shape {x.shape}"
             )
+        if self.normalize_image:
+            wide = x.astype(jnp.promote_types(x.dtype, jnp.float32))
+            square = jnp.square(wide).mean(axis=-1, keepdims=True)
+            x = (wide * jax.lax.rsqrt(square + 1e-12)).astype(x.dtype)
         vector = self.drop(self.image_encoder(x), train=train)
         carry = zero_carry(self._cell, len(vector), vector.dtype)
         if self.image != "before":

@@ -43,6 +43,16 @@ def wide(logits: jax.Array) -> jax.Array:
     return logits.astype(jnp.promote_types(logits.dtype, jnp.float32))
 
 
+def real_examples(predictions: Iterable[tuple[dict, dict]]) -> list[int]:
+    """The numbers of the real examples in their split; one that could not be read has one, too.
+
+    Args:
+        predictions: Pairs (predictions, batch) of the whole split, in its order.
+    """
+    masks = [np.asarray(batch["mask"]) for _, batch in predictions]
+    return np.flatnonzero(np.concatenate(masks) > 0).tolist() if masks else []
+
+
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class BaseTask:
     """A model and the transforms of its input.

@@ -16,13 +16,12 @@ from rcnn_jax.layers.randomness import example_keys
 from rcnn_jax.layers.recurrent.lengths import live_steps
 from rcnn_jax.metrics import captions as scores
 from rcnn_jax.metrics import novelty
-from rcnn_jax.tasks.base import Batch, PyTree
+from rcnn_jax.tasks.base import Batch, PyTree, real_examples
 from rcnn_jax.tasks.summed import SummedTask
 from rcnn_jax.tasks.tokens import token_sums
 
 SENTENCES = ("one", "all")
 SHOWN = 64  # captions in evaluation.json
-_SEARCHED = 7  # sentences in the beam where several answers are asked for and no width is set
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -106,7 +105,7 @@ class Captioning(SummedTask):
         self._require(features, "captioning", (self.inputs, *names), hint)
 
     def _training_batch(self, batch: Batch, key: jax.Array) -> Batch:
-        if self.sentences == "all":
+        if self.sentences == "all" or "captions" not in batch:
             return super()._training_batch(batch, key)
         own, chosen = jax.random.split(key)
         batch = super()._training_batch(batch, own)
@@ -119,9 +118,12 @@ class Captioning(SummedTask):
         one = {name: _row(batch[name], row) for name in ("captions", "caption_lengths")}
         return {**batch, **one}
 
-    def _question(self, batch: Batch) -> tuple[jax.Array, dict[str, jax.Array]]:
-        """The picture, and what people said, of which each word is told before the next."""
-        return batch[self.inputs], {"targets": batch["captions"]}
+    def _question(self, batch: Batch) -> tuple[jax.Array, dict[str, Any]]:
+        """The picture, and what people said, of which each word is told before the next.
+
+        A picture that is only asked about comes without sentences.
+        """
+        return batch[self.inputs], {"targets": batch.get("captions")}
 
     def _sums(self, logits: jax.Array, batch: Batch) -> dict[str, tuple[jax.Array, jax.Array]]:
         pictures, sentences, steps, classes = logits.shape
@@ -209,21 +211,23 @@ class Captioning(SummedTask):
             `captions`: `{"example", "file", "caption", "references", "cider_d"}`, where `example`
             is the number of the example in its split and `file` what the data set calls it.
         """
+        predictions = list(predictions)
         captions, references, features = self._read(predictions)
         if not captions:
             return {"captions": []}
+        numbers = real_examples(predictions)
         each = scores.corpus_scores(dict(enumerate(captions)), dict(enumerate(references)))
         files = features.get("file")
         return {
             "captions": [
                 {
                     "example": number,
-                    "file": "" if files is None else _text(files[number]),
-                    "caption": captions[number],
-                    "references": references[number],
-                    "cider_d": each["cider_d_each"][number],
+                    "file": "" if files is None else _text(files[place]),
+                    "caption": captions[place],
+                    "references": references[place],
+                    "cider_d": each["cider_d_each"][place],
                 }
-                for number in range(min(len(captions), SHOWN))
+                for place, number in enumerate(numbers[:SHOWN])
             ]
         }
 
@@ -253,8 +257,8 @@ class Captioning(SummedTask):
         return (self.inputs,)
 
     def answering(self, n_best: int) -> "Captioning":
-        """The same task with that many sentences to a picture, and a beam where it needs one."""
-        width = max(self.beam_width, _SEARCHED, n_best) if n_best > 1 else self.beam_width
+        """The same task with that many sentences to a picture, and a beam at least as wide."""
+        width = max(self.beam_width, n_best)
         return dataclasses.replace(self, n_best=n_best, beam_width=width)
 
     def answers(

@@ -13,10 +13,11 @@ from jaxtyping import Array, Bool
 
 from rcnn_jax.decoding import ctc
 from rcnn_jax.metrics import edit_distance
-from rcnn_jax.tasks.base import Batch, PyTree
+from rcnn_jax.tasks.base import Batch, PyTree, real_examples
 from rcnn_jax.tasks.summed import SummedTask
 
 SHOWN_CONFUSIONS = 50
+SHOWN_LINES = 48
 _SEARCHED = 16  # prefixes in the beam where several answers are asked for and no width is set
 
 
@@ -201,8 +202,11 @@ class Transcription(SummedTask):
         Returns:
             `confusions`: the most frequent of `{"written", "read", "times"}`, None for a character
             that was left out or added; `calibration`: `{"above", "up_to", "lines", "confidence",
-            "accuracy"}` of intervals of the confidence; and `without_loss`: `{"why", "lines"}`,
-            lines that training could not learn from, empty where there are none.
+            "accuracy"}` of intervals of the confidence; `without_loss`: `{"why", "lines"}`,
+            lines that training could not learn from, empty where there are none; and `lines`:
+            `{"example", "text", "reference", "confidence"}` of the first lines that were read
+            wrong, and behind them the first others, `SHOWN_LINES` in all. `example` is the number
+            of the line in its split.
         """
         predictions = list(predictions)
         references, answers, confidences = self._read(predictions)
@@ -240,6 +244,7 @@ class Transcription(SummedTask):
             "without_loss": [
                 {"why": why, "lines": lines} for why, lines in left_out.items() if lines
             ],
+            "lines": _shown_lines(real_examples(predictions), references, answers, confidences),
         }
 
     def _read(
@@ -282,6 +287,22 @@ class Transcription(SummedTask):
             rest = [answer for answer in own[1:n_best] if answer["confidence"] > 0]
             found.append([*own[:1], *rest])
         return found
+
+
+def _shown_lines(
+    numbers: Sequence[int],
+    references: Sequence[str],
+    answers: Sequence[str],
+    confidences: Sequence[float],
+) -> list[dict[str, Any]]:
+    rows = [
+        {"example": number, "text": answer, "reference": reference, "confidence": confidence}
+        for number, reference, answer, confidence in zip(
+            numbers, references, answers, confidences, strict=True
+        )
+    ]
+    # In the order of the split, wrong ones first.
+    return sorted(rows, key=lambda row: row["text"] == row["reference"])[:SHOWN_LINES]
 
 
 def _calibration(

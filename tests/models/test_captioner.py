@@ -172,6 +172,18 @@ def test_what_follows_a_sentence_changes_nothing():
     assert not np.array_equal(run(targets=other), run(targets=TARGETS))
 
 
+def test_a_normalized_picture_has_no_size():
+    model = multimodal_rnn(CLASSES, normalize_image=True, **SMALL)
+    variables = filled(model, targets=TARGETS)
+    run = jax.jit(functools.partial(model.apply, train=False))
+    small, large = (run(variables, factor * X, targets=TARGETS) for factor in (0.01, 200.0))
+    np.testing.assert_allclose(small, large, rtol=1e-4, atol=1e-5)
+    size = jnp.sqrt(jnp.square(X).mean(axis=1, keepdims=True))
+    plain = model.clone(normalize_image=False).apply
+    wanted = jax.jit(functools.partial(plain, train=False))(variables, X / size, targets=TARGETS)
+    np.testing.assert_allclose(small, wanted, rtol=1e-4, atol=1e-5)
+
+
 def test_dropout_spares_the_recurrence():
     """With everything that is read and written dropped, only biases speak."""
     model = multimodal_rnn(CLASSES, dropout=1.0, **SMALL)

@@ -143,6 +143,10 @@ def test_right_sentences_and_copies():
     assert [row["caption"] for row in shown] == ["a dog runs", "a"], "padding is no picture"
     assert [row["file"] for row in shown] == ["a", "bc"]
     assert [row["example"] for row in shown] == [0, 1]
+    unread = {**BATCH, "mask": np.array([0, 1, 1], np.float32)}
+    shown = task.tables([(answered(["red", "a", "dog"]), unread)])["captions"]
+    assert [(row["example"], row["caption"]) for row in shown] == [(1, "a"), (2, "dog")]
+    shown = task.tables(predictions)["captions"]
     # What is in no vocabulary is a word of the references all the same.
     assert shown[1]["references"] == ["a zebra"]
     assert shown[0]["references"] == ["a dog runs", "a red dog runs"]
@@ -163,7 +167,7 @@ def test_a_judge_sees_captions_and_the_other_features():
 def test_answers_for_people():
     task = make().answering(3)
     assert (task.n_best, task.beam_width, make().answering(1).beam_width) == (3, 7, 7)
-    assert make(beam_width=1).answering(2).beam_width == 7
+    assert make(beam_width=1).answering(2).beam_width == 2
     predicted = {
         "ids": np.array([[[3, 5, END], [3, END, -1], [-1] * 3]], np.int32),
         "log_probs": np.array([[np.log(0.5), np.log(0.25), -np.inf]]),

@@ -37,7 +37,8 @@ def judge(captions: Sequence[str], features: Mapping[str, np.ndarray]) -> dict[s
         for caption, objects in zip(captions, features["objects"], strict=True)
     ]
     table = np.array([[getattr(one, part) for part in PARTS] for one in found], np.float64)
-    shares = dict(zip(PARTS, table.mean(axis=0).tolist(), strict=True))
+    means = table.mean(axis=0).tolist()
+    shares: dict[str, float] = {str(part): mean for part, mean in zip(PARTS, means, strict=True)}
     said = [facts(caption) for caption in captions]
     shares["mentioned"] = float(np.mean([0 if one is None else len(one.phrases) for one in said]))
     held_out = features["held_out"] > 0

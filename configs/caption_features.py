@@ -1,0 +1,56 @@
+r"""Sentences about photographs, from features of a CNN that has run before: the paper's captioner.
+
+python -m rcnn_jax.features --backbone=vgg16 --weights=vgg16.pth --output=features.npz images/
+python -m rcnn_jax.train --config=configs/caption_features.py --workdir=runs/captions \
+    --config.data.name='karpathy:flickr8k/dataset.json?features=features.npz' --data_dir=DATA
+python -m rcnn_jax.evaluate --workdir=runs/captions --data_dir=DATA
+
+The recipe is that of the multimodal recurrent network of Karpathy & Fei-Fei (CVPR 2015): 512 relu
+units, the picture at the first step, words seen at least 5 times, RMSprop on 100 pairs, elementwise
+clipping at 5, dropout but on the recurrence, beam of 7. The rate is NeuralTalk's, the paper states
+none. `:neuraltalk` is the released code's network with its own settings, `:normalized` divides each
+picture's features by their size, as those of nets without a dense layer need it.
+"""
+
+from ml_collections import ConfigDict
+
+
+def get_config() -> ConfigDict:
+    """The experiment, as changes of `rcnn_jax.config_schema.DEFAULTS`."""
+    config = ConfigDict()
+    config.model = {
+        "name": "rcnn_jax.models.captioner:multimodal_rnn",
+        "features": 300,
+        "hidden": 512,
+    }
+    config.task = {"name": "rcnn_jax.tasks.captioning:Captioning", "inputs": "features"}
+    config.encoder = {"name": "rcnn_jax.data.captions:Captions"}
+    config.data = {
+        "name": "karpathy:dataset.json?features=features.npz",
+        "residency": "memory",
+    }
+    config.batch_size = 100
+    config.epochs = 50.0
+    config.optimizer = {
+        "name": "rmsprop",
+        "momentum": 0.0,
+        "decay": 0.999,
+        "clip_value": 5.0,
+        "weight_decay": 1e-8,
+    }
+    config.schedule = {"name": "constant", "value": 1e-3}
+    config.best_metric = "loss"
+    return config
+
+
+VARIANTS = {
+    "neuraltalk": {
+        "model.name": "rcnn_jax.models.captioner:neuraltalk",
+        "model.features": 256,
+        "model.hidden": 256,
+        "encoder.unknown": "drop",
+    },
+    "lstm": {"model.cell": "lstm", "model.cell_options": {}},
+    "gru": {"model.cell": "gru", "model.cell_options": {}},
+    "normalized": {"model.normalize_image": True},
+}

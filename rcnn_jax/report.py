@@ -1,0 +1,71 @@
+"""Writes a page about a run: what was trained, curves, evaluations and pictures.
+
+    python -m rcnn_jax.report --workdir=runs/digits
+    python -m rcnn_jax.report --workdir=runs/sweep --output=sweep.html
+
+The page is one file, WORKDIR/report.html: it loads nothing, runs no script and can be sent to
+anybody. It is made of nothing but files in the workdir, at any time, also while training goes on:
+config.json, metrics.jsonl, what `evaluate` and `iterations` left, and the pictures in gallery/. Of
+the folder of a sweep it compares the variants.
+"""
+
+import pathlib
+
+from absl import flags
+
+from rcnn_jax import doors
+from rcnn_jax.errors import UserError
+from rcnn_jax.files import write_atomically
+from rcnn_jax.reports import page, sweep_page
+
+FLAGS = flags.FlagValues()
+_WORKDIR = flags.DEFINE_string(
+    "workdir", "runs/rcnn_digits", "Folder of the run, or of a sweep.", flag_values=FLAGS
+)
+_OUTPUT = flags.DEFINE_string(
+    "output", None, "File for the page; WORKDIR/report.html unless given.", flag_values=FLAGS
+)
+
+
+def main(argv: list[str]) -> int:
+    """Writes the page; returns the exit code."""
+    del argv
+    folder = pathlib.Path(_WORKDIR.value)
+    output = pathlib.Path(_OUTPUT.value or folder / "report.html")
+    text = report(folder)
+    try:
+        write_atomically(output, text)
+    except OSError as error:
+        raise UserError(
+            f"{output} cannot be written ({error.strerror}); name another file with --output."
+        ) from error
+    print(f"written to {output}")
+    return 0
+
+
+def report(folder: pathlib.Path) -> str:
+    """The page of a run or of a sweep.
+
+    Args:
+        folder: Of either.
+
+    Returns:
+        The text of the file.
+
+    Raises:
+        UserError: It is neither.
+    """
+    if not folder.is_dir():
+        raise UserError(f"--workdir={folder} is no folder.")
+    make = sweep_page.make if (folder / "sweep.json").is_file() else page.make
+    text = make(folder)
+    if not text:
+        raise UserError(
+            f"--workdir={folder} holds no run: there is no config.json, metrics.jsonl or "
+            "evaluation.json, and no sweep.json."
+        )
+    return text
+
+
+if __name__ == "__main__":
+    doors.run(main, FLAGS)
