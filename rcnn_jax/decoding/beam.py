@@ -13,7 +13,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, PyTree
 
-from rcnn_jax.decoding.writing import NOTHING, Step, log_probabilities
+from rcnn_jax.decoding.selection import best_of
+from rcnn_jax.decoding.writing import NOTHING, Step, allowed_logits
 
 
 class Beams(NamedTuple):
@@ -123,10 +124,12 @@ def _advance(
 ) -> _Search:
     batch, width, steps = search.ids.shape
     logits, state = step(search.last.reshape(-1), search.state)
-    own = log_probabilities(logits, banned)
+    logits, total = allowed_logits(logits, banned)
     # The best of all are among the best of each: two small selections instead of one large one.
-    each = min(width, own.shape[-1])
-    best, ids = jax.lax.top_k(own, each)
+    # And the logarithms of probabilities are made of these alone, not of every id.
+    each = min(width, logits.shape[-1])
+    best, ids = best_of(logits, each)
+    best -= total[:, None]
     totals = search.log_probs[..., None] + best.reshape(batch, width, each)
     log_probs, places = jax.lax.top_k(totals.reshape(batch, width * each), width)
     parents = places // each

@@ -10,6 +10,7 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Float, Int, PyTree
 
 Step = Callable[[Array, PyTree], tuple[Array, PyTree]]
@@ -33,10 +34,18 @@ class Written(NamedTuple):
     log_probs: Float[Array, "rows"]
 
 
-def log_probabilities(logits: Array, banned: Sequence[int] = ()) -> Array:
-    """Logarithms of the softmax, in float32 or wider, and -inf for what must not be written.
+def allowed_logits(logits: Array, banned: Sequence[int] = ()) -> tuple[Array, Array]:
+    """Logits with -inf for what must not be written, and the logarithm of the softmax's divisor.
 
-    The probabilities of the others stay what the model says: they are not scaled up.
+    Their difference are logarithms of probabilities. Those of the ids that may be written stay what
+    the model says: they are not scaled up.
+
+    Args:
+        logits: `[rows, classes]`.
+        banned: ids that must not be written.
+
+    Returns:
+        `[rows, classes]` and `[rows]`, in float32 or wider.
 
     Raises:
         ValueError: a banned id is none of the classes, or all are banned.
@@ -48,8 +57,12 @@ def log_probabilities(logits: Array, banned: Sequence[int] = ()) -> Array:
             f"banned ids lie in 0..{classes - 1} and leave something to write, got {tuple(banned)}"
         )
     logits = logits.astype(jnp.promote_types(logits.dtype, jnp.float32))
-    log_probs = jax.nn.log_softmax(logits)
-    return log_probs.at[..., jnp.array(banned, jnp.int32)].set(-jnp.inf) if banned else log_probs
+    total = jax.nn.logsumexp(logits, axis=-1)
+    if banned:
+        free = np.ones(classes, bool)
+        free[list(banned)] = False
+        logits = jnp.where(free[None], logits, -jnp.inf)
+    return logits, total
 
 
 def greedy(
@@ -155,7 +168,8 @@ def _write(
     def body(carry: PyTree) -> PyTree:
         number, last, state, written = carry
         logits, state = step(last, state)
-        log_probs = log_probabilities(logits, banned)
+        logits, total = allowed_logits(logits, banned)
+        log_probs = logits - total[:, None]
         chosen = choose(log_probs, number).astype(jnp.int32)
         own = jnp.take_along_axis(log_probs, chosen[:, None], axis=1)[:, 0]
         live = ~_ended(written, end_id)

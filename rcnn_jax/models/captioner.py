@@ -219,7 +219,8 @@ class Captioner(nn.Module):
         outputs, kernel, bias = promote_dtype(
             outputs, self.head_kernel, self.head_bias, dtype=self.dtype
         )
-        logits = outputs @ kernel + bias[None, None]
+        logits = outputs.reshape(-1, outputs.shape[-1]) @ kernel + bias[None]
+        logits = logits.reshape(*ids.shape, self.classes)
         logits = logits.astype(jnp.promote_types(logits.dtype, jnp.float32))
         return logits, {"carry": carry, "added": added}
 

@@ -36,6 +36,8 @@ LOST_PEER = 75  # exit code: another process is gone; the same command goes on (
 
 _CONNECT_S = 300  # processes of one job start within this time
 _SILENT_S = 30  # a process that has not been heard of for so long is taken to be gone
+# A process alone has nobody to listen for. It may be suspended for days, and then go on.
+_SILENT_ALONE_S = 10_000_000
 _AGREE_S = 3600  # what one process does alone while the others wait, such as claiming a workdir
 _END_S = 300  # after the last step the others may still be writing
 _FAIL_S = 10  # after an error: how long to wait for the others to meet the same one
@@ -75,9 +77,11 @@ def initialize(*, preemption: bool) -> None:
         return
     address, processes, process = _environment()
     jax.config.update("jax_enable_preemption_service", preemption)
-    if address is None and processes != 1 and _detects_cluster():
+    found_by_jax = address is None and processes != 1 and _detects_cluster()
+    alone = not found_by_jax and (address is None or processes == 1)
+    if found_by_jax:
         arguments: dict[str, Any] = {}
-    elif address is None or processes == 1:
+    elif alone:
         # A process alone needs no network between its devices.
         jax.config.update("jax_cpu_collectives_implementation", None)
         address = f"127.0.0.1:{_free_port()}"
@@ -103,7 +107,7 @@ def initialize(*, preemption: bool) -> None:
         jax.distributed.initialize(
             **arguments,
             initialization_timeout=_CONNECT_S,
-            heartbeat_timeout_seconds=_SILENT_S,
+            heartbeat_timeout_seconds=_SILENT_ALONE_S if alone else _SILENT_S,
             shutdown_timeout_seconds=_END_S,
         )
     except Exception as error:

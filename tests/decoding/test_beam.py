@@ -15,6 +15,7 @@ import pytest
 from rcnn_jax.data import vocabulary
 from rcnn_jax.decoding import writing
 from rcnn_jax.decoding.beam import beam_search
+from rcnn_jax.decoding.selection import best_of
 from rcnn_jax.decoding.writing import NOTHING, greedy, sample
 
 CLASSES, STATES, BATCH, STEPS = 4, 11, 3, 4
@@ -185,6 +186,21 @@ def test_impossible_samples(arguments, problem):
     keys = jax.random.split(jax.random.key(0), BATCH)
     with pytest.raises(ValueError, match=problem):
         sample(step, STATE, keys, **({"steps": STEPS, **KNOWN} | arguments))
+
+
+@pytest.mark.parametrize("kind", ["all differ", "many are equal", "few are finite"])
+def test_the_best_of_many(kind):
+    rng = np.random.default_rng(0)
+    values = rng.normal(size=(5, 1999)).astype(np.float32)
+    if kind == "many are equal":
+        values = np.round(values)
+    if kind == "few are finite":
+        values[:, 3:] = -np.inf
+    found, places = jax.jit(functools.partial(best_of, k=7))(values)
+    np.testing.assert_array_equal(found, np.sort(values, axis=1)[:, :-8:-1])
+    np.testing.assert_array_equal(found, np.take_along_axis(values, np.asarray(places), axis=1))
+    if kind != "few are finite":
+        assert all(len(set(row)) == 7 for row in np.asarray(places).tolist())
 
 
 def test_nothing_has_one_number():

@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 
 from conftest import make_job
+from rcnn_jax.errors import UsageError, UserError
 from rcnn_jax.training import checkpoints, distributed
 
 KILLED = pathlib.Path(__file__).parents[1] / "faults" / "killed_train.py"
@@ -310,8 +311,6 @@ def test_a_mistake_is_one_sentence_in_each_process(job, tmp_path):
     ],
 )
 def test_variables_that_contradict_each_other(monkeypatch, environment, says):
-    from rcnn_jax.errors import UsageError
-
     for name in (*distributed.VARIABLES, "SLURM_JOB_ID", "SLURM_NTASKS", "SLURM_STEP_NODELIST"):
         monkeypatch.delenv(name, raising=False)
     for name, value in environment.items():
@@ -319,3 +318,25 @@ def test_variables_that_contradict_each_other(monkeypatch, environment, says):
     with pytest.raises(UsageError, match=says):
         distributed.initialize(preemption=False)
     assert not distributed.is_running()
+
+
+@pytest.mark.parametrize(("processes", "longest"), [(1, 1e6), (2, 60)])
+def test_a_process_alone_may_be_suspended_for_days(monkeypatch, processes, longest):
+    """Another one that is silent for so long is taken to be gone."""
+    asked = {}
+
+    def initialize(**arguments):
+        asked.update(arguments)
+        raise RuntimeError("not here")
+
+    for name in ("SLURM_JOB_ID", "OMPI_MCA_orte_hnp_uri", "KUBERNETES_SERVICE_HOST"):
+        monkeypatch.delenv(name, raising=False)
+    values = ("127.0.0.1:1", str(processes), "0")
+    for name, value in zip(distributed.VARIABLES, values, strict=True):
+        monkeypatch.setenv(name, value)
+    monkeypatch.setattr(distributed.jax.distributed, "initialize", initialize)
+    monkeypatch.setattr(distributed.jax.config, "update", lambda name, value: None)
+    with pytest.raises(UserError, match="not here"):
+        distributed.initialize(preemption=False)
+    silent = asked["heartbeat_timeout_seconds"]
+    assert silent > longest if processes == 1 else silent <= longest
