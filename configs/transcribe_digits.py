@@ -49,6 +49,8 @@ VARIANTS = {
         "model.pools": ((2, 2), (2, 2), (2, 1)),
         "model.hidden": 128,
         "sampler.edges": (128, 160, 192),
+        "data.augment": "random_affine(2.0, 0.1, 2.0)",
+        "epochs": 10.0,
         "schedule.value": 2e-3,
     },
     # Other front ends, behind `mnist` where both are wanted.
