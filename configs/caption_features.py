@@ -8,7 +8,7 @@ python -m rcnn_jax.evaluate --workdir=runs/captions --data_dir=DATA
 The recipe is that of the multimodal recurrent network of Karpathy & Fei-Fei (CVPR 2015): 512 relu
 units, the picture at the first step, words seen at least 5 times, RMSprop on 100 pairs, elementwise
 clipping at 5, dropout but on the recurrence, beam of 7. The rate is NeuralTalk's, the paper states
-none. `:neuraltalk` is the released code's network with its own settings, `:normalized` divides each
+none. `:released_code` is NeuralTalk's network with its own settings, `:normalized` divides each
 picture's features by their size, as those of nets without a dense layer need it.
 """
 
@@ -44,7 +44,7 @@ def get_config() -> ConfigDict:
 
 
 VARIANTS = {
-    "neuraltalk": {
+    "released_code": {
         "model.name": "rcnn_jax.models.captioner:neuraltalk",
         "model.features": 256,
         "model.hidden": 256,

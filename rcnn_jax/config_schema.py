@@ -5,12 +5,15 @@ from typing import Any
 from rcnn_jax.errors import UsageError, nearest
 
 # Sections whose keys are those of whatever `name` names: a model, a task, a sampler and so on.
-OPEN_SECTIONS = ("model", "task", "encoder", "sampler", "init_fit", "extra")
+OPEN_SECTIONS = ("model", "task", "decoding", "encoder", "sampler", "init_fit", "extra")
 
 DEFAULTS: dict[str, Any] = {
     "seed": 0,  # of the initial weights, the order of examples, augmentation and dropout
     "model": {"name": ""},  # import path "package.module:Class" and its keyword arguments
     "task": {"name": "rcnn_jax.tasks.classification:Classification"},
+    # Further arguments of the task: how answers are searched for, such as the width of a beam.
+    # Training takes the same steps whatever they are, and evaluation may change them.
+    "decoding": {},
     "data": {
         "name": "",  # a shipped data set, "tfds:NAME" or the import path of a DatasetSpec
         "train": "train",  # splits, e.g. "train[:40000]"
@@ -171,8 +174,11 @@ RANGES: dict[str, tuple[float, float, bool]] = {
     "schedule.min_scale": (0, 1, True),
 }
 
-# Keys that evaluation may change: what is evaluated, and on which views of it.
-EVALUATION_KEYS = ("data.name", "data.train", "data.validation", "data.test", "data.evaluate")
+# Keys that evaluation may change: what is evaluated, on which views of it, and how answers are
+# searched for.
+EVALUATION_KEYS = (
+    "data.name", "data.train", "data.validation", "data.test", "data.evaluate", "decoding",
+)  # fmt: skip
 
 # What can be written besides metrics.jsonl; `rcnn_jax.training.writers` knows how.
 WRITERS = ("tensorboard", "wandb")

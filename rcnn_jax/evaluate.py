@@ -40,12 +40,12 @@ def main(argv: list[str]) -> int:
     xla_flags.apply(config.xla_flags)
     doors.quiet_libraries()
     # Here and not above: the compiler's flags must be set before jax starts.
-    from rcnn_jax import preparation
+    from rcnn_jax import preparation, restoring
     from rcnn_jax.training import distributed
 
     preparation.join()
     split, data_dir, call = _RUN.split.value, _RUN.data_dir.value, parse_call(_CALL.value)
-    run = preparation.prepare_evaluation(config, path, split, data_dir, call)
+    run = restoring.prepare_evaluation(config, path, split, data_dir, call)
     result = examine(run, path, _RUN.step.value)
 
     if not distributed.is_first():
@@ -112,9 +112,9 @@ def evaluate(
     Raises:
         UserError: There is no such checkpoint, or it is damaged or of another model.
     """
-    from rcnn_jax import preparation
+    from rcnn_jax import restoring
 
-    run = preparation.prepare_evaluation(config, path, split, data_dir, call or {})
+    run = restoring.prepare_evaluation(config, path, split, data_dir, call or {})
     return examine(run, path, step)
 
 
@@ -122,7 +122,7 @@ def examine(run: Any, path: pathlib.Path, step: str) -> dict[str, Any]:
     """Evaluates a checkpoint with what has been prepared; nothing is written.
 
     Args:
-        run: From `preparation.prepare_evaluation`.
+        run: From `restoring.prepare_evaluation`.
         path: The workdir.
         step: "best", "latest" or a number of steps.
 
@@ -132,9 +132,9 @@ def examine(run: Any, path: pathlib.Path, step: str) -> dict[str, Any]:
     Raises:
         UserError: There is no such checkpoint, or it is damaged or of another model.
     """
-    from rcnn_jax import preparation
+    from rcnn_jax import restoring
 
-    restored = preparation.restore_step(run, path, step)
+    restored = restoring.restore_step(run, path, step)
     result = run.evaluate(restored.state.evaluated(), counts=True)
     details = run.task.details(result.counts, run.source.features) if result.counts else {}
     if result.predictions:

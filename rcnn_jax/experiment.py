@@ -146,7 +146,7 @@ def build_task(
     image_dtype = "float64" if dtype == "float64" else "float32"
     training, evaluating = chains(config)
     return importing.build(
-        config.task,
+        _task_section(config),
         "config.task",
         model=model,
         train_transform=transforms.build(training, assets, dtype=image_dtype),
@@ -154,6 +154,23 @@ def build_task(
         call=call,
         **for_task,
     )
+
+
+def _task_section(config: Config) -> dict[str, Any]:
+    """What makes the task: its section, and how it is to search for answers."""
+    task, decoding = dict(config.task), dict(config.decoding)
+    allowed = importing.arguments(importing.resolve(task["name"], "config.task.name"))
+    for key in decoding:
+        if key in task:
+            raise UsageError(
+                f"config.decoding.{key} and config.task.{key} are both set: leave one of them out."
+            )
+        if key not in allowed:
+            raise UsageError(
+                f"config.decoding.{key}: {task['name']} takes no argument {key!r}: "
+                f"{nearest(key, allowed)}."
+            )
+    return task | decoding
 
 
 def _check_agreement(section: Config, origin: str, decided: Mapping[str, Any]) -> None:

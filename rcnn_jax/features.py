@@ -68,7 +68,7 @@ def main(argv: list[str]) -> int:
             "--output=features.npz FOLDER|dataset.json|FILE..."
         )
     # Convolutions of whole nets forward are fastest when nothing is taken over by YNN.
-    xla_flags.apply(("xla_cpu_experimental_ynn_fusion_type=",))
+    xla_flags.apply(xla_flags.LARGE_FEED_FORWARD)
     doors.quiet_libraries()
     from rcnn_jax import compilation_cache
     from rcnn_jax.data import picture_lists

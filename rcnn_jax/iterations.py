@@ -112,11 +112,11 @@ def evaluate_iterations(
     """
     import jax
 
-    from rcnn_jax import preparation
+    from rcnn_jax import preparation, restoring
     from rcnn_jax.layers.rcl import extend_steps
     from rcnn_jax.training.recalibration import recalibrate
 
-    run = preparation.prepare_evaluation(config, path, split, data_dir, {})
+    run = restoring.prepare_evaluation(config, path, split, data_dir, {})
     task: Any = run.task
     model: Any = getattr(task, "model", None)
     trained = getattr(task, "train_call", {}).get("steps", getattr(model, "steps", None))
@@ -126,7 +126,7 @@ def evaluate_iterations(
         )
     if not trained and up_to:
         raise UserError(f"--up_to={up_to}: a model without iterations runs for none.")
-    restored = preparation.restore_step(run, path, step)
+    restored = restoring.restore_step(run, path, step)
     params, model_state = variables = restored.state.evaluated()
     note = ""
     if batches and not keeps_statistics_per_step(model_state, model.steps):

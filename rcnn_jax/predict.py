@@ -4,10 +4,11 @@
     python -m rcnn_jax.predict --workdir=runs/lines --format=jsonl --n_best=5 lines/*.png
 
 A file is read as the run's data were: by the data set, where it says how, or else as a picture of
-the size of its images. What is printed is the task's: the text of a line with its confidence, or
-the class of an image with its probability; with --n_best=N also the next best answers. Files that
-cannot be read are named and left out, and the exit code is then 1. Only the workdir is needed. All
-files are brought to one size and go through the net in batches of it.
+the size of its images. A file of features, as rcnn_jax.features writes it, holds several pictures.
+What is printed is the task's: the text of a line with its confidence, a caption or the class of an
+image with its probability; with --n_best=N also the next best answers. Files that cannot be read
+are named and left out, and the exit code is then 1. Only the workdir is needed. All files are
+brought to one size and go through the net in batches of it.
 """
 
 import copy
@@ -77,7 +78,7 @@ def predict(
     step: str = "best",
     n_best: int = 1,
     damaged: Callable[[str], None] | None = None,
-) -> Iterator[tuple[pathlib.Path, list[Answer]]]:
+) -> Iterator[tuple[str, list[Answer]]]:
     """Answers for files; nothing is written.
 
     Args:
@@ -90,27 +91,27 @@ def predict(
             None: it is an error.
 
     Yields:
-        Each file with its answers, the best first, as the task's `answers` gives them.
+        Each file, or `FILE:NAME` of what it holds, with its answers, the best first, as the task's
+        `answers` gives them.
 
     Raises:
         UserError: There is no such checkpoint, or the data set or the task reads no files.
         ValueError: A file cannot be read.
     """
-    from rcnn_jax import preparation
+    from rcnn_jax import restoring
     from rcnn_jax.data.sources import ArraySource
 
     features, read = _reader(config)
     kept, examples = [], []
     for file in files:
         try:
-            example = dict(read(file))
+            for name, example in read(file):
+                kept.append(f"{file}:{name}" if name else str(file))
+                examples.append(example)
         except (OSError, ValueError) as error:
             if damaged is None:
                 raise
             damaged(_sentence(file, error))
-            continue
-        kept.append(file)
-        examples.append(example)
     if not kept:
         return
     names = tuple(examples[0])
@@ -121,7 +122,7 @@ def predict(
     config = copy.deepcopy(config)
     config.evaluation_batch_size = min(config.evaluation_batch_size, rows)
     config.data.residency = "memory"
-    run = preparation.evaluation_of(config, path, source, "files", {})
+    run = restoring.evaluation_of(config, path, source, "files", {})
     task: Any = run.task
     missing = [name for name in task.reads if name not in names]
     if missing or not task.reads:
@@ -129,7 +130,7 @@ def predict(
             f"{config.task.name} {f'needs {missing[0]!r}' if missing else 'answers for no files'}: "
             f"a file of the data set {config.data.name!r} holds {', '.join(map(repr, names))}."
         )
-    restored = preparation.restore_step(run, path, step)
+    restored = restoring.restore_step(run, path, step)
     task = task.answering(n_best)
     batches = run.predictions(restored.state.evaluated(), task)
     answers = itertools.chain.from_iterable(
@@ -138,10 +139,14 @@ def predict(
     yield from zip(kept, answers, strict=True)
 
 
-def _reader(
-    config: Any,
-) -> tuple[Mapping[str, Any], Callable[[pathlib.Path], Mapping[str, Any]]]:
-    """The features of the run's data, and what takes a file to some of them."""
+Examples = Sequence[tuple[str, Mapping[str, Any]]]
+
+
+def _reader(config: Any) -> tuple[Mapping[str, Any], Callable[[pathlib.Path], Examples]]:
+    """The features of the run's data, and what takes a file to examples with some of them.
+
+    A file that is one example gives it without a name.
+    """
     from rcnn_jax.data import pictures, sources
 
     name = config.data.name
@@ -151,8 +156,11 @@ def _reader(
             "does."
         )
     spec = sources.load_spec(name)
-    if spec.read_file is not None:
-        return spec.features, spec.read_file
+    if spec.read_several is not None:
+        return spec.features, spec.read_several
+    read_file = spec.read_file
+    if read_file is not None:
+        return spec.features, lambda path: [("", read_file(path))]
     feature = spec.features.get("image")
     if feature is None or not pictures.is_picture(feature):
         raise UserError(
@@ -160,7 +168,7 @@ def _reader(
             "its examples are no pictures of one size."
         )
     shape: Any = feature.shape
-    return spec.features, lambda path: {"image": pictures.read_image(path, shape)}
+    return spec.features, lambda path: [("", {"image": pictures.read_image(path, shape)})]
 
 
 def _sentence(file: pathlib.Path, error: Exception) -> str:
@@ -170,16 +178,16 @@ def _sentence(file: pathlib.Path, error: Exception) -> str:
     return text if str(file) in text else f"{file}: {text}"
 
 
-def _show_lines(found: Iterator[tuple[pathlib.Path, list[Answer]]], n_best: int) -> None:
+def _show_lines(found: Iterator[tuple[str, list[Answer]]], n_best: int) -> None:
     """A JSON object a line as soon as it is known: the best answer, and all where several are."""
     for file, answers in found:
-        row = {"file": str(file), **answers[0]}
+        row = {"file": file, **answers[0]}
         if n_best > 1:
             row["n_best"] = answers
         print(json.dumps(results.plain(row), ensure_ascii=False), flush=True)
 
 
-def _show_table(found: Iterator[tuple[pathlib.Path, list[Answer]]], n_best: int) -> None:
+def _show_table(found: Iterator[tuple[str, list[Answer]]], n_best: int) -> None:
     """A row an answer; the file stands beside its best one."""
     rows, header = [], []
     for file, answers in found:

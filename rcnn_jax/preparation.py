@@ -5,10 +5,9 @@ import dataclasses
 import functools
 import math
 import pathlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import Any
 
-import jax
 import numpy as np
 
 from rcnn_jax import compilation_cache, doors, importing
@@ -18,7 +17,7 @@ from rcnn_jax.data.damage import Damage
 from rcnn_jax.data.encoding import Encoding
 from rcnn_jax.data.samplers import Sampler
 from rcnn_jax.data.sources import Source
-from rcnn_jax.errors import UsageError, UserError, nearest
+from rcnn_jax.errors import UsageError, nearest
 from rcnn_jax.experiment import (
     Recipe,
     build_task,
@@ -27,7 +26,6 @@ from rcnn_jax.experiment import (
     check_training_pass,
     configure_jax,
     encoded,
-    evaluation_batches,
     make_encoder,
     make_recipe,
     open_split,
@@ -39,12 +37,11 @@ from rcnn_jax.training import (
     accumulation,
     checkpoints,
     distributed,
-    evaluation,
     initial,
     state,
 )
 from rcnn_jax.training import step as step_lib
-from rcnn_jax.training.interface import Config, PyTree, Task
+from rcnn_jax.training.interface import Config, Task
 from rcnn_jax.training.sharding import FSDP_AXIS, Devices, make_devices
 from rcnn_jax.training.sharding_rules import Rules
 from rcnn_jax.training.workdir import Workdir
@@ -323,166 +320,3 @@ def training_batches(
         workers=data.workers,
         local_rows=devices.local_rows(sampler.batch_size),
     )
-
-
-@dataclasses.dataclass(frozen=True)
-class EvaluationRun:
-    """What evaluation needs: a split, and the shapes of the state to restore."""
-
-    config: Config
-    devices: Devices
-    task: Task
-    source: Source
-    split: str
-    batch: PyTree  # shapes of a training batch
-    abstract: state.TrainState
-    encoding: Encoding | None = None  # what turned text into numbers
-
-    @functools.cached_property
-    def _resident(self) -> Source | pipeline.DeviceSource:
-        return resident(self.config, self.source, self.devices)
-
-    def evaluate(
-        self, variables: tuple[PyTree, PyTree], task: Task | None = None, *, counts: bool = False
-    ) -> evaluation.Result:
-        """Evaluates the split.
-
-        Args:
-            variables: (params, model_state).
-            task: Another form of the run's task; None: its own.
-            counts: Count what the task's details are made of, too.
-
-        Returns:
-            The metrics, the number of examples, and what was counted.
-        """
-        task = self.task if task is None else task
-        compiled = step_lib.compile_evaluation_step(
-            task, self.devices, predictions=task.evaluates_on_host, counts=counts
-        )
-        with evaluation_batches(self.config, self._resident, self.devices) as batches:
-            return evaluation.evaluate(task, compiled, variables, batches)
-
-    def predictions(
-        self, variables: tuple[PyTree, PyTree], task: Task | None = None
-    ) -> Iterator[dict[str, np.ndarray]]:
-        """Predicts for all examples, in order.
-
-        Args:
-            variables: (params, model_state).
-            task: Another form of the run's task; None: its own.
-
-        Yields:
-            The predictions of each batch for its real examples, on the host.
-        """
-        compiled = step_lib.compile_prediction(self.task if task is None else task, self.devices)
-        left = len(self.source)
-        with evaluation_batches(self.config, self._resident, self.devices) as batches:
-            for batch in batches:
-                found = jax.device_get(compiled(*variables, batch))
-                rows = min(left, len(next(iter(found.values()))))
-                yield {name: value[:rows] for name, value in found.items()}
-                left -= rows
-
-
-def prepare_evaluation(
-    config: Config,
-    path: pathlib.Path,
-    split: str,
-    data_dir: str | None,
-    call: Mapping[str, Any],
-) -> EvaluationRun:
-    """Builds what a workdir's config names, with the assets that training left there.
-
-    Args:
-        config: The workdir's config.
-        path: The workdir.
-        split: A key of `config.data` or any split's name.
-        data_dir: Where original data sets lie.
-        call: Further keyword arguments of the model's call.
-
-    Returns:
-        The run.
-
-    Raises:
-        UserError: Something the config names is missing or does not fit.
-    """
-    named = split in ("train", "validation", "test")
-    if named and not config.data[split]:
-        raise UserError(f"--split={split}: config.data.{split} is empty in {path / 'config.json'}.")
-    source = open_split(config, split, data_dir)
-    return evaluation_of(config, path, source, config.data[split] if named else split, call)
-
-
-def evaluation_of(
-    config: Config, path: pathlib.Path, source: Source, name: str, call: Mapping[str, Any]
-) -> EvaluationRun:
-    """Builds what a workdir's config names, for examples from anywhere.
-
-    Args:
-        config: The workdir's config.
-        path: The workdir.
-        source: Examples as the data set stores them.
-        name: What they are called.
-        call: Further keyword arguments of the model's call.
-
-    Returns:
-        The run.
-
-    Raises:
-        UserError: Something the config names is missing or does not fit.
-    """
-    configure_jax(config)
-    # Whatever mesh it was trained on, this machine's devices share the work.
-    devices = make_devices({"data": -1, "fsdp": 1}, "jit")
-    assets, encoder = assets_lib.load(Workdir(path).assets), make_encoder(config)
-    encoding = None if encoder is None else encoder.bind(assets, [source])
-    source = encoded(config, encoding, source)
-    task = build_task(config, assets, encoding, **call)
-    recipe = make_recipe(config, task, source, steps=max(config.steps, 1))
-    return EvaluationRun(
-        config=config,
-        devices=devices,
-        task=task,
-        source=source,
-        split=name,
-        batch=recipe.batch,
-        abstract=recipe.abstract_state(devices),
-        encoding=encoding,
-    )
-
-
-def restore_step(run: EvaluationRun, path: pathlib.Path, step: str) -> checkpoints.Restored:
-    """Restores the checkpoint that a user names.
-
-    Args:
-        run: From `prepare_evaluation`.
-        path: The workdir.
-        step: "best", "latest" or a number of steps.
-
-    Returns:
-        The checkpoint.
-
-    Raises:
-        UserError: There is none of that name, or it is damaged or of another model.
-    """
-    folder = Workdir(path).checkpoints
-    there = checkpoints.steps(folder)
-    if not there:
-        raise UserError(f"--workdir={path} holds no checkpoint yet.")
-    damaged: list[str] = []
-    if step == "best":
-        metric, mode = run.config.best_metric, run.config.best_mode
-        restored = checkpoints.restore_best(folder, run.abstract, metric, mode, damaged)
-    elif step == "latest":
-        restored = checkpoints.restore_latest(folder, run.abstract, damaged)
-        assert restored is not None
-    elif step.isdecimal() and int(step) in there:
-        restored = checkpoints.restore(folder, int(step), run.abstract)
-    else:
-        raise UsageError(
-            f"--step={step}: there are checkpoints of the steps {', '.join(map(str, there))}, "
-            "and 'best' and 'latest'."
-        )
-    for message in damaged:
-        distributed.warn(message)
-    return restored

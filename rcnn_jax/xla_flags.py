@@ -19,6 +19,9 @@ ALLOWED: dict[str, tuple[tuple[int, int], tuple[int, int]]] = {
     "xla_force_host_platform_device_count": ((0, 4), (0, 12)),
 }
 
+LARGE_FEED_FORWARD = ("xla_cpu_experimental_ynn_fusion_type=",)
+"""For the forward pass of nets as large as VGG16 on a CPU: convolutions and products by Eigen."""
+
 
 def jaxlib_version() -> tuple[int, int]:
     """The installed jaxlib's (major, minor) version, read without importing it."""

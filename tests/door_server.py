@@ -19,6 +19,7 @@ def import_what_doors_import() -> None:
     """All but the doors themselves, which a fork runs as `__main__`."""
     import rcnn_jax.inspection.report
     import rcnn_jax.preparation
+    import rcnn_jax.restoring
     import rcnn_jax.results
     import rcnn_jax.training.recalibration
     import rcnn_jax.training.signals

@@ -2,6 +2,7 @@
 
 import json
 
+import numpy as np
 from PIL import Image
 
 from rcnn_jax.data.shapes.dataset import example
@@ -18,8 +19,8 @@ RUN = [
     "--config.model.backbone.hidden=8",
     "--config.model.features=8",
     "--config.model.hidden=12",
-    "--config.task.beam_width=2",
-    "--config.task.max_steps=6",
+    "--config.decoding.beam_width=2",
+    "--config.decoding.max_steps=6",
     "--config.batch_size=8",
     "--config.evaluation_batch_size=4",
     "--workdir=run",
@@ -40,6 +41,18 @@ def test_captions_of_shapes(door, tmp_path):
     shown = found["details"]["captions"]
     assert [row["file"] for row in shown] == [f"test-{number:05d}" for number in range(4)]
     assert all(len(row["references"]) == 5 for row in shown)
+    result = door(
+        "evaluate", "--workdir=run", "--config.decoding.max_steps=2", "--output=short.json"
+    )
+    assert result.returncode == 0, result.stderr
+    short = json.loads((tmp_path / "short.json").read_text())
+    assert short["metrics"]["loss"] == found["metrics"]["loss"]
+    assert short["metrics"]["mean_length"] <= 2 < found["metrics"]["mean_length"]
+    result = door("evaluate", "--workdir=run", "--config.decoding.beam=2")
+    assert (result.returncode, result.stdout) == (2, "")
+    assert "config.decoding.beam: rcnn_jax.tasks.captioning:Captioning takes no" in result.stderr
+    result = door("evaluate", "--workdir=run", "--config.task.beam_width=3")
+    assert result.returncode == 2
     Image.fromarray(example(0, "test", 0)["image"]).save(tmp_path / "scene.png")
     result = door("predict", "--workdir=run", "--format=jsonl", "--n_best=2", "scene.png")
     assert result.returncode == 0, result.stderr
@@ -56,3 +69,44 @@ def test_vectors_where_pictures_are_wanted(door, tmp_path):
     assert (result.returncode, result.stdout) == (1, "")
     assert "captioning needs a feature 'features'" in result.stderr
     assert not (tmp_path / "run").exists()
+
+
+def test_vectors_of_a_list_and_their_nearest_neighbours(door, tmp_path):
+    """A list of one's own with features; the file itself is asked about, name by name."""
+    rng = np.random.default_rng(0)
+    kinds = {"dog": "a dog runs", "cat": "a cat sleeps", "owl": "an owl flies"}
+    centres = dict(zip(kinds, np.eye(3, 5, dtype=np.float32), strict=True))
+    vectors, names = [], []
+    for split, count in (("train", 12), ("validation", 3), ("test", 6)):
+        lines = []
+        for number in range(count):
+            kind = list(kinds)[number % 3]
+            names.append(f"{split}{number}.jpg")
+            vectors.append(centres[kind] + 0.01 * rng.normal(size=5))
+            lines.append(f"{names[-1]}\t{kinds[kind]}\n")
+        (tmp_path / f"{split}.tsv").write_text("".join(lines))
+    files = {"features": np.array(vectors, np.float32), "files": np.array(names)}
+    np.savez(tmp_path / "vectors.npz", **files)
+    result = door(
+        "train",
+        "--config=caption_features",
+        f"--config.data.name=captioned:{tmp_path}?features=vectors.npz",
+        "--config.encoder.min_count=1",
+        "--config.model.features=4",
+        "--config.model.hidden=8",
+        "--config.decoding.beam_width=1",
+        "--config.batch_size=6",
+        "--config.evaluation_batch_size=6",
+        "--config.epochs=1",
+        "--workdir=run",
+    )
+    assert result.returncode == 0, result.stderr
+    result = door("neighbours", "--workdir=run")
+    assert result.returncode == 0, result.stderr
+    found = json.loads((tmp_path / "run" / "neighbours.json").read_text())
+    assert (found["n"], found["among"], found["metrics"]["exact"]) == (6, 12, 1.0)
+    result = door("predict", "--workdir=run", "--format=jsonl", "vectors.npz")
+    assert result.returncode == 0, result.stderr
+    said = [json.loads(line) for line in result.stdout.splitlines()]
+    assert [row["file"] for row in said] == [f"vectors.npz:{name}" for name in names]
+    assert all(0 < row["probability"] <= 1 for row in said)

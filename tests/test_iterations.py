@@ -8,7 +8,7 @@ import numpy as np
 import optax
 import pytest
 
-from rcnn_jax import configuration, evaluate, iterations, preparation, train
+from rcnn_jax import configuration, evaluate, iterations, restoring, train
 from rcnn_jax.errors import UserError
 from rcnn_jax.training import recalibration
 
@@ -63,8 +63,8 @@ def test_plain_column_is_what_evaluation_with_that_call_gives(run, measured):
 
 def test_anytime_is_the_answer_after_each_iteration(run, measured):
     config, path = run
-    prepared = preparation.prepare_evaluation(config, path, "validation", None, {})
-    params, model_state = preparation.restore_step(prepared, path, "best").state.evaluated()
+    prepared = restoring.prepare_evaluation(config, path, "validation", None, {})
+    params, model_state = restoring.restore_step(prepared, path, "best").state.evaluated()
     examples = prepared.source.gather(np.arange(len(prepared.source)))
     image = prepared.task.evaluation_transform(examples, None)["image"]
     variables = {"params": params, **model_state}
@@ -93,7 +93,7 @@ def test_recalibration_measures_each_step_at_its_own_length(measured):
 
 
 def test_what_is_measured_anew_owes_nothing_to_what_training_left(run, measured, monkeypatch):
-    restore = preparation.restore_step
+    restore = restoring.restore_step
 
     def spoilt(*arguments):
         found = restore(*arguments)
@@ -101,7 +101,7 @@ def test_what_is_measured_anew_owes_nothing_to_what_training_left(run, measured,
         ema = {**found.state.ema, "model_state": broken}
         return dataclasses.replace(found, state=found.state.replace(ema=ema))
 
-    monkeypatch.setattr(preparation, "restore_step", spoilt)
+    monkeypatch.setattr(restoring, "restore_step", spoilt)
     rows = iterations.evaluate_iterations(*run, up_to=1, batches=2)["iterations"]
     for row, whole in zip(rows, measured[0]["iterations"], strict=False):
         assert row["loss_recalibrated"] == whole["loss_recalibrated"]

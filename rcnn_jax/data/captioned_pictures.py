@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 
+from rcnn_jax.data import feature_files
 from rcnn_jax.data.caption_listing import Captioned, Listing
 from rcnn_jax.data.damage import CHOICES
 from rcnn_jax.data.line_files import ReadEach, split_of
@@ -144,7 +145,18 @@ def spec(
         read=read,
         description=f"Pictures with sentences of {path}.",
         read_file=None if options.features else lambda f: {"image": read_photograph(f, fit)},
+        read_several=functools.partial(_of_file, array=options.array) if options.features else None,
     )
+
+
+def _of_file(path: Path, array: str) -> list[tuple[str, Mapping[str, np.ndarray]]]:
+    """The vectors of a file of features, by the name or else the number of their pictures."""
+    if array and path.suffix == ".npz":
+        with np.load(path, allow_pickle=False) as file:
+            array = array if array in file.files else ""
+    found = feature_files.read(path, array)
+    names = found.files or [str(number) for number in range(len(found.values))]
+    return [(name, {"features": row}) for name, row in zip(names, found.values, strict=True)]
 
 
 class _Problems:

@@ -60,6 +60,8 @@ class DatasetSpec:
         citation: the paper to cite.
         read_file: takes a file of a user's own to the features that a model reads, so that it can
             be predicted; None where examples are not files.
+        read_several: takes a file that holds several of them to pairs (name, features); None where
+            a file is one.
     """
 
     name: str
@@ -72,6 +74,7 @@ class DatasetSpec:
     homepage: str = ""
     citation: str = ""
     read_file: Callable[[Path], Mapping[str, np.ndarray]] | None = None
+    read_several: Callable[[Path], Sequence[tuple[str, Mapping[str, np.ndarray]]]] | None = None
 
     def __post_init__(self) -> None:
         if "mask" in self.features:

@@ -176,6 +176,11 @@ class Captioning(SummedTask):
             said.append(self.words[int(number)])
         return " ".join(said)
 
+    def said_of(self, example: Mapping[str, np.ndarray]) -> list[str]:
+        """The sentences of people about an example of the encoded data set."""
+        sentences = zip(example["references"], example["reference_lengths"], strict=True)
+        return [self.sentence(ids[:count].tolist()) for ids, count in sentences if count]
+
     @property
     def evaluates_on_host(self) -> bool:
         """Sentences are compared as text."""
@@ -188,14 +193,29 @@ class Captioning(SummedTask):
             predictions: Pairs (predictions, batch).
 
         Returns:
-            `bleu_1` to `bleu_4`, `rouge_l` and `cider_d`; what `novelty` measures; and what the
-            judge says.
+            `bleu_1` to `bleu_4`, `rouge_l` and `cider_d`; `exact`, the share of captions that
+            somebody said of that picture; what `novelty` measures; and what the judge says.
         """
         captions, references, features = self._read(predictions)
-        if not captions:
-            return {}
+        return self.measure(captions, references, features) if captions else {}
+
+    def measure(
+        self,
+        captions: Sequence[str],
+        references: Sequence[Sequence[str]],
+        features: Mapping[str, np.ndarray],
+    ) -> dict[str, float]:
+        """What `evaluate` says of captions, wherever they come from.
+
+        Args:
+            captions: One for each picture, tokens between spaces; at least one.
+            references: What people said of each.
+            features: Other features of the examples, stacked, for the judge.
+        """
         measured = scores.corpus_scores(dict(enumerate(captions)), dict(enumerate(references)))
         found = {name: value for name, value in measured.items() if not name.endswith("_each")}
+        pairs = zip(captions, references, strict=True)
+        found["exact"] = sum(caption in said for caption, said in pairs) / len(captions)
         found |= novelty.statistics(captions, self.training_captions)
         if self.judge:
             found |= self._judge(captions, features)
@@ -240,12 +260,8 @@ class Captioning(SummedTask):
         for predicted, batch in predictions:
             real = np.flatnonzero(np.asarray(batch["mask"]) > 0)
             captions += [self.sentence(predicted["ids"][row, 0].tolist()) for row in real]
-            for row in real:
-                sentences = zip(
-                    batch["references"][row], batch["reference_lengths"][row], strict=True
-                )
-                said = [self.sentence(ids[:n].tolist()) for ids, n in sentences if n]
-                references.append(said)
+            told = {name: batch[name] for name in ("references", "reference_lengths")}
+            references += [self.said_of({k: v[row] for k, v in told.items()}) for row in real]
             for name, values in batch.items():
                 if name not in skipped:
                     columns.setdefault(name, []).append(np.asarray(values)[real])

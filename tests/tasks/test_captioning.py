@@ -138,7 +138,7 @@ def test_right_sentences_and_copies():
     # Unigrams: "a dog runs" is right, "a" is in "a zebra"; 4 of 4, one word shorter than closest.
     assert found["bleu_1"] == pytest.approx(np.exp(1 - 5 / 4), rel=1e-6)
     assert 0 < found["rouge_l"] < 1
-    assert found["copied"] == 0.5
+    assert (found["copied"], found["exact"]) == (0.5, 0.5)
     shown = task.tables(predictions)["captions"]
     assert [row["caption"] for row in shown] == ["a dog runs", "a"], "padding is no picture"
     assert [row["file"] for row in shown] == ["a", "bc"]

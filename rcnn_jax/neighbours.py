@@ -1,0 +1,126 @@
+"""What captioning without a model reaches: each picture gets a sentence of the most similar one.
+
+    python -m rcnn_jax.neighbours --workdir=runs/captions --data_dir=DATA
+
+For a captioning run: its data, vocabulary and metrics, no checkpoint of it. For each picture of the
+split the nearest of the training split is looked for, by the cosine between the vectors that the
+model reads, or between blurred pictures without their mean where it reads pixels, and what people
+said of that one first is held against the picture's own sentences. The result is also written to
+neighbours.json in the workdir. The training split is needed.
+
+Reference:
+    Devlin, Gupta, Girshick, Mitchell & Zitnick, Exploring nearest neighbor approaches for image
+    captioning, 2015.
+"""
+
+import pathlib
+from typing import Any
+
+import numpy as np
+from absl import flags
+
+from rcnn_jax import configuration, doors, results, tables
+from rcnn_jax.errors import UserError
+
+FLAGS = flags.FlagValues()
+_WORKDIR = flags.DEFINE_string("workdir", "runs/captions", "Folder of the run.", flag_values=FLAGS)
+_SPLIT = flags.DEFINE_string(
+    "split", "test", "train, validation or test, or any split's name.", flag_values=FLAGS
+)
+_DATA_DIR = doors.define_data_dir(FLAGS)
+_OUTPUT = flags.DEFINE_string(
+    "output", None, "File for the result; WORKDIR/neighbours.json.", flag_values=FLAGS
+)
+_CELLS = 16  # a blurred picture has so many places along each side
+_ROWS = 1024  # pictures compared at a time
+
+
+def main(argv: list[str]) -> int:
+    """Measures and prints the metrics; returns the exit code."""
+    del argv
+    path = pathlib.Path(_WORKDIR.value)
+    config: Any = configuration.for_evaluation(path / "config.json", doors.overrides)
+    doors.quiet_libraries()
+    result = measure(config, path, _SPLIT.value, _DATA_DIR.value)
+    print(f"{result['split']}: {result['n']} pictures, each with a sentence of the nearest of "
+          f"{result['among']} training pictures")  # fmt: skip
+    rows = [[name, tables.number(name, value)] for name, value in result["metrics"].items()]
+    print(tables.table(rows, ["metric", "value"]))
+    results.save(_OUTPUT.value or path / "neighbours.json", result)
+    return 0
+
+
+def measure(
+    config: Any, path: pathlib.Path, split: str = "test", data_dir: str | None = None
+) -> dict[str, Any]:
+    """Captions of a split that are copied from the nearest training pictures; nothing is written.
+
+    Args:
+        config: The workdir's config, perhaps with other runtime keys.
+        path: The workdir.
+        split: A key of `config.data` or any split's name.
+        data_dir: Where original data sets lie.
+
+    Returns:
+        `{"split", "n", "among", "metrics": {name: value}}`.
+
+    Raises:
+        UserError: The run is none of captioning, or a split is missing.
+    """
+    # Here and not above: what the config says of the compiler comes first.
+    from rcnn_jax import experiment, restoring
+    from rcnn_jax.tasks.captioning import Captioning
+
+    run = restoring.prepare_evaluation(config, path, split, data_dir, {})
+    task = run.task
+    if not isinstance(task, Captioning) or run.encoding is None:
+        raise UserError(f"--workdir={path} is a run of {config.task.name}, not of captioning.")
+    training = run.encoding.wrap(experiment.open_split(config, "train", data_dir))
+    kept = [_vectors(source, task.inputs) for source in (run.source, training)]
+    (asked, rows), (known, answers) = kept
+    captions = []
+    for start in range(0, len(asked), _ROWS):
+        for place in np.argmax(asked[start : start + _ROWS] @ known.T, axis=1):
+            captions.append(task.said_of(training[int(answers[place])])[0])
+    examples = [run.source[int(row)] for row in rows]
+    skipped = (task.inputs, "captions", "caption_lengths", "references", "reference_lengths")
+    names = [name for name in examples[0] if name not in (*skipped, "mask")]
+    features = {name: np.stack([example[name] for example in examples]) for name in names}
+    references = [task.said_of(example) for example in examples]
+    return {
+        "split": run.split,
+        "n": len(captions),
+        "among": len(known),
+        "metrics": task.measure(captions, references, features),
+    }
+
+
+def _vectors(source: Any, name: str) -> tuple[np.ndarray, np.ndarray]:
+    """Vectors of length 1 of all examples that could be read, and the numbers of these."""
+    found, rows = [], []
+    for row in range(len(source)):
+        example = source[row]
+        if example.get("mask", 1):
+            value = np.asarray(example[name], np.float32)
+            found.append(_blurred(value) if value.ndim == 3 else value)
+            rows.append(row)
+    if not rows:
+        raise UserError("none of the examples could be read.")
+    table = np.stack(found)
+    return table / np.maximum(np.linalg.norm(table, axis=1, keepdims=True), 1e-12), np.array(rows)
+
+
+def _blurred(image: np.ndarray) -> np.ndarray:
+    """Means of 16 x 16 places of a picture, or of its pixels where it is smaller, less the mean."""
+    for axis in (0, 1):
+        size = image.shape[axis]
+        edges = np.linspace(0, size, min(_CELLS, size) + 1).astype(int)
+        image = np.add.reduceat(image, edges[:-1], axis=axis)
+        shape = [1, 1, 1]
+        shape[axis] = -1
+        image = image / np.diff(edges).reshape(shape)
+    return (image - image.mean(axis=(0, 1))).ravel()
+
+
+if __name__ == "__main__":
+    doors.run(main, FLAGS)
