@@ -8,8 +8,10 @@ python -m rcnn_jax.evaluate --workdir=runs/captions --data_dir=DATA
 The recipe is that of the multimodal recurrent network of Karpathy & Fei-Fei (CVPR 2015): 512 relu
 units, the picture at the first step, words seen at least 5 times, RMSprop on 100 pairs, elementwise
 clipping at 5, dropout but on the recurrence, beam of 7. The rate is NeuralTalk's, the paper states
-none. `:released_code` is NeuralTalk's network with its own settings, `:normalized` divides each
-picture's features by their size, as those of nets without a dense layer need it.
+none, nor how much of the mean square an update keeps: with NeuralTalk's 0.999 first steps are 32
+times as long as the rate. `:released_code` is NeuralTalk's network with its own settings,
+`:normalized` divides each picture's features by their size, as those of nets without a dense layer
+need it.
 """
 
 from ml_collections import ConfigDict
@@ -34,7 +36,7 @@ def get_config() -> ConfigDict:
     config.optimizer = {
         "name": "rmsprop",
         "momentum": 0.0,
-        "decay": 0.999,
+        "decay": 0.9,
         "clip_value": 5.0,
         "weight_decay": 1e-8,
     }
@@ -49,6 +51,7 @@ VARIANTS = {
         "model.features": 256,
         "model.hidden": 256,
         "encoder.unknown": "drop",
+        "optimizer.decay": 0.999,
     },
     "lstm": {"model.cell": "lstm", "model.cell_options": {}},
     "gru": {"model.cell": "gru", "model.cell_options": {}},

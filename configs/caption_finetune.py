@@ -36,7 +36,7 @@ def get_config() -> ConfigDict:
     config.optimizer = {
         "name": "rmsprop",
         "momentum": 0.0,
-        "decay": 0.999,
+        "decay": 0.9,
         "clip_value": 5.0,
         "groups": (("cnn/.*", 0.1),),
     }
