@@ -129,7 +129,9 @@ def complete(given: Mapping[str, Any] | ConfigDict, origin: str) -> ConfigDict:
     """
     config = ConfigDict(_tuples(DEFAULTS), convert_dict=True)
     for key, value in _leaves(given.to_dict() if isinstance(given, ConfigDict) else given):
-        _assign(config, key, value, origin)
+        # A section of the defaults that is left empty states nothing.
+        if value != {} or not isinstance(_lookup(config, key, origin), ConfigDict):
+            _assign(config, key, value, origin)
     config.lock()
     return config
 
@@ -300,7 +302,11 @@ def differences(old: ConfigDict, new: ConfigDict) -> tuple[list[str], list[str]]
     """
     left, right = dict(_leaves(old.to_dict())), dict(_leaves(new.to_dict()))
     experiment, runtime = [], []
-    for key in sorted(left.keys() | right.keys()):
+    keys = left.keys() | right.keys()
+    # Where a section is empty on one side alone, what the other side has in it says so.
+    empty = {k for k in keys if {} in (left.get(k), right.get(k))}
+    filled = {k for k in empty if any(other.startswith(f"{k}.") for other in keys)}
+    for key in sorted(keys - filled):
         before, after = left.get(key, "(none)"), right.get(key, "(none)")
         if before != after:
             (runtime if is_among(key, RUNTIME_KEYS) else experiment).append(
@@ -310,11 +316,12 @@ def differences(old: ConfigDict, new: ConfigDict) -> tuple[list[str], list[str]]
 
 
 def _leaves(node: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """Dotted keys and values; an empty mapping is a value, for it may stand in place of another."""
     for key, value in node.items():
         if isinstance(value, Mapping | ConfigDict) and len(value):
             yield from _leaves(dict(value.items()), f"{prefix}{key}.")
-        elif not isinstance(value, Mapping | ConfigDict):
-            yield prefix + str(key), value
+        else:
+            yield prefix + str(key), {} if isinstance(value, Mapping | ConfigDict) else value
 
 
 def _tuples(value: Any) -> Any:

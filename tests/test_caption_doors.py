@@ -89,7 +89,7 @@ def test_vectors_of_a_list_and_their_nearest_neighbours(door, tmp_path):
     np.savez(tmp_path / "vectors.npz", **files)
     result = door(
         "train",
-        "--config=caption_features",
+        "--config=caption_features:lstm",
         f"--config.data.name=captioned:{tmp_path}?features=vectors.npz",
         "--config.encoder.min_count=1",
         "--config.model.features=4",
@@ -105,6 +105,12 @@ def test_vectors_of_a_list_and_their_nearest_neighbours(door, tmp_path):
     assert result.returncode == 0, result.stderr
     found = json.loads((tmp_path / "run" / "neighbours.json").read_text())
     assert (found["n"], found["among"], found["metrics"]["exact"]) == (6, 12, 1.0)
+    result = door("evaluate", "--workdir=run", "--split=validation", "--output=again.json")
+    assert result.returncode == 0, result.stderr
+    again = json.loads((tmp_path / "again.json").read_text())["metrics"]
+    lines = (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()
+    *_, in_training = (line for line in map(json.loads, lines) if line.get("split"))
+    assert {name: in_training[name] for name in again} == again, "an LSTM with options of its own"
     result = door("predict", "--workdir=run", "--format=jsonl", "vectors.npz")
     assert result.returncode == 0, result.stderr
     said = [json.loads(line) for line in result.stdout.splitlines()]

@@ -36,6 +36,20 @@ def test_json_restores_what_was_written(tmp_path):
     assert configuration.differences(config, restored) == ([], [])
 
 
+def test_an_empty_mapping_is_a_value(tmp_path):
+    """It stands in place of the default of what is built; an empty section states nothing."""
+    model = {"name": "a:B", "cell_options": {}, "deep": {"options": {}}}
+    config = smallest(model=model, optimizer={}, decoding={})
+    path = tmp_path / "config.json"
+    path.write_text(configuration.to_json(config))
+    restored = configuration.from_json(path)
+    assert restored.model.to_dict() == config.model.to_dict() == model
+    assert restored.optimizer.to_dict() == smallest().optimizer.to_dict()
+    without = smallest(model={"name": "a:B", "deep": {"options": {}}})
+    assert configuration.differences(without, restored)[0] == ["model.cell_options: '(none)' -> {}"]
+    assert configuration.differences(config, restored) == ([], [])
+
+
 def test_config_json_of_a_newer_version_is_refused_by_name(tmp_path):
     path = tmp_path / "config.json"
     path.write_text(json.dumps(SMALLEST | {"quantum": True}))
