@@ -2,6 +2,7 @@
 
 import difflib
 from collections.abc import Iterable
+from pathlib import Path
 
 
 class UserError(ValueError):
@@ -21,6 +22,13 @@ class UsageError(UserError):
     """The command line or a config is wrong: nothing has been started or written."""
 
     exit_code = 2
+
+
+def about_file(file: Path, error: Exception) -> str:
+    """What is wrong with a file as one line that names it, without a full stop."""
+    text = f"{error.strerror or error}" if isinstance(error, OSError) else str(error)
+    text = " ".join(text.split()).rstrip(".")
+    return text if str(file) in text else f"{file}: {text}"
 
 
 def did_you_mean(word: str, known: Iterable[str]) -> str:

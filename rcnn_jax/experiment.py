@@ -158,18 +158,15 @@ def build_task(
 
 def _task_section(config: Config) -> dict[str, Any]:
     """What makes the task: its section, and how it is to search for answers."""
-    task, decoding = dict(config.task), dict(config.decoding)
-    allowed = importing.arguments(importing.resolve(task["name"], "config.task.name"))
-    for key in decoding:
-        if key in task:
-            raise UsageError(
-                f"config.decoding.{key} and config.task.{key} are both set: leave one of them out."
-            )
-        if key not in allowed:
-            raise UsageError(
-                f"config.decoding.{key}: {task['name']} takes no argument {key!r}: "
-                f"{nearest(key, allowed)}."
-            )
+    task, name = dict(config.task), config.task.name
+    allowed = importing.arguments(importing.resolve(name, "config.task.name"))
+    decoding = importing.checked(config.decoding, "config.decoding", name, allowed)
+    twice = [key for key in decoding if key in task]
+    if twice:
+        raise UsageError(
+            f"config.decoding.{twice[0]} and config.task.{twice[0]} are both set: leave one of "
+            "them out."
+        )
     return task | decoding
 
 

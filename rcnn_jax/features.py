@@ -18,8 +18,6 @@ import concurrent.futures
 import functools
 import hashlib
 import pathlib
-import re
-import shutil
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -29,7 +27,7 @@ import numpy as np
 from absl import flags
 
 from rcnn_jax import doors, xla_flags
-from rcnn_jax.errors import UsageError, UserError
+from rcnn_jax.errors import UsageError, UserError, about_file
 
 FLAGS = flags.FlagValues()
 _BACKBONE = flags.DEFINE_string(
@@ -286,9 +284,11 @@ def _part(
 
     values, places, faults = [], [], []
     paths = [picture.path for picture in pictures]
+    first = start
     fingerprint = picture_lists.fingerprint(pictures)
     for pixels, problems in photographs.batches(pool, paths, fit, batch_size):
-        bad = [_sentence(problem) for problem in problems if problem is not None]
+        asked = zip(paths[start - first :][: len(problems)], problems, strict=True)
+        bad = [about_file(path, problem) for path, problem in asked if problem is not None]
         if bad and not skip:
             raise UserError(f"{bad[0]}; --damaged=skip leaves such pictures out.")
         good = [row for row, problem in enumerate(problems) if problem is None]
@@ -305,28 +305,15 @@ def _part(
     return Part(rows, np.asarray(places, np.int64), tuple(faults), fingerprint)
 
 
-def _sentence(error: Exception) -> str:
-    text = f"{error.filename}: {error.strerror}" if isinstance(error, OSError) else str(error)
-    # The library names the place in memory that it read from.
-    return " ".join(re.sub(r" <_io\.\w+ object at \w+>", "", text).split()).rstrip(".")
-
-
 class _Progress:
     """A bar on a terminal, a line a part elsewhere."""
 
     def __init__(self, total: int) -> None:
-        import tqdm
+        from rcnn_jax.progress import bar
 
         self._total, self._done, self._fresh = total, 0, 0
         self._start, self._live = time.monotonic(), sys.stderr.isatty()
-        self._bar = tqdm.tqdm(
-            total=total,
-            unit="image",
-            dynamic_ncols=shutil.get_terminal_size((0, 0)).columns > 0,
-            ncols=100,
-            disable=not self._live,
-            file=sys.stderr,
-        )
+        self._bar = bar(total, "image", shown=self._live)
 
     def part(self, images: int, there: bool) -> None:
         """Says that a part is complete; `there` if it was so from an earlier start."""

@@ -94,6 +94,40 @@ def readable(hint: Any) -> str:
     return hint.__name__ if isinstance(hint, type) else str(hint).replace("collections.abc.", "")
 
 
+def checked(
+    stated: Mapping[str, Any], origin: str, name: str, allowed: Mapping[str, Any]
+) -> dict[str, Any]:
+    """What a config states as keyword arguments of what is built.
+
+    Args:
+        stated: Arguments by name.
+        origin: The section's name, for messages.
+        name: Import path of what takes them, for messages.
+        allowed: What it takes, see `arguments`.
+
+    Returns:
+        The arguments; whole numbers are floats where these are wanted.
+
+    Raises:
+        UsageError: It does not take one of them, or its value.
+    """
+    # A section inside a section arrives as what the config is made of.
+    keys = {k: v.to_dict() if hasattr(v, "to_dict") else v for k, v in stated.items()}
+    for key, value in keys.items():
+        if key not in allowed:
+            raise UsageError(
+                f"{origin}.{key}: {name} takes no argument {key!r}: {nearest(key, allowed)}."
+            )
+        if not accepts(allowed[key], value):
+            raise UsageError(
+                f"{origin}.{key}={value!r}: {name} takes a value of type {readable(allowed[key])}."
+            )
+        choices = typing.get_args(allowed[key]) or (allowed[key],)
+        if type(value) is int and float in choices and int not in choices:
+            keys[key] = float(value)
+    return keys
+
+
 def build(section: Mapping[str, Any], origin: str, **given: Any) -> Any:
     """Calls what a config section names with the section's other keys.
 
@@ -110,24 +144,9 @@ def build(section: Mapping[str, Any], origin: str, **given: Any) -> Any:
             value, or misses one that it needs.
     """
     target = resolve(section["name"], f"{origin}.name")
-    # A section inside a section arrives as what the config is made of.
-    plain = {k: v.to_dict() if hasattr(v, "to_dict") else v for k, v in section.items()}
-    keys = {k: v for k, v in plain.items() if k != "name"}
     allowed = arguments(target)
-    for key, value in keys.items():
-        if key not in allowed:
-            raise UsageError(
-                f"{origin}.{key}: {section['name']} takes no argument {key!r}: "
-                f"{nearest(key, allowed)}."
-            )
-        if not accepts(allowed[key], value):
-            raise UsageError(
-                f"{origin}.{key}={value!r}: {section['name']} takes a value of type "
-                f"{readable(allowed[key])}."
-            )
-        choices = typing.get_args(allowed[key]) or (allowed[key],)
-        if type(value) is int and float in choices and int not in choices:
-            keys[key] = float(value)
+    stated = {key: value for key, value in section.items() if key != "name"}
+    keys = checked(stated, origin, section["name"], allowed)
     try:
         return target(**{k: v for k, v in given.items() if k in allowed} | keys)
     except TypeError as error:

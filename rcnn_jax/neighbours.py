@@ -67,7 +67,7 @@ def measure(
     Raises:
         UserError: The run is none of captioning, or a split is missing.
     """
-    # Here and not above: what the config says of the compiler comes first.
+    # Here and not above: jax takes a second to import, which a mistyped flag need not wait for.
     from rcnn_jax import experiment, restoring
     from rcnn_jax.tasks.captioning import Captioning
 
@@ -76,17 +76,12 @@ def measure(
     if not isinstance(task, Captioning) or run.encoding is None:
         raise UserError(f"--workdir={path} is a run of {config.task.name}, not of captioning.")
     training = run.encoding.wrap(experiment.open_split(config, "train", data_dir))
-    kept = [_vectors(source, task.inputs) for source in (run.source, training)]
-    (asked, rows), (known, answers) = kept
+    asked, references, features = _read(run.source, task)
+    known, answers, _ = _read(training, task)
     captions = []
     for start in range(0, len(asked), _ROWS):
         for place in np.argmax(asked[start : start + _ROWS] @ known.T, axis=1):
-            captions.append(task.said_of(training[int(answers[place])])[0])
-    examples = [run.source[int(row)] for row in rows]
-    skipped = (task.inputs, "captions", "caption_lengths", "references", "reference_lengths")
-    names = [name for name in examples[0] if name not in (*skipped, "mask")]
-    features = {name: np.stack([example[name] for example in examples]) for name in names}
-    references = [task.said_of(example) for example in examples]
+            captions.append(answers[place][0])
     return {
         "split": run.split,
         "n": len(captions),
@@ -95,19 +90,23 @@ def measure(
     }
 
 
-def _vectors(source: Any, name: str) -> tuple[np.ndarray, np.ndarray]:
-    """Vectors of length 1 of all examples that could be read, and the numbers of these."""
-    found, rows = [], []
+def _read(source: Any, task: Any) -> tuple[np.ndarray, list[list[str]], dict[str, np.ndarray]]:
+    """Vectors of length 1, sentences and further features of all examples that could be read."""
+    vectors, said, columns = [], [], {}
     for row in range(len(source)):
         example = source[row]
-        if example.get("mask", 1):
-            value = np.asarray(example[name], np.float32)
-            found.append(_blurred(value) if value.ndim == 3 else value)
-            rows.append(row)
-    if not rows:
+        if not example.get("mask", 1):
+            continue
+        value = np.asarray(example[task.inputs], np.float32)
+        vectors.append(_blurred(value) if value.ndim == 3 else value)
+        said.append(task.said_of(example))
+        for name, value in task.further(example).items():
+            columns.setdefault(name, []).append(value)
+    if not vectors:
         raise UserError("none of the examples could be read.")
-    table = np.stack(found)
-    return table / np.maximum(np.linalg.norm(table, axis=1, keepdims=True), 1e-12), np.array(rows)
+    table = np.stack(vectors)
+    table /= np.maximum(np.linalg.norm(table, axis=1, keepdims=True), 1e-12)
+    return table, said, {name: np.stack(values) for name, values in columns.items()}
 
 
 def _blurred(image: np.ndarray) -> np.ndarray:

@@ -21,7 +21,7 @@ from typing import Any
 from absl import flags
 
 from rcnn_jax import configuration, doors, results, tables, xla_flags
-from rcnn_jax.errors import UsageError, UserError
+from rcnn_jax.errors import UsageError, UserError, about_file
 
 FLAGS = flags.FlagValues()
 _WORKDIR = flags.DEFINE_string(
@@ -111,7 +111,7 @@ def predict(
         except (OSError, ValueError) as error:
             if damaged is None:
                 raise
-            damaged(_sentence(file, error))
+            damaged(about_file(file, error))
     if not kept:
         return
     names = tuple(examples[0])
@@ -169,13 +169,6 @@ def _reader(config: Any) -> tuple[Mapping[str, Any], Callable[[pathlib.Path], Ex
         )
     shape: Any = feature.shape
     return spec.features, lambda path: [("", {"image": pictures.read_image(path, shape)})]
-
-
-def _sentence(file: pathlib.Path, error: Exception) -> str:
-    """One line that names the file."""
-    text = f"{error.strerror or error}" if isinstance(error, OSError) else str(error)
-    text = " ".join(text.split())
-    return text if str(file) in text else f"{file}: {text}"
 
 
 def _show_lines(found: Iterator[tuple[str, list[Answer]]], n_best: int) -> None:

@@ -32,7 +32,6 @@ from rcnn_jax.experiment import (
     resident,
     stages,
 )
-from rcnn_jax.interop import weights as weight_files
 from rcnn_jax.training import (
     accumulation,
     checkpoints,
@@ -242,6 +241,9 @@ def prepare_training(config: Config, workdir: Workdir, data_dir: str | None) -> 
 
 def _initial_weights(config: Config, abstract: state.TrainState) -> dict[str, np.ndarray]:
     """What `config.init_from` names, by the paths of the model."""
+    # Here and not above: it knows the names of all backbones, and most runs start from none.
+    from rcnn_jax.interop import weights as weight_files
+
     origin = config.init_from
     if pathlib.Path(origin).suffix in weight_files.SUFFIXES:
         found = weight_files.renamed(weight_files.read(pathlib.Path(origin))).arrays

@@ -151,10 +151,13 @@ def spec(
 
 def _of_file(path: Path, array: str) -> list[tuple[str, Mapping[str, np.ndarray]]]:
     """The vectors of a file of features, by the name or else the number of their pictures."""
-    if array and path.suffix == ".npz":
-        with np.load(path, allow_pickle=False) as file:
-            array = array if array in file.files else ""
-    found = feature_files.read(path, array)
+    try:
+        found = feature_files.read(path, array)
+    except ValueError:
+        # A user's own file need not call its array as the data set does.
+        if not array:
+            raise
+        found = feature_files.read(path)
     names = found.files or [str(number) for number in range(len(found.values))]
     return [(name, {"features": row}) for name, row in zip(names, found.values, strict=True)]
 
@@ -259,8 +262,6 @@ def _pixels(
 def _vectors(
     listing: Listing, own: Sequence[Captioned], options: Options, problems: _Problems
 ) -> tuple[list[Captioned], np.ndarray]:
-    from rcnn_jax.data import feature_files
-
     path = _beside(listing, options.features)
     found = feature_files.read(path, options.array)
     values = found.values

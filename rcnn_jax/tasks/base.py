@@ -53,6 +53,21 @@ def real_examples(predictions: Iterable[tuple[dict, dict]]) -> list[int]:
     return np.flatnonzero(np.concatenate(masks) > 0).tolist() if masks else []
 
 
+def found_answers(
+    answers: Sequence[dict[str, Any]], probability: str, n_best: int
+) -> list[dict[str, Any]]:
+    """The best answer, and of the next ones those that a search has found.
+
+    It may find fewer than it was asked for: what is no answer has no probability.
+
+    Args:
+        answers: To one example, the best first.
+        probability: The key of an answer's probability.
+        n_best: How many there are to be, at most.
+    """
+    return [*answers[:1], *(own for own in answers[1:n_best] if own[probability] > 0)]
+
+
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class BaseTask:
     """A model and the transforms of its input.

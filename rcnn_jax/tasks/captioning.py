@@ -16,12 +16,13 @@ from rcnn_jax.layers.randomness import example_keys
 from rcnn_jax.layers.recurrent.lengths import live_steps
 from rcnn_jax.metrics import captions as scores
 from rcnn_jax.metrics import novelty
-from rcnn_jax.tasks.base import Batch, PyTree, real_examples
+from rcnn_jax.tasks.base import Batch, PyTree, found_answers, real_examples
 from rcnn_jax.tasks.summed import SummedTask
 from rcnn_jax.tasks.tokens import token_sums
 
 SENTENCES = ("one", "all")
 SHOWN = 64  # captions in evaluation.json
+_SENTENCES = ("captions", "caption_lengths", "references", "reference_lengths")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -74,7 +75,8 @@ class Captioning(SummedTask):
         for name in ("beam_width", "max_steps", "n_best"):
             if getattr(self, name) < 1:
                 raise ValueError(
-                    f"config.task.{name} must be at least 1, got {getattr(self, name)}."
+                    f"{name} must be at least 1, got {getattr(self, name)}: see config.decoding "
+                    "and config.task."
                 )
         classes = getattr(self.model, "classes", 0)
         if not END < classes <= len(self.words):
@@ -100,9 +102,8 @@ class Captioning(SummedTask):
         Raises:
             ValueError: A feature is missing.
         """
-        names = ("captions", "caption_lengths", "references", "reference_lengths")
         hint = "; see config.task.inputs and config.encoder"
-        self._require(features, "captioning", (self.inputs, *names), hint)
+        self._require(features, "captioning", (self.inputs, *_SENTENCES), hint)
 
     def _training_batch(self, batch: Batch, key: jax.Array) -> Batch:
         if self.sentences == "all" or "captions" not in batch:
@@ -181,6 +182,11 @@ class Captioning(SummedTask):
         sentences = zip(example["references"], example["reference_lengths"], strict=True)
         return [self.sentence(ids[:count].tolist()) for ids, count in sentences if count]
 
+    def further(self, features: Mapping[str, Any]) -> dict[str, Any]:
+        """Features beside the picture and its sentences, as a judge sees them."""
+        known = (self.inputs, *_SENTENCES, "mask")
+        return {name: value for name, value in features.items() if name not in known}
+
     @property
     def evaluates_on_host(self) -> bool:
         """Sentences are compared as text."""
@@ -256,15 +262,13 @@ class Captioning(SummedTask):
     ) -> tuple[list[str], list[list[str]], dict[str, np.ndarray]]:
         """Best captions, references and other features, of all real pictures."""
         captions, references, columns = [], [], {}
-        skipped = {self.inputs, "captions", "caption_lengths", "references", "reference_lengths"}
         for predicted, batch in predictions:
             real = np.flatnonzero(np.asarray(batch["mask"]) > 0)
             captions += [self.sentence(predicted["ids"][row, 0].tolist()) for row in real]
             told = {name: batch[name] for name in ("references", "reference_lengths")}
             references += [self.said_of({k: v[row] for k, v in told.items()}) for row in real]
-            for name, values in batch.items():
-                if name not in skipped:
-                    columns.setdefault(name, []).append(np.asarray(values)[real])
+            for name, values in self.further(batch).items():
+                columns.setdefault(name, []).append(np.asarray(values)[real])
         return captions, references, {name: np.concatenate(v) for name, v in columns.items()}
 
     @property
@@ -288,9 +292,7 @@ class Captioning(SummedTask):
                 {"caption": self.sentence(one.tolist()), "probability": float(np.exp(log_prob))}
                 for one, log_prob in zip(ids, log_probs, strict=True)
             ]
-            # A search may find fewer than it was asked for: what is no answer has no probability.
-            rest = [answer for answer in own[1:n_best] if answer["probability"] > 0]
-            found.append([*own[:1], *rest])
+            found.append(found_answers(own, "probability", n_best))
         return found
 
 

@@ -13,7 +13,7 @@ from jaxtyping import Array, Bool
 
 from rcnn_jax.decoding import ctc
 from rcnn_jax.metrics import edit_distance
-from rcnn_jax.tasks.base import Batch, PyTree, real_examples
+from rcnn_jax.tasks.base import Batch, PyTree, found_answers, real_examples
 from rcnn_jax.tasks.summed import SummedTask
 
 SHOWN_CONFUSIONS = 50
@@ -283,9 +283,7 @@ class Transcription(SummedTask):
                 {"text": self.text(ids[: int(count)]), "confidence": float(confidence)}
                 for ids, count, confidence in zip(*line, strict=True)
             ]
-            # A beam may find fewer than it was asked for: what is no answer has no probability.
-            rest = [answer for answer in own[1:n_best] if answer["confidence"] > 0]
-            found.append([*own[:1], *rest])
+            found.append(found_answers(own, "confidence", n_best))
         return found
 
 

@@ -4,14 +4,12 @@ import hashlib
 import json
 import math
 import pathlib
-import shutil
 import sys
 from collections.abc import Mapping, Sequence
 from typing import Any, Self
 
-import tqdm
-
 from rcnn_jax.errors import UserError
+from rcnn_jax.progress import bar
 from rcnn_jax.tables import number
 from rcnn_jax.training import distributed
 from rcnn_jax.training.workdir import Workdir
@@ -137,16 +135,7 @@ class Log:
         if distributed.is_first():
             self._writers += [EXTRA_WRITERS[name](workdir.path) for name in extra]
             self._writers.append(JsonLines(workdir.metrics))
-        self._bar = tqdm.tqdm(
-            total=total,
-            initial=start,
-            unit="step",
-            # A terminal that does not tell its width says 0, and a bar of width 0 is none.
-            dynamic_ncols=shutil.get_terminal_size((0, 0)).columns > 0,
-            ncols=100,
-            disable=not self._live,
-            file=sys.stderr,
-        )
+        self._bar = bar(total, "step", shown=self._live, done=start)
 
     def __enter__(self) -> Self:
         return self
