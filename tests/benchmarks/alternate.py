@@ -40,7 +40,14 @@ class StoppedError(Exception):
 class Worker:
     """The process of one side."""
 
-    def __init__(self, side: Side, arguments: Mapping[str, Any], folder: pathlib.Path, number: int):
+    def __init__(
+        self,
+        side: Side,
+        arguments: Mapping[str, Any],
+        folder: pathlib.Path,
+        number: int,
+        platform: str = "cpu",
+    ):
         """Starts the process.
 
         Args:
@@ -48,6 +55,7 @@ class Worker:
             arguments: all keyword arguments of the side's function.
             folder: of the row, for weights and answers.
             number: of the side in its row.
+            platform: `cpu` or `gpu`.
         """
         self.answers = folder / f"answers{number}.npz"
         self._errors = folder / f"errors{number}.txt"
@@ -55,13 +63,14 @@ class Worker:
             "set_up": side.set_up,
             "arguments": dict(arguments),
             "imports": list(side.imports),
-            "config": side.config,
+            # Its compiler flags are for CPUs.
+            "config": side.config if platform == "cpu" else "",
             "folder": str(folder),
             "answers": str(self.answers),
         }
         # A cache of its own, so that what it compiles was not compiled before.
         cache = tempfile.mkdtemp(dir=folder, prefix="compiled")
-        env = machine.environment() | {"TORCHINDUCTOR_CACHE_DIR": cache}
+        env = machine.environment(platform) | {"TORCHINDUCTOR_CACHE_DIR": cache}
         with self._errors.open("w") as errors:
             self._process = subprocess.Popen(
                 [sys.executable, str(_WORKER), json.dumps(request)],
@@ -129,6 +138,7 @@ def measure(
     allowed_load: float = 0.05,
     limit: float = 900.0,
     skip: Sequence[str] = (),
+    platform: str = "cpu",
     say: Callable[[str], None] = lambda text: None,
 ) -> dict[str, Any]:
     """Measures all points of a row.
@@ -141,6 +151,7 @@ def measure(
         allowed_load: cores that others may have kept busy before the row counts as disturbed.
         limit: seconds that a side may be silent.
         skip: patterns of the names of sides that are left out.
+        platform: what it is measured on, `cpu` or `gpu`.
         say: is told what is going on.
 
     Returns:
@@ -152,7 +163,7 @@ def measure(
         if len(row.points) > 1:
             say(f"  {', '.join(f'{key} = {value}' for key, value in at.items())}")
         with tempfile.TemporaryDirectory(prefix="benchmark-") as folder:
-            point = _Point(row, left, at, quick, pathlib.Path(folder), limit, say)
+            point = _Point(row, left, at, quick, pathlib.Path(folder), limit, platform, say)
             take = point.compile_in_turns if row.compares == "compile" else point.take_turns
             with contextlib.closing(point):
                 points.append({"at": dict(at), **take(rounds, window, allowed_load)})
@@ -161,9 +172,9 @@ def measure(
         "compares": row.compares,
         "quick": quick,
         "rounds": rounds,
-        "machine": machine.describe(),
+        "machine": machine.describe(platform),
         "points": points,
-        "fits": fits(points),
+        "fits": figures.fits(points),
     }
 
 
@@ -178,11 +189,13 @@ class _Point:
         quick: bool,
         folder: pathlib.Path,
         limit: float,
+        platform: str,
         say: Callable[[str], None],
     ):
         self._row, self._all, self._at, self._quick = row, sides, at, quick
         self._folder = folder
-        self._limit, self._say = limit, say
+        self._limit, self._platform, self._say = limit, platform, say
+        self._tolerance = figures.DISAGREEMENT if row.tolerance is None else row.tolerance
         self._load = machine.Load()
         self._workers: dict[str, Worker] = {}
         self._sides: dict[str, dict[str, Any]] = {}
@@ -255,7 +268,7 @@ class _Point:
         number = self._all.index(side)
         tiny = self._row.quick if side.quick is None else side.quick
         arguments = {**side.arguments, **self._at, **(tiny if self._quick else {})}
-        worker = Worker(side, arguments, self._folder, number)
+        worker = Worker(side, arguments, self._folder, number, self._platform)
         self._workers[side.name] = worker
         with self._load.window(worker.pid) if watched else contextlib.nullcontext():
             facts = worker.ready(self._limit)
@@ -277,11 +290,11 @@ class _Point:
                 continue
             distance = figures.relative_distance(reference, parts)
             self._agreement.setdefault(name, {})[answer] = distance
-            if distance > figures.DISAGREEMENT:
+            if distance > self._tolerance:
                 raise StoppedError(
                     "differs",
                     f"not timed: its {answer} is another, at a relative L2 distance of "
-                    f"{distance:.2g} where {figures.DISAGREEMENT:g} is allowed",
+                    f"{distance:.2g} where {self._tolerance:g} is allowed",
                 )
 
     def _result(self, times: Mapping[str, Sequence[float]], allowed_load: float) -> dict[str, Any]:
@@ -328,23 +341,4 @@ def _shares(
         )
         entry = {"share": middle, "first_quartile": first, "third_quartile": third}
         found.append({"side": name, "of": names[0], **entry})
-    return found
-
-
-def fits(points: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """How time and memory of each side grow, where points differ in one number."""
-    keys = {key for point in points for key in point["at"]}
-    if len(points) < 3 or len(keys) != 1:
-        return []
-    key, found = keys.pop(), []
-    for name in points[0]["sides"]:
-        for cost in ("seconds", "peak_mib"):
-            pairs = [
-                (point["at"][key], point["sides"][name][cost])
-                for point in points
-                if point["sides"][name].get(cost)
-            ]
-            if len(pairs) >= 3:
-                xs, ys = zip(*sorted(pairs), strict=True)
-                found.append({"side": name, "of": cost, "over": key, **figures.fit(xs, ys)})
     return found

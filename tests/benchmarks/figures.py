@@ -119,3 +119,22 @@ def fit(xs: Sequence[float], ys: Sequence[float]) -> dict[str, float]:
         "deviation": float(np.max(np.abs(line / np.asarray(ys) - 1))),
         "exponent": exponent,
     }
+
+
+def fits(points: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """How time and memory of each side grow, where points differ in one number."""
+    keys = {key for point in points for key in point["at"]}
+    if len(points) < 3 or len(keys) != 1:
+        return []
+    key, found = keys.pop(), []
+    for name in points[0]["sides"]:
+        for cost in ("seconds", "peak_mib"):
+            pairs = [
+                (point["at"][key], point["sides"][name][cost])
+                for point in points
+                if point["sides"][name].get(cost)
+            ]
+            if len(pairs) >= 3:
+                xs, ys = zip(*sorted(pairs), strict=True)
+                found.append({"side": name, "of": cost, "over": key, **fit(xs, ys)})
+    return found

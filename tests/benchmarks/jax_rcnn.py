@@ -1,7 +1,13 @@
-"""This project's side of the RCNN rows, by the task and the step that a config makes."""
+"""This project's side of the RCNN rows, by the task and the step that a config makes.
+
+What `configs/rcnn_cifar10.py` says is stated here once more, because a config needs
+`ml_collections`, which a machine that only measures may lack; `test_alternate.py` holds the two
+against each other.
+"""
 
 import functools
 import pathlib
+from types import SimpleNamespace
 from typing import Any
 
 import jax
@@ -11,13 +17,16 @@ import rcnn_inputs
 import shared_weights
 from row import Prepared
 
-from rcnn_jax import configuration, experiment
+from rcnn_jax import config_schema, experiment
+from rcnn_jax.data import transforms
 from rcnn_jax.data.sources import ArraySource
+from rcnn_jax.models.rcnn import RCNN
+from rcnn_jax.tasks.classification import Classification
 from rcnn_jax.training import paths
 from rcnn_jax.training import step as step_lib
 from rcnn_jax.training.sharding import Devices, make_devices
 
-_PLAIN = {
+PLAIN = {
     "model.dropout": "0.0",
     "task.label_smoothing": "0.0",
     "data.preprocess": "",
@@ -36,14 +45,35 @@ def _recipe(
     batch: int, size: int, **model: Any
 ) -> tuple[experiment.Recipe, dict[str, np.ndarray], Devices]:
     """The task and its optimiser, the batch on the host, and the devices."""
-    overrides = _PLAIN | {f"model.{name}": str(value) for name, value in model.items()}
-    config = configuration.load("rcnn_cifar10", [*overrides.items(), ("batch_size", str(batch))])
     image, label = rcnn_inputs.inputs(batch, size)
     columns = {"image": image, "label": label}
-    task = experiment.build_task(config, {})
-    recipe = experiment.make_recipe(config, task, ArraySource(columns), steps=1000)
+    recipe = experiment.make_recipe(config(batch), task(**model), ArraySource(columns), steps=1000)
     host = {**columns, "mask": np.ones(batch, np.float32)}
     return recipe, host, make_devices({"data": -1, "fsdp": 1}, "jit")
+
+
+def task(precision: str = "float32", **model: Any) -> Any:
+    """The task of the config, which says no more of it than this once it is plain."""
+    dtype, param_dtype = experiment.PRECISIONS[precision]
+    given = {"norm": "batch", "dropout": 0.0, "dtype": dtype, "param_dtype": param_dtype} | model
+    as_it_is = transforms.build("")
+    return Classification(
+        model=RCNN(classes=rcnn_inputs.CLASSES, **given),
+        train_transform=as_it_is,
+        evaluation_transform=as_it_is,
+    )
+
+
+def config(batch: int) -> SimpleNamespace:
+    """The keys of the config that make the optimiser and the state."""
+    default = config_schema.DEFAULTS
+    return SimpleNamespace(
+        batch_size=batch,
+        optimizer=SimpleNamespace(**default["optimizer"]),
+        schedule=SimpleNamespace(**default["schedule"] | {"name": "constant", "value": 1e-3}),
+        sampler=SimpleNamespace(**default["sampler"]),
+        **{key: default[key] for key in ("best_mode", "ema_decay", "seed")},
+    )
 
 
 def _initial(recipe: experiment.Recipe, devices: Devices, folder: pathlib.Path) -> Any:
@@ -68,7 +98,7 @@ def training_step(
         batch: images.
         size: their height and width.
         accumulate: in how many parts the batch is taken.
-        **model: arguments of the model.
+        **model: arguments of the model, and `precision`.
     """
     recipe, host, devices = _recipe(batch, size, **model)
     make = functools.partial(
@@ -96,7 +126,7 @@ def training_step(
     gflop = rcnn_inputs.training_gflop(
         batch, size, model.get("features", 96), model.get("steps", 3)
     )
-    return Prepared(run, answers, work=gflop, unit="GFLOP")
+    return Prepared(run, answers, work=gflop, unit="GFLOP", settings=_settings())
 
 
 def inference(folder: pathlib.Path, *, batch: int, size: int, **model: Any) -> Prepared:
@@ -112,4 +142,19 @@ def inference(folder: pathlib.Path, *, batch: int, size: int, **model: Any) -> P
     def run() -> None:
         now["logits"] = jax.block_until_ready(forward(variables, images))
 
-    return Prepared(run, lambda: {"logits": np.asarray(now["logits"])}, work=batch, unit="images")
+    return Prepared(
+        run,
+        lambda: {"logits": np.asarray(now["logits"], np.float32)},
+        work=batch,
+        unit="images",
+        settings=_settings(),
+    )
+
+
+def _settings() -> dict[str, Any]:
+    """What decides how exact products are; on a GPU jax leaves float32 to TF32 unless told."""
+    settings: Any = jax.config
+    return {
+        "jax_default_matmul_precision": settings.jax_default_matmul_precision,
+        "device": jax.devices()[0].device_kind,
+    }

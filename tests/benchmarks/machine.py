@@ -16,6 +16,10 @@ import figures
 _PROC = pathlib.Path("/proc")
 _HERE = pathlib.Path(__file__).resolve().parent
 PACKAGES = ("jax", "jaxlib", "flax", "optax", "numpy", "torch")
+PLATFORMS = {"cpu": "cpu", "gpu": "cuda"}
+"""What a run measures on -> what jax and torch call it."""
+
+_CARD = ("name", "driver_version", "memory.total", "power.limit", "clocks.max.sm")
 
 
 def cores() -> list[int]:
@@ -25,8 +29,8 @@ def cores() -> list[int]:
     return list(range(os.cpu_count() or 1))
 
 
-def environment() -> dict[str, str]:
-    """What a worker starts with: threads pinned alike, nothing compiled before, the CPU alone."""
+def environment(where: str = "cpu") -> dict[str, str]:
+    """What a worker starts with: threads pinned alike, nothing compiled before, one platform."""
     count = str(len(cores()))
     env = {
         name: value
@@ -34,10 +38,19 @@ def environment() -> dict[str, str]:
         if name not in ("XLA_FLAGS", "JAX_COMPILATION_CACHE_DIR", "TORCHINDUCTOR_CACHE_DIR")
     }
     threads = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
-    return {**env, **dict.fromkeys(threads, count), "JAX_PLATFORMS": "cpu"}
+    env |= {**dict.fromkeys(threads, count), "JAX_PLATFORMS": PLATFORMS[where]}
+    if where == "gpu":
+        # The first of several processes on one card would take most of its memory.
+        env["XLA_PYTHON_CLIENT_PREALLOCATE"] = "false"
+    return env
 
 
-def describe() -> dict[str, Any]:
+def device() -> str:
+    """What torch calls the device of this process: that which `environment` gave to jax."""
+    return PLATFORMS["gpu"] if os.environ.get("JAX_PLATFORMS") == PLATFORMS["gpu"] else "cpu"
+
+
+def describe(where: str = "cpu") -> dict[str, Any]:
     """The machine, the versions, and the state of the working tree."""
     meminfo = _fields(_PROC / "meminfo", ":")
     governor = pathlib.Path("/sys/devices/system/cpu/cpu0/cpufreq/scaling_governor")
@@ -52,7 +65,21 @@ def describe() -> dict[str, Any]:
         "python": platform.python_version(),
         **{name: _version(name) for name in PACKAGES},
         **_commit(),
+        **({"card": card()} if where == "gpu" else {}),
     }
+
+
+def card() -> dict[str, str] | None:
+    """What `nvidia-smi` says of the first GPU; None where there is no such program or no GPU."""
+    query = [f"--query-gpu={','.join(_CARD)}", "--format=csv,noheader"]
+    try:
+        done = subprocess.run(
+            ["nvidia-smi", *query], capture_output=True, text=True, check=True, timeout=60
+        )
+    except (OSError, subprocess.SubprocessError):
+        return None
+    lines = done.stdout.splitlines()
+    return dict(zip(_CARD, map(str.strip, lines[0].split(",")), strict=True)) if lines else None
 
 
 def _fields(path: pathlib.Path, separator: str) -> dict[str, str]:

@@ -23,7 +23,17 @@ def training_gflop(batch: int, size: int, features: int, steps: int) -> float:
     A gradient costs the forward pass twice more, but for the input of the first layer, which needs
     none.
     """
+    first, layers = _multiply_adds(size, features, steps)
+    return 2e-9 * batch * (2 * first + 3 * layers)
+
+
+def inference_gflop(batch: int, size: int, features: int, steps: int) -> float:
+    """Arithmetic of the logits of a batch, counted likewise."""
+    return 2e-9 * batch * sum(_multiply_adds(size, features, steps))
+
+
+def _multiply_adds(size: int, features: int, steps: int) -> tuple[int, int]:
+    """Of one image: those of the first layer, and those of the recurrent ones."""
     half, quarter = -(-size // 2), -(-size // 4)
     first = size**2 * 25 * 3 * features
-    layers = 2 * (half**2 + quarter**2) * (1 + steps) * 9 * features**2
-    return 2e-9 * batch * (2 * first + 3 * layers)
+    return first, 2 * (half**2 + quarter**2) * (1 + steps) * 9 * features**2

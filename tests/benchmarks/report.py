@@ -30,6 +30,25 @@ def load(path: pathlib.Path) -> dict[str, Any]:
         raise UserError(f"{path} holds no results of benchmarks ({error}).") from error
 
 
+def has(rows: Mapping[str, Any], name: str, quick: bool) -> bool:
+    """Whether a row was measured, at every point by one of its sides at least.
+
+    Args:
+        rows: From `load`.
+        name: of the row.
+        quick: whether the tiny row is meant.
+    """
+    row = rows.get(name)
+    return (
+        row is not None
+        and row["quick"] == quick
+        and all(
+            any(side["state"] == "measured" for side in point["sides"].values())
+            for point in row["points"]
+        )
+    )
+
+
 def merge(path: pathlib.Path, name: str, row: Mapping[str, Any]) -> None:
     """Writes one row into a file, in place of an earlier one of its name; others stay."""
     path.parent.mkdir(parents=True, exist_ok=True)

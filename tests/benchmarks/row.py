@@ -32,12 +32,14 @@ class Prepared:
             an answer of the same name must agree on it.
         work: how much one call does, in `unit`; 0 where nobody asks.
         unit: such as `images` or `GFLOP`.
+        settings: what the side says of the way it works, such as the precision of its products.
     """
 
     run: Callable[[], object]
     answers: Callable[[], Mapping[str, np.ndarray | Mapping[str, np.ndarray]]] | None = None
     work: float = 0.0
     unit: str = ""
+    settings: Mapping[str, Any] = dataclasses.field(default_factory=dict)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -97,6 +99,8 @@ class Row:
         compares: `seconds` of the same work; the `rate` of sides that do different work, as a
             share of the first one's; or `compile`, what the first call in a new process takes
             beyond later ones.
+        tolerance: largest relative L2 distance of answers that count as the same; None: that of
+            float32 on a CPU.
     """
 
     name: str
@@ -107,6 +111,7 @@ class Row:
     quick: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     usual: bool = True
     compares: str = "seconds"
+    tolerance: float | None = None
 
     def __post_init__(self):
         names = [side.name for side in self.sides]

@@ -230,3 +230,59 @@ def test_results_of_other_rows_stay(tmp_path, measured):
     path.write_text("[]")
     with pytest.raises(UserError, match="holds no results"):
         report.load(path)
+
+
+def test_step_that_is_measured_is_that_of_the_config():
+    import jax_rcnn
+
+    from rcnn_jax import configuration, experiment
+
+    changes = [*jax_rcnn.PLAIN.items(), ("batch_size", "16"), ("precision", "bfloat16")]
+    config = configuration.load("rcnn_cifar10", changes)
+    assert jax_rcnn.task("bfloat16") == experiment.build_task(config, {})
+    own = jax_rcnn.config(16)
+    for key in ("optimizer", "schedule", "sampler"):
+        assert vars(getattr(own, key)) == config[key].to_dict()
+    for key in ("batch_size", "best_mode", "ema_decay", "seed"):
+        assert getattr(own, key) == config[key]
+
+
+def test_a_row_on_a_gpu_shares_the_card_and_takes_no_flags_of_a_cpu(monkeypatch):
+    monkeypatch.setenv("XLA_FLAGS", "--xla_something")
+    env = machine.environment("gpu")
+    assert (env["JAX_PLATFORMS"], env["XLA_PYTHON_CLIENT_PREALLOCATE"]) == ("cuda", "false")
+    assert "XLA_FLAGS" not in env
+    assert machine.environment()["JAX_PLATFORMS"] == "cpu"
+    for platforms, device in (("cuda", "cuda"), ("cpu", "cpu"), ("", "cpu")):
+        monkeypatch.setenv("JAX_PLATFORMS", platforms)
+        assert machine.device() == device
+
+
+@pytest.mark.parametrize(("tolerance", "state"), [(0.02, "measured"), (0.01, "differs")])
+def test_a_row_may_state_its_own_tolerance(tmp_path, tolerance, state):
+    # The two answers are apart by a relative 0.0175.
+    given = {"name": "o", "log": str(tmp_path / "log")}
+    sides = (
+        Side("o", "made_up_side:square", given, ours=True),
+        Side("t", "made_up_side:square", {**given, "off": 0.1}),
+    )
+    row = Row("made_up", "", sides, tolerance=tolerance)
+    found = alternate.measure(row, rounds=1, window=0.0, limit=30.0)
+    assert found["points"][0]["sides"]["t"]["state"] == state
+
+
+def test_rows_that_are_there_and_rows_for_which_no_time_is_left(tmp_path, measured):
+    failed = {"quick": False, "points": [{"sides": {"o": {"state": "failed"}}}]}
+    rows = {"a": measured[0], "b": failed}
+    assert report.has(rows, "a", quick=False)
+    assert not report.has(rows, "a", quick=True)
+    assert not report.has(rows, "b", quick=False)
+    assert not report.has(rows, "c", quick=False)
+    path = tmp_path / "rows.json"
+    report.merge(path, "gemm", measured[0])
+    done = subprocess.run(
+        [sys.executable, HERE / "run.py", "gemm", "cost_T", "--missing", "--minutes=0",
+         f"--output={path}"],
+        capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    assert done.stdout.splitlines()[0] == "no time is left for cost_T"

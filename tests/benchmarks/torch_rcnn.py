@@ -1,11 +1,11 @@
-"""RCNN in PyTorch: as a user writes it, and in the formulation that runs fastest on a CPU.
+"""RCNN in PyTorch: as a user writes it, and in the formulation that runs fastest.
 
 Both compute what `rcnn_jax.models.rcnn.RCNN` computes with `norm="lrn"` or `norm="batch"` and no
 dropout; `load` and `gradients` are the one place where weights change their names and layouts.
 """
 
 import pathlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import machine
@@ -14,6 +14,7 @@ import rcnn_inputs
 import shared_weights
 import torch
 import torch.nn.functional as F  # noqa: N812
+import torch_device
 from row import Prepared
 from torch import nn
 
@@ -143,7 +144,7 @@ def gradients(net: RCNN) -> dict[str, np.ndarray]:
     for path, t, theirs in _places(net):
         if theirs.grad is None:
             continue
-        grad = theirs.grad.detach().numpy()
+        grad = theirs.grad.detach().cpu().numpy()
         order = {4: (2, 3, 1, 0), 2: (1, 0), 1: (0,)}[grad.ndim]
         own = np.array(grad.transpose(order))
         name = path.removeprefix("params/")
@@ -163,15 +164,37 @@ def _prepare(
     channels_last: bool,
     **model: Any,
 ) -> tuple[RCNN, torch.Tensor, torch.Tensor]:
-    torch.set_num_threads(len(machine.cores()))
+    device = torch_device.use()
+    # Shapes never change: the fastest algorithm of each is worth looking for.
+    torch.backends.cudnn.benchmark = best
     net = RCNN(best=best, **model)
     load(net, shared_weights.load(folder))
+    net = net.to(device)
     images, labels = rcnn_inputs.inputs(batch, size)
-    x = torch.from_numpy(images.transpose(0, 3, 1, 2).copy())
+    x = torch.from_numpy(images.transpose(0, 3, 1, 2).copy()).to(device)
     if channels_last:
         net = net.to(memory_format=torch.channels_last)  # pyright: ignore
         x = x.to(memory_format=torch.channels_last)
-    return net, x, torch.from_numpy(labels).long()
+    return net, x, torch.from_numpy(labels).long().to(device)
+
+
+def _with_products_in(precision: str, function: Callable[..., Any]) -> Callable[..., Any]:
+    """The same function with products in that precision; weights stay float32."""
+    if precision == "float32":
+        return function
+    device, dtype = machine.device(), getattr(torch, precision)
+
+    def cast(*given: torch.Tensor) -> Any:
+        with torch.autocast(device, dtype=dtype):
+            return function(*given)
+
+    return cast
+
+
+def _compile(function: Any, compiled: bool | str) -> Any:
+    if not compiled:
+        return function
+    return torch.compile(function, mode=compiled if isinstance(compiled, str) else None)
 
 
 def training_step(
@@ -179,14 +202,28 @@ def training_step(
     *,
     best: bool,
     channels_last: bool,
-    compiled: bool,
+    compiled: bool | str,
     batch: int,
     size: int,
     features: int = 96,
     steps: int = 3,
     norm: str = "lrn",
+    precision: str = "float32",
 ) -> Prepared:
-    """Forward, backward and the update of SGD with momentum, on a batch that stays in place."""
+    """Forward, backward and the update of SGD with momentum, on a batch that stays in place.
+
+    Args:
+        folder: where weights are.
+        best: whether in the fastest formulation.
+        channels_last: how images and kernels lie in memory.
+        compiled: by `torch.compile`, or by a mode of it, such as `reduce-overhead`.
+        batch: images.
+        size: their height and width.
+        features: K.
+        steps: T.
+        norm: `lrn` or `batch`.
+        precision: `float32`, or what autocast is to use.
+    """
     net, x, y = _prepare(
         folder, batch=batch, size=size, best=best, channels_last=channels_last,
         features=features, steps=steps, norm=norm,
@@ -196,7 +233,7 @@ def training_step(
     def loss_of(x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
         return F.cross_entropy(net(x), y)
 
-    forward = torch.compile(loss_of) if compiled else loss_of
+    forward = _compile(_with_products_in(precision, loss_of), compiled)
     now: dict[str, torch.Tensor] = {}
 
     def run() -> None:
@@ -204,13 +241,14 @@ def training_step(
         loss = forward(x, y)
         loss.backward()
         optimizer.step()
+        torch_device.wait()
         now["loss"] = loss.detach()
 
     def answers() -> dict[str, Any]:
-        return {"loss": now["loss"].numpy(), "gradient": gradients(net)}
+        return {"loss": now["loss"].float().cpu().numpy(), "gradient": gradients(net)}
 
     gflop = rcnn_inputs.training_gflop(batch, size, features, steps)
-    return Prepared(run, answers, work=gflop, unit="GFLOP")
+    return Prepared(run, answers, work=gflop, unit="GFLOP", settings=torch_device.settings())
 
 
 def inference(
@@ -218,13 +256,14 @@ def inference(
     *,
     best: bool,
     channels_last: bool,
-    compiled: bool,
+    compiled: bool | str,
     batch: int,
     size: int,
     features: int = 96,
     steps: int = 3,
     norm: str = "lrn",
     freeze: bool = False,
+    precision: str = "float32",
 ) -> Prepared:
     """Logits of a batch that stays in place; `freeze` lets the compiler prepack the weights."""
     net, x, _ = _prepare(
@@ -236,11 +275,15 @@ def inference(
         import torch._inductor.config as inductor
 
         inductor.freezing = True
-    forward = torch.compile(net) if compiled else net
+    forward = _compile(_with_products_in(precision, net), compiled)
     now: dict[str, torch.Tensor] = {}
 
     @torch.inference_mode()
     def run() -> None:
         now["logits"] = forward(x)
+        torch_device.wait()
 
-    return Prepared(run, lambda: {"logits": now["logits"].numpy()}, work=batch, unit="images")
+    def answers() -> dict[str, Any]:
+        return {"logits": now["logits"].float().cpu().numpy()}
+
+    return Prepared(run, answers, work=batch, unit="images", settings=torch_device.settings())

@@ -22,6 +22,7 @@ import time
 from collections.abc import Mapping
 from typing import Any
 
+import machine
 import numpy as np
 from row import AbsentError
 
@@ -33,8 +34,11 @@ _MIB = 2**10
 def highest_memory(kind: str = "VmHWM") -> float | None:
     """The highest resident memory in MiB (`VmRSS`: that of now); None where it is not told.
 
-    Not `getrusage`, whose maximum is inherited from the process that started this one.
+    Not `getrusage`, whose maximum is inherited from the process that started this one. On a GPU
+    that of the card, as the library's own allocator counts it.
     """
+    if machine.device() != "cpu":
+        return _memory_of_card(kind)
     try:
         text = pathlib.Path("/proc/self/status").read_text()
     except OSError:
@@ -43,11 +47,28 @@ def highest_memory(kind: str = "VmHWM") -> float | None:
     return int(found[1]) / _MIB if found else None
 
 
+def _memory_of_card(kind: str) -> float | None:
+    torch, jax = sys.modules.get("torch"), sys.modules.get("jax")
+    if torch is not None:
+        peak = kind == "VmHWM"
+        held = torch.cuda.max_memory_allocated() if peak else torch.cuda.memory_allocated()
+        return held / 2**20
+    told = (jax.local_devices()[0].memory_stats() or {}) if jax is not None else {}
+    value = told.get("peak_bytes_in_use" if kind == "VmHWM" else "bytes_in_use")
+    return None if value is None else value / 2**20
+
+
 def forget_highest_memory() -> bool:
     """Starts the highest memory anew from what is held now; False where that is not allowed.
 
-    What the compiler had and gave back is returned to the system before.
+    What the compiler had and gave back is returned to the system before. The allocator of jax
+    on a card cannot forget: its highest memory is that of compiling too.
     """
+    if machine.device() != "cpu":
+        torch = sys.modules.get("torch")
+        if torch is not None:
+            torch.cuda.reset_peak_memory_stats()
+        return torch is not None
     with contextlib.suppress(OSError, AttributeError):  # another C library
         ctypes.CDLL("libc.so.6").malloc_trim(0)
     try:
@@ -107,6 +128,7 @@ def prepare(request: Mapping[str, Any]) -> tuple[Any, dict[str, Any]]:
         "work": prepared.work,
         "unit": prepared.unit,
         "answers": prepared.answers is not None,
+        "settings": dict(prepared.settings),
         "held_mib": held,
         "peak_with_compilation_mib": _above(held),
         "xla_flags": os.environ.get("XLA_FLAGS", ""),

@@ -1,0 +1,229 @@
+"""The compiled programs of a training on one device: many steps at once, and a whole evaluation.
+
+All images lie on the device as bytes; picking, augmenting and learning happen inside one program,
+to which the host hands the numbers of images and the learning rates alone.
+"""
+
+import dataclasses
+import functools
+import time
+from collections.abc import Callable, Mapping
+from types import SimpleNamespace
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from gpu_recipe import Recipe
+
+from rcnn_jax.config_schema import DEFAULTS
+from rcnn_jax.data import transforms
+from rcnn_jax.data.patches import WhitenedKernel
+from rcnn_jax.data.samplers import PADDING, Sequential, ShuffledWithEpochs
+from rcnn_jax.data.sources import ArraySource
+from rcnn_jax.experiment import PRECISIONS
+from rcnn_jax.models.rcnn import RCNN
+from rcnn_jax.tasks.classification import Classification
+from rcnn_jax.training import evaluation, optimizer, paths, schedules, state
+from rcnn_jax.training import step as step_lib
+
+Columns = Mapping[str, Any]
+_FIRST_KERNEL = "conv/kernel"
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Net:
+    """A recipe, and what was fitted and placed for it.
+
+    Attributes:
+        recipe: The recipe.
+        train: `image` uint8 [images, 32, 32, 3] and `label` int32 [images], on the device.
+        task: A `Classification`.
+        rule: The optimiser, without its learning rate.
+        first_kernel: What the first layer starts with, None where that is random.
+    """
+
+    recipe: Recipe
+    train: Columns
+    task: Any
+    rule: Any
+    first_kernel: np.ndarray | None
+
+    def initial(self, seed: int) -> state.TrainState:
+        """The state before the first step."""
+        now = self._creation(seed)
+        if self.first_kernel is None:
+            return now
+        own = jnp.array(self.first_kernel)
+
+        def replaced(params: Any) -> Any:
+            return paths.map_paths(lambda path, x: own if path == _FIRST_KERNEL else x, params)
+
+        params, ema = replaced(now.params), now.ema
+        if ema is not None:
+            # A copy, because a dispatch gives its input's memory away and may do so only once.
+            ema = ema | {"params": jax.tree.map(jnp.copy, params)}
+        return now.replace(params=params, ema=ema)
+
+    @functools.cached_property
+    def _creation(self) -> Callable[[Any], state.TrainState]:
+        return jax.jit(self._create)
+
+    def _create(self, seed: Any) -> state.TrainState:
+        ema = self.recipe.ema_decay > 0
+        return state.create(self.task, self.rule, _PLATEAU, self._batch(), seed=seed, ema=ema)
+
+    def _batch(self) -> dict[str, jax.Array]:
+        """A batch of zeros: its shapes are those of all."""
+        rows = self.recipe.batch_size
+        batch = {k: jnp.zeros((rows, *v.shape[1:]), v.dtype) for k, v in self.train.items()}
+        added = {k: jnp.zeros(rows, kind) for k, kind in ShuffledWithEpochs.columns.items()}
+        return batch | added | {"mask": jnp.ones(rows)}
+
+    def input_size(self) -> int:
+        """Height of the images that the net sees in training."""
+        keys = jax.random.split(jax.random.key(0), self.recipe.batch_size)
+        seen = jax.eval_shape(self.task.train_transform, self._batch(), keys)
+        return seen["image"].shape[1]
+
+    def rates(self, steps: int) -> np.ndarray:
+        """The learning rate of each of so many steps, float32 [steps]."""
+        course = {
+            "name": "triangular",
+            "value": self.recipe.learning_rate,
+            "warmup_fraction": self.recipe.warmup_fraction,
+        }
+        schedule = schedules.build(SimpleNamespace(**DEFAULTS["schedule"] | course), steps)
+        return np.asarray(jax.jit(jax.vmap(schedule))(np.arange(steps)), np.float32)
+
+    def picks(self, seed: int, dispatch: int, rates: np.ndarray) -> dict[str, np.ndarray]:
+        """What the device is told of the steps of a dispatch.
+
+        Args:
+            seed: Of the order of images.
+            dispatch: Its number.
+            rates: Of all steps of the training.
+
+        Returns:
+            `index` and `epoch` int32 [steps per dispatch, batch], `rate` float32 [steps per
+            dispatch].
+        """
+        recipe = self.recipe
+        sampler = ShuffledWithEpochs(len(self.train["label"]), recipe.batch_size, seed)
+        first = dispatch * recipe.steps_per_dispatch
+        found = [sampler.column_values(first + i) for i in range(recipe.steps_per_dispatch)]
+        columns = {k: np.stack([f[k] for f in found]).astype(np.int32) for k in sampler.columns}
+        return columns | {"rate": rates[first : first + recipe.steps_per_dispatch]}
+
+    def compile(self) -> tuple[Callable[..., Any], float]:
+        """Compiles the training.
+
+        Returns:
+            (state, images, picks) -> (state, sums of every step), which consumes the state; and
+            the seconds that compiling took.
+        """
+        step = step_lib.make_train_step(
+            self.task,
+            self.rule,
+            # The rate comes with each step, so that its course can be chosen after compiling.
+            lambda _: 1.0,
+            _PLATEAU,
+            ema_decay=self.recipe.ema_decay,
+        )
+
+        def dispatch(now: state.TrainState, images: Columns, picks: Columns) -> Any:
+            def one(now: state.TrainState, picked: Columns) -> Any:
+                batch = {name: column[picked["index"]] for name, column in images.items()}
+                batch |= {"index": picked["index"], "epoch": picked["epoch"]}
+                batch |= {"mask": jnp.ones(self.recipe.batch_size)}
+                return step(now.replace(rate_scale=picked["rate"]), batch)
+
+            return jax.lax.scan(one, now, picks)
+
+        picks = self.picks(seed=0, dispatch=0, rates=self.rates(self.recipe.steps_per_dispatch))
+        now = jax.eval_shape(self._create, 0)
+        return _compiled(jax.jit(dispatch, donate_argnums=0), now, self.train, picks)
+
+
+_PLATEAU = schedules.Plateau(SimpleNamespace(**DEFAULTS["schedule"]), "min")
+
+
+def _compiled(program: Any, *arguments: Any) -> tuple[Callable[..., Any], float]:
+    began = time.perf_counter()
+    done = program.lower(*arguments).compile()
+    return done, time.perf_counter() - began
+
+
+def _chain(*texts: str) -> str:
+    return "|".join(filter(None, texts))
+
+
+def make(recipe: Recipe, train: Mapping[str, np.ndarray]) -> Net:
+    """Fits what is fitted on the training images, and puts these on the device.
+
+    Args:
+        recipe: The recipe.
+        train: `image` uint8 [images, 32, 32, 3] and `label` int32 [images], on the host.
+    """
+    source = ArraySource(dict(train))
+    chains = [_chain(recipe.preprocess, own) for own in (recipe.augment, recipe.evaluate)]
+    assets = transforms.fit_all(chains, source)
+    dtype, param_dtype = PRECISIONS[recipe.precision]
+    task = Classification(
+        model=RCNN(
+            classes=10, features=recipe.features, steps=recipe.steps, norm="batch",
+            dropout=recipe.dropout, dtype=dtype, param_dtype=param_dtype,
+        ),
+        train_transform=transforms.build(chains[0], assets),
+        evaluation_transform=transforms.build(chains[1], assets),
+        label_smoothing=recipe.label_smoothing,
+    )  # fmt: skip
+    section = {"nesterov": True, "weight_decay": recipe.weight_decay}
+    # Neither the shapes of parameters nor the number of steps matter to this one.
+    rule = optimizer.build(SimpleNamespace(**DEFAULTS["optimizer"] | section), {}, steps=1)
+    net = Net(recipe, jax.device_put(dict(train)), task, rule, None)
+    if not recipe.whitening:
+        return net
+    fitter = WhitenedKernel(_FIRST_KERNEL, epsilon=recipe.whitening)
+    blocks = transforms.blocks(source, transforms.build(recipe.preprocess, assets))
+    kernel = np.asarray(paths.flatten(net.initial(0).params)[_FIRST_KERNEL])
+    return dataclasses.replace(net, first_kernel=fitter.fit(blocks, kernel))
+
+
+class Evaluation:
+    """Error and loss over all images that are evaluated, by one program.
+
+    Attributes:
+        compile_s: Seconds of compiling it.
+    """
+
+    def __init__(self, net: Net, images: Mapping[str, np.ndarray]):
+        """Compiles.
+
+        Args:
+            net: The net.
+            images: `image` and `label` of those that are evaluated, on the host.
+        """
+        sampler = Sequential(len(images["label"]), net.recipe.evaluation_batch_size)
+        rows = np.stack([sampler.indices(i) for i in range(sampler.num_batches)])
+        real = rows != PADDING
+        batches = {
+            "index": np.where(real, rows, 0).astype(np.int32),
+            "mask": real.astype(np.float32),
+        }
+
+        def whole(params: Any, model_state: Any, images: Columns, batches: Columns) -> Any:
+            def one(batch: Columns) -> Any:
+                drawn = {name: column[batch["index"]] for name, column in images.items()}
+                return net.task.metrics(params, model_state, drawn | {"mask": batch["mask"]})
+
+            return jax.lax.map(one, batches)
+
+        self._given = jax.device_put((dict(images), batches))
+        params, model_state = jax.eval_shape(net.initial, 0).evaluated()
+        self._run, self.compile_s = _compiled(jax.jit(whole), params, model_state, *self._given)
+
+    def __call__(self, params: Any, model_state: Any) -> dict[str, float]:
+        """The metrics, `error` and `loss`."""
+        sums = jax.device_get(self._run(params, model_state, *self._given))
+        return evaluation.means({k: list(zip(*v, strict=True)) for k, v in sums.items()})
