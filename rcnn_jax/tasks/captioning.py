@@ -12,6 +12,7 @@ import numpy as np
 from rcnn_jax import importing
 from rcnn_jax.data.vocabulary import END, NOTHING, OTHER, START
 from rcnn_jax.decoding.beam import beam_search
+from rcnn_jax.decoding.writing import sample
 from rcnn_jax.layers.randomness import example_keys
 from rcnn_jax.layers.recurrent.lengths import live_steps
 from rcnn_jax.metrics import captions as scores
@@ -49,6 +50,10 @@ class Captioning(SummedTask):
         beam_width: Sentences in the beam of `predict`; 1 writes the most probable word each time.
         max_steps: Longest sentence that is written, the end counted.
         length_power: See `rcnn_jax.decoding.beam.beam_search`.
+        temperature: 0: sentences are searched for. Above: they are drawn instead, word by word, see
+            `rcnn_jax.decoding.writing.sample`, and the beam is not used.
+        top_k: Draw from so many of the most probable words; 0: from all.
+        drawing_seed: What is drawn depends on it and on the picture alone.
         n_best: How many sentences `predict` gives for a picture.
         judge: Import path of a function that judges captions by the other features of their
             examples, `judge(captions, features) -> {metric: value}`; features are stacked arrays.
@@ -62,6 +67,9 @@ class Captioning(SummedTask):
     beam_width: int = 7
     max_steps: int = 20
     length_power: float = 0.0
+    temperature: float = 0.0
+    top_k: int = 0
+    drawing_seed: int = 0
     n_best: int = 1
     judge: str = ""
     unit: str = "pictures"
@@ -78,6 +86,11 @@ class Captioning(SummedTask):
                     f"{name} must be at least 1, got {getattr(self, name)}: see config.decoding "
                     "and config.task."
                 )
+        if not 0 <= self.temperature < np.inf or self.top_k < 0 or self.drawing_seed < 0:
+            raise ValueError(
+                "temperature, top_k and drawing_seed are at least 0, got "
+                f"{self.temperature}, {self.top_k} and {self.drawing_seed}: see config.decoding."
+            )
         classes = getattr(self.model, "classes", 0)
         if not END < classes <= len(self.words):
             raise ValueError(
@@ -153,20 +166,32 @@ class Captioning(SummedTask):
 
         pictures = batch[self.inputs]
         state = model.apply(variables, pictures, train=False, method="begin")
-        found = beam_search(
-            step,
-            state,
-            len(pictures),
-            width=self.beam_width,
-            steps=self.max_steps,
-            start_id=START,
-            end_id=END,
-            n_best=self.n_best,
-            length_power=self.length_power,
-            # What stands for a word is none.
-            banned=(OTHER, START),
-        )
+        # What stands for a word is none.
+        rules = {
+            "steps": self.max_steps,
+            "start_id": START,
+            "end_id": END,
+            "banned": (OTHER, START),
+        }
+        found: Any
+        if self.temperature:
+            found = self._drawn(step, state, picture_keys(self.drawing_seed, pictures), rules)
+        else:
+            search = {"n_best": self.n_best, "length_power": self.length_power}
+            width = self.beam_width
+            found = beam_search(step, state, len(pictures), width=width, **search, **rules)
         return {"ids": found.ids, "lengths": found.lengths, "log_probs": found.log_probs}
+
+    def _drawn(self, step: Any, state: PyTree, keys: jax.Array, rules: Mapping[str, Any]) -> Any:
+        """`n_best` sentences a picture, `[batch, n_best, ...]`, the most probable first."""
+        own = jax.vmap(lambda key: jax.random.split(key, self.n_best))(keys).reshape(-1)
+        state = jax.tree.map(lambda leaf: jnp.repeat(leaf, self.n_best, axis=0), state)
+        found = sample(step, state, own, temperature=self.temperature, top_k=self.top_k, **rules)
+        found = jax.tree.map(
+            lambda leaf: leaf.reshape(len(keys), self.n_best, *leaf.shape[1:]), found
+        )
+        order = jnp.argsort(-found.log_probs, axis=1)
+        return jax.tree.map(lambda leaf: _rows(leaf, order), found)
 
     def sentence(self, ids: Iterable[int]) -> str:
         """What ids say, up to the end."""
@@ -298,8 +323,31 @@ class Captioning(SummedTask):
 
 def _row(values: jax.Array, row: jax.Array) -> jax.Array:
     """One row of each example, `[batch, rows, ...]` -> `[batch, 1, ...]`."""
-    places = row.reshape(-1, *([1] * (values.ndim - 1)))
+    return _rows(values, row[:, None])
+
+
+def _rows(values: jax.Array, rows: jax.Array) -> jax.Array:
+    """Rows of each example, `[batch, rows, ...]` and `[batch, n]` -> `[batch, n, ...]`."""
+    places = rows.reshape(*rows.shape, *([1] * (values.ndim - 2)))
     return jnp.take_along_axis(values, places, axis=1)
+
+
+def picture_keys(seed: int, pictures: jax.Array) -> jax.Array:
+    """A random key for each picture, of its numbers: wherever in whichever batch it comes.
+
+    Args:
+        seed: Another one gives other keys.
+        pictures: `[batch, ...]`, real numbers of any dtype.
+
+    Returns:
+        Typed keys `[batch]`.
+    """
+    flat = pictures.reshape(len(pictures), -1).astype(jnp.float32)
+    bits = jax.lax.bitcast_convert_type(flat, jnp.uint32)
+    # Odd factors that differ by place: what moves counts, and no bit is lost.
+    factors = jnp.arange(bits.shape[1], dtype=jnp.uint32) * jnp.uint32(2654435769) | jnp.uint32(1)
+    totals = (bits * factors[None]).sum(axis=1, dtype=jnp.uint32)
+    return jax.vmap(jax.random.fold_in, (None, 0))(jax.random.key(seed), totals)
 
 
 def _text(characters: np.ndarray) -> str:

@@ -13,7 +13,7 @@ from rcnn_jax.data.spec import Feature
 from rcnn_jax.data.vocabulary import END, NOTHING, OTHER, SPECIALS, START
 from rcnn_jax.models.captioner import multimodal_rnn
 from rcnn_jax.models.tagger import Tagger
-from rcnn_jax.tasks.captioning import Captioning
+from rcnn_jax.tasks.captioning import Captioning, picture_keys
 
 KEY = np.array([0, 1], np.uint32)
 WORDS = ("<other>", *SPECIALS, "a", "red", "dog", "runs", "zebra", "quagga")
@@ -122,6 +122,45 @@ def test_answers_are_the_most_probable_sentences():
         assert said == [task.sentence(table[0, row].tolist()) for row in best]
 
 
+def test_sentences_are_drawn_as_often_as_they_are_probable():
+    task = make(temperature=1.0, n_best=2000, max_steps=2)
+    found = jax.device_get(jax.jit(task.predict)(params(), {}, PLACED))
+    assert (np.diff(found["log_probs"]) <= 0).all()
+    allowed = np.array([n not in (OTHER, START) for n in range(CLASSES)])
+    for picture in range(3):
+        wanted = np.exp(log_probs()[1][picture, 0, 0]) * allowed
+        wanted /= wanted.sum()
+        drawn = np.bincount(found["ids"][picture, :, 0], minlength=CLASSES) / 2000
+        np.testing.assert_allclose(drawn, wanted, atol=5 * 0.5 / 2000**0.5)
+        assert ((drawn > 0) <= allowed).all()
+
+
+def test_what_is_drawn_depends_on_picture_and_seed_alone():
+    def drawn(batch, **arguments):
+        task = make(temperature=1.0, n_best=8, **arguments)
+        return jax.device_get(jax.jit(task.predict)(params(), {}, batch))
+
+    found = drawn(PLACED)
+    order = np.array([2, 0, 1, 0])
+    again = drawn({"features": PLACED["features"][order]})
+    for name in ("ids", "log_probs"):
+        np.testing.assert_allclose(found[name][order], again[name], rtol=1e-5)
+    other = drawn(PLACED, drawing_seed=1)
+    assert (found["ids"] != other["ids"]).any(axis=(1, 2)).all()
+    only = drawn(PLACED, top_k=1)["ids"]
+    greedy = jax.device_get(jax.jit(make(beam_width=1).predict)(params(), {}, PLACED))["ids"]
+    np.testing.assert_array_equal(only, np.repeat(greedy, 8, axis=1))
+
+
+def test_pictures_have_keys_of_their_own():
+    images = np.zeros((4, 2, 2, 3), np.uint8)
+    images[1, 0, 0, 0] = 1
+    images[2, 0, 0, 1] = 1  # the same numbers elsewhere
+    keys = jax.random.key_data(picture_keys(0, jnp.asarray(images)))
+    assert len({tuple(key) for key in keys.tolist()}) == 3
+    np.testing.assert_array_equal(keys[0], keys[3])
+
+
 def answered(captions):
     """Predictions that say these sentences, of words."""
     ids = np.full((len(captions), 1, STEPS), NOTHING, np.int32)
@@ -183,6 +222,7 @@ def test_answers_for_people():
     [
         ({"sentences": "two"}, "one of one, all, got 'two'"),
         ({"beam_width": 0}, "beam_width must be at least 1, got 0"),
+        ({"temperature": -1.0}, r"at least 0, got -1\.0, 0 and 0: see config\.decoding"),
         ({"words": WORDS[:5]}, "5 words of the data do not fit a model with classes=7"),
         ({"judge": "nobody:judge"}, "config.task.judge"),
         ({"model": Tagger(classes=7, vocabulary=3)}, "targets"),
