@@ -4,7 +4,7 @@ python -m rcnn_jax.train --config=configs/caption_shapes.py --workdir=runs/shape
 python -m rcnn_jax.evaluate --workdir=runs/shapes
 python -m rcnn_jax.predict --workdir=runs/shapes --n_best=3 picture.png
 
-No files are needed: `shapes_world` is generated. The CNN starts from nothing and learns from the
+No files are needed: the scenes are generated, 60,000 of them. The CNN starts from nothing and learns from the
 sentences alone, and how fast depends on how near they are to it: a GRU that reads the picture at
 every step. `:paper` is the paper's form, relu units that read it at the first step alone, for which
 the paper has a CNN that was trained before. `:lstm` changes the recurrent layer, `:rcl` makes RCLs
@@ -35,12 +35,12 @@ def get_config() -> ConfigDict:
     }
     config.encoder = {"name": "rcnn_jax.data.captions:Captions", "min_count": 1, "most_steps": 24}
     config.data = {
-        "name": "shapes_world",
+        "name": "shapes_world_large",
         "residency": "device",
         "preprocess": "to_float(255)",
     }
     config.batch_size = 32
-    config.epochs = 20.0
+    config.epochs = 7.0
     config.optimizer = {"name": "adam", "clip_norm": 5.0}
     config.schedule = {"name": "cosine", "value": 2e-3, "warmup_fraction": 0.05}
     config.best_metric = "loss"

@@ -24,7 +24,7 @@ from absl import flags
 
 from rcnn_jax import doors, results
 from rcnn_jax.errors import UserError
-from rcnn_jax.training import checkpoints, paths
+from rcnn_jax.training import checkpoints, paths, saving
 
 _OWN = flags.FlagValues()
 _STAGE = flags.DEFINE_enum("stage", "rcnn96", gpu_recipe.STAGES, "The net.", flag_values=_OWN)
@@ -138,7 +138,7 @@ def folder_of(out: pathlib.Path, stage: str, seed: int) -> pathlib.Path:
 def _save(folder: pathlib.Path, now: Any, run: Mapping[str, Any]) -> None:
     shutil.rmtree(folder, ignore_errors=True)  # of a training that had no time to finish
     params, model_state = now.evaluated()
-    with checkpoints.Checkpoints(folder, _KEPT) as kept:
+    with saving.Checkpoints(folder, _KEPT) as kept:
         tree = {"params": params, "model_state": model_state}
         kept.save(run["steps"], tree, {"error": run["error"]})
 

@@ -133,13 +133,13 @@ def loop(
         UserError: Training diverged, or the disk is full.
     """
     from rcnn_jax import experiment
-    from rcnn_jax.training import checkpoints, distributed, evaluation, meter, writers
+    from rcnn_jax.training import distributed, evaluation, meter, saving, writers
 
     config, task = run.config, run.recipe.task
     damaged, told = set(), 0  # records that any process could not read; of this one, those told
     began, speed = time.monotonic(), meter.Meter(task.unit, config.batch_size)
     with (
-        checkpoints.Checkpoints(workdir.checkpoints, config) as saver,
+        saving.Checkpoints(workdir.checkpoints, config) as saver,
         writers.Log(config.writers, workdir, run.steps, start, task.unit) as log,
         run.batches(start) as batches,
     ):

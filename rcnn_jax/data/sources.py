@@ -33,6 +33,7 @@ SHIPPED = {
     "captchas": "rcnn_jax.data.captchas:CAPTCHAS",
     "spoken_digits": "rcnn_jax.data.spoken_digits:SPOKEN_DIGITS",
     "shapes_world": "rcnn_jax.data.shapes.dataset:SHAPES_WORLD",
+    "shapes_world_large": "rcnn_jax.data.shapes.dataset:LARGE_SHAPES_WORLD",
 }
 # `lines:FOLDER` and the like: what makes a data set of a path.
 OF_PATHS = {

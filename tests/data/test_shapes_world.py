@@ -205,6 +205,14 @@ def test_scenes_are_made_when_asked_for_and_kept(monkeypatch):
         source.columns["image"][-1]
 
 
+def test_more_training_scenes_change_no_other_scene():
+    small, large = (sources.load_spec(f"shapes_world{more}") for more in ("", "_large"))
+    assert large.splits == {**small.splits, "train": 60_000}
+    for split, index in (("train", 19_999), ("test", 0)):
+        pictures = [own.columns(None, split)["image"][index] for own in (small, large)]
+        np.testing.assert_array_equal(*pictures)
+
+
 def test_other_sizes_and_seeds_are_other_data_sets():
     spec = dataset.shapes_world(seed=2, splits={"train": 3})
     assert spec.name == "shapes_world_seed_2"

@@ -31,7 +31,7 @@ def kill() -> None:
 
 
 def main(argv: list[str]) -> int:
-    from rcnn_jax.training import checkpoints, distributed, evaluation, step, writers
+    from rcnn_jax.training import checkpoints, distributed, evaluation, saving, step, writers
 
     taken = 0
     compile_train_step, evaluate = step.compile_train_step, evaluation.evaluate
@@ -82,7 +82,7 @@ def main(argv: list[str]) -> int:
 
         checkpoints._read = read_or_not
     if kind == "nospace":
-        checkpoints.SAVE_S, distributed._FAIL_S = 3, 1
+        saving.SAVE_S, distributed._FAIL_S = 3, 1
     if kind in ("saving", "saved", "nospace"):
         rename = os.rename
 

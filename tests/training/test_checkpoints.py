@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from rcnn_jax.configuration import complete
-from rcnn_jax.training import checkpoint_errors, checkpoints, checksums, paths
+from rcnn_jax.training import checkpoint_errors, checkpoints, checksums, paths, saving
 from rcnn_jax.training.sharding import make_devices
 from rcnn_jax.training.state import TrainState
 
@@ -67,7 +67,7 @@ def config(**changes):
 
 def save_all(folder, metrics, **changes):
     devices = devices_of(1)
-    with checkpoints.Checkpoints(folder, config(**changes)) as saver:
+    with saving.Checkpoints(folder, config(**changes)) as saver:
         for step, values in metrics.items():
             saver.save(step, make_state(devices, step), values)
 
@@ -83,7 +83,7 @@ def assert_equal(left, right):
 @pytest.mark.parametrize(("saved_on", "restored_on"), [(1, 4), (4, 2), (4, 1), (2, 2)])
 def test_restored_on_another_number_of_devices(tmp_path, saved_on, restored_on):
     state = make_state(devices_of(saved_on))
-    with checkpoints.Checkpoints(tmp_path, config()) as saver:
+    with saving.Checkpoints(tmp_path, config()) as saver:
         saver.save(3, state, {"error": 0.25})
     abstract = abstract_of(devices_of(restored_on))
     restored = checkpoints.restore(tmp_path, 3, abstract)
@@ -218,7 +218,7 @@ def test_a_state_that_is_not_finite_is_never_saved(tmp_path):
     devices = devices_of(1)
     state = make_state(devices, 2)
     state = state.replace(model_state={"batch_stats": {"mean": jnp.full(5, jnp.nan)}})
-    with checkpoints.Checkpoints(tmp_path, config()) as saver:
+    with saving.Checkpoints(tmp_path, config()) as saver:
         saver.save(1, make_state(devices, 1), {})
         with pytest.raises(checkpoint_errors.DivergedError, match="of step 1, is kept"):
             saver.save(2, state, {})

@@ -11,7 +11,7 @@ from rcnn_jax.config_schema import DEFAULTS, check
 from rcnn_jax.configuration import complete
 from rcnn_jax.errors import UsageError
 from rcnn_jax.tasks.base import BaseTask, LossOutput
-from rcnn_jax.training import checkpoints, optimizer, schedules, state, step
+from rcnn_jax.training import checkpoints, optimizer, saving, schedules, state, step
 from rcnn_jax.training.sharding import make_devices
 
 PARAMS = {"a": {"kernel": jnp.array([1.0, -2.0]), "bias": jnp.array([3.0])}}
@@ -289,7 +289,7 @@ def test_moving_momentum_and_bounds_resume_bit_for_bit(tmp_path):
     unbroken = Run().take(6)
     first = Run()
     first.take(3)
-    with checkpoints.Checkpoints(tmp_path, complete({"keep_best": 0}, "test")) as saver:
+    with saving.Checkpoints(tmp_path, complete({"keep_best": 0}, "test")) as saver:
         saver.save(3, first.state, {})
     second = Run()
     abstract = jax.tree.map(

@@ -179,3 +179,7 @@ def shapes_world(*, seed: int = 0, splits: Mapping[str, int] | None = None) -> D
 
 
 SHAPES_WORLD = shapes_world()
+# The first training scenes are those of the other, and the other splits are the same.
+LARGE_SHAPES_WORLD = dataclasses.replace(
+    shapes_world(splits={**SPLITS, "train": 60_000}), name="shapes_world_large"
+)
