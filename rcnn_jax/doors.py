@@ -163,7 +163,7 @@ def run(
             return 128 + signal.SIGPIPE, True
         except Exception as error:
             caused = None if runtime is None else runtime.explain(error)
-            code, message = caused or (_user_error(error), str(error))
+            code, message = caused or _out_of_memory(error) or (_user_error(error), str(error))
             if code is None or flags.FLAGS.traceback:
                 if runtime is None:
                     raise
@@ -222,6 +222,19 @@ def _user_error(error: Exception) -> int | None:
     raised_in = pathlib.Path(frames[-1].filename).resolve() if frames else pathlib.Path()
     ours = raised_in.is_relative_to(_PACKAGE)
     return 1 if isinstance(error, ValueError | FileNotFoundError | ImportError) and ours else None
+
+
+def _out_of_memory(error: Exception) -> tuple[int, str] | None:
+    """The exit code and the message where memory did not suffice, of the host or of a device."""
+    reason = str(error)
+    if not isinstance(error, MemoryError) and "RESOURCE_EXHAUSTED" not in reason[:200]:
+        return None
+    reason = (reason.splitlines() or [""])[0][:200].rstrip(".")
+    return 1, (
+        f"there is not enough memory ({reason}): make config.batch_size, "
+        "config.evaluation_batch_size or config.decoding.beam_width smaller, set "
+        "config.accumulate, or name a smaller model; --traceback says where."
+    )
 
 
 def quiet_libraries() -> None:

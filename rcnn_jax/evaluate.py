@@ -5,10 +5,11 @@
 Only the workdir and the split are needed: on any machine, any number of devices, without the
 training data. --step takes best (by the run's own metric on its validation split), latest or a
 number. The file also holds what the task has to say beyond its metrics, such as the error of each
-class and the confusion matrix. Pictures of the examples that it names, as captions do, are saved in
-WORKDIR/gallery for `python -m rcnn_jax.report`, where Pillow is installed. Keys of the config that
-say how, and not what, to compute can be changed: --config.evaluation_batch_size=64
---config.data.residency=memory --config.data.test=SPLIT.
+class and the confusion matrix, and under `changed` what the command line set otherwise. Pictures of
+the examples that it names, as captions do, are saved in WORKDIR/gallery for `python -m
+rcnn_jax.report`, where Pillow is installed. Keys of the config that say how, and not what, to
+compute can be changed: --config.evaluation_batch_size=64 --config.data.residency=memory
+--config.data.test=SPLIT.
 """
 
 import ast
@@ -47,6 +48,8 @@ def main(argv: list[str]) -> int:
     split, data_dir, call = _RUN.split.value, _RUN.data_dir.value, parse_call(_CALL.value)
     run = restoring.prepare_evaluation(config, path, split, data_dir, call)
     result = examine(run, path, _RUN.step.value)
+    changed = {f"config.{key}": text for key, text in doors.overrides}
+    result["changed"] = changed | ({"call": dict(call)} if call else {})
 
     if not distributed.is_first():
         return 0

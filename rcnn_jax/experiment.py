@@ -146,7 +146,7 @@ def build_task(
     image_dtype = "float64" if dtype == "float64" else "float32"
     training, evaluating = chains(config)
     return importing.build(
-        _task_section(config),
+        _task_section(config, for_task),
         "config.task",
         model=model,
         train_transform=transforms.build(training, assets, dtype=image_dtype),
@@ -156,10 +156,17 @@ def build_task(
     )
 
 
-def _task_section(config: Config) -> dict[str, Any]:
-    """What makes the task: its section, and how it is to search for answers."""
+def _task_section(config: Config, decided: Mapping[str, Any]) -> dict[str, Any]:
+    """What makes the task: its section, and how it is to search for answers.
+
+    Args:
+        config: A complete config.
+        decided: What the data say of the task's arguments, which nobody else does.
+    """
     task, name = dict(config.task), config.task.name
-    allowed = importing.arguments(importing.resolve(name, "config.task.name"))
+    taken = {*decided, "model", "train_transform", "evaluation_transform", "call"}
+    every = importing.arguments(importing.resolve(name, "config.task.name"))
+    allowed = {key: kind for key, kind in every.items() if key not in taken}
     decoding = importing.checked(config.decoding, "config.decoding", name, allowed)
     twice = [key for key in decoding if key in task]
     if twice:

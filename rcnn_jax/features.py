@@ -43,7 +43,7 @@ _IMAGES = flags.DEFINE_string(
     "images", None, "Folder of the pictures of a list; that of the list.", flag_values=FLAGS
 )
 _DAMAGED = flags.DEFINE_enum(
-    "damaged", "error", ["error", "skip"], "What a picture does that cannot be read.",
+    "damaged", "stop", ["stop", "skip"], "What a picture does that cannot be read.",
     flag_values=FLAGS,
 )  # fmt: skip
 _BATCH = flags.DEFINE_integer(

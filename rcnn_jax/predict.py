@@ -12,6 +12,7 @@ brought to one size and go through the net in batches of it.
 """
 
 import copy
+import functools
 import itertools
 import json
 import pathlib
@@ -101,7 +102,7 @@ def predict(
     from rcnn_jax import restoring
     from rcnn_jax.data.sources import ArraySource
 
-    features, read = _reader(config)
+    features, read = _reader(config, path)
     kept, examples = [], []
     for file in files:
         try:
@@ -142,12 +143,15 @@ def predict(
 Examples = Sequence[tuple[str, Mapping[str, Any]]]
 
 
-def _reader(config: Any) -> tuple[Mapping[str, Any], Callable[[pathlib.Path], Examples]]:
+def _reader(
+    config: Any, path: pathlib.Path
+) -> tuple[Mapping[str, Any], Callable[[pathlib.Path], Examples]]:
     """The features of the run's data, and what takes a file to examples with some of them.
 
     A file that is one example gives it without a name.
     """
     from rcnn_jax.data import pictures, sources
+    from rcnn_jax.training.workdir import Workdir
 
     name = config.data.name
     if name.startswith("tfds:"):
@@ -157,7 +161,8 @@ def _reader(config: Any) -> tuple[Mapping[str, Any], Callable[[pathlib.Path], Ex
         )
     spec = sources.load_spec(name)
     if spec.read_several is not None:
-        return spec.features, spec.read_several
+        shapes = Workdir(path).data_facts().get("shapes", {})
+        return spec.features, functools.partial(_checked, spec.read_several, shapes)
     read_file = spec.read_file
     if read_file is not None:
         return spec.features, lambda path: [("", read_file(path))]
@@ -169,6 +174,21 @@ def _reader(config: Any) -> tuple[Mapping[str, Any], Callable[[pathlib.Path], Ex
         )
     shape: Any = feature.shape
     return spec.features, lambda path: [("", {"image": pictures.read_image(path, shape)})]
+
+
+def _checked(
+    read: Callable[[pathlib.Path], Examples], shapes: Mapping[str, Any], path: pathlib.Path
+) -> Examples:
+    """The examples of a file, if what it holds of them has the shapes of the run's."""
+    found = read(path)
+    for _, example in found[:1]:
+        for name, shape in shapes.items():
+            if name in example and list(example[name].shape) != shape:
+                raise ValueError(
+                    f"{path} holds {name} of shape {list(example[name].shape)}, the run was "
+                    f"trained on {shape}"
+                )
+    return found
 
 
 def _show_lines(found: Iterator[tuple[str, list[Answer]]], n_best: int) -> None:
@@ -186,10 +206,15 @@ def _show_table(found: Iterator[tuple[str, list[Answer]]], n_best: int) -> None:
     for file, answers in found:
         for rank, answer in enumerate(answers, start=1):
             header = ["file", *(["rank"] if n_best > 1 else []), *answer]
-            shown = [f"{v:.4f}" if isinstance(v, float) else v for v in answer.values()]
+            shown = [_number(v) if isinstance(v, float) else v for v in answer.values()]
             rows.append([file if rank == 1 else "", *([rank] if n_best > 1 else []), *shown])
     if rows:
         print(tables.table(rows, header))
+
+
+def _number(value: float) -> str:
+    """A probability; that of a whole sentence is small."""
+    return f"{value:.4f}" if value == 0 or value >= 1e-3 else f"{value:.1e}"
 
 
 if __name__ == "__main__":

@@ -79,6 +79,13 @@ class TrainingRun:
     weights: dict[str, np.ndarray]  # by path, in place of initial ones
     damage: Damage  # records that this process could not read
 
+    def data_facts(self) -> dict[str, Any]:
+        """What a run that goes on must find again: see `Workdir.adopt_data`."""
+        first = self.source[0]
+        names = [name for name in getattr(self.recipe.task, "reads", ()) if name in first]
+        shapes = {name: list(np.shape(first[name])) for name in names}
+        return {"examples": len(self.source), "shapes": shapes}
+
     def save_assets(self, workdir: Workdir) -> None:
         """Writes what was fitted on the training split, unless an earlier run has."""
         if distributed.is_first() and not assets_lib.exist(workdir.assets):
@@ -213,6 +220,12 @@ def prepare_training(config: Config, workdir: Workdir, data_dir: str | None) -> 
     rules.check(recipe.abstract_state(devices).params, devices.mesh.shape[FSDP_AXIS])
     weights = {}
     begun = distributed.first(lambda: bool(checkpoints.steps(workdir.checkpoints)))
+    if config.init_into and not config.init_from:
+        raise UsageError(
+            f"config.init_into={config.init_into!r} names a part of the model, but "
+            "config.init_from, the weights that are to go there, is empty: name their file, or "
+            "set --config.init_into= to start from random ones."
+        )
     if config.init_from and not begun:
         weights = _initial_weights(config, recipe.abstract_state(devices))
     if config.init_fit.name and not begun:

@@ -47,6 +47,7 @@ def test_captions_of_shapes(door, tmp_path):
     assert result.returncode == 0, result.stderr
     short = json.loads((tmp_path / "short.json").read_text())
     assert short["metrics"]["loss"] == found["metrics"]["loss"]
+    assert short["changed"] == {"config.decoding.max_steps": "2"}
     assert short["metrics"]["mean_length"] <= 2 < found["metrics"]["mean_length"]
     result = door("evaluate", "--workdir=run", "--config.decoding.beam=2")
     assert (result.returncode, result.stdout) == (2, "")
@@ -116,3 +117,8 @@ def test_vectors_of_a_list_and_their_nearest_neighbours(door, tmp_path):
     said = [json.loads(line) for line in result.stdout.splitlines()]
     assert [row["file"] for row in said] == [f"vectors.npz:{name}" for name in names]
     assert all(0 < row["probability"] <= 1 for row in said)
+    np.savez(tmp_path / "short.npz", features=np.ones((2, 3), np.float32))
+    result = door("predict", "--workdir=run", "--format=jsonl", "short.npz", "vectors.npz")
+    assert result.returncode == 1
+    assert [json.loads(line) for line in result.stdout.splitlines()] == said
+    assert "short.npz holds features of shape [3], the run was trained on [5]" in result.stderr

@@ -10,6 +10,8 @@ import sys
 
 import pytest
 
+from rcnn_jax import doors
+
 TINY = [
     "--config=rcnn_digits",
     "--config.model.features=8",
@@ -164,6 +166,31 @@ def test_another_experiment_in_the_workdir(door, run_copy):
     assert (run_copy / "config.json").read_bytes() == before
 
 
+def test_a_run_does_not_go_on_with_other_data(door, run_copy):
+    facts = json.loads((run_copy / "data.json").read_text())
+    assert facts == {"examples": 1257, "shapes": {"image": [8, 8, 1]}}
+    (run_copy / "data.json").write_text(json.dumps({**facts, "examples": 16}))
+    result = door("train", *TINY, "--workdir=run")
+    says_one_sentence(result, "run have changed", "there were 16 examples and now are 1,257")
+
+
+def test_weights_for_a_part_but_none_named(door, tmp_path):
+    result = door("train", *TINY, "--config.init_into=conv", "--workdir=run")
+    says_one_sentence(result, "config.init_into='conv'", "config.init_from", "is empty")
+    assert not (tmp_path / "run").exists()
+
+
+def test_too_little_memory_is_one_sentence():
+    full = RuntimeError("RESOURCE_EXHAUSTED: Out of memory allocating 9 bytes.\nmore\nmore")
+    for error in (full, MemoryError()):
+        code, message = doors._out_of_memory(error)
+        assert code == 1
+        assert message.startswith("there is not enough memory (")
+        assert "\n" not in message
+        assert "config.batch_size" in message
+    assert doors._out_of_memory(ValueError("no")) is None
+
+
 def test_runtime_keys_may_change_and_are_said(door, run_copy):
     result = door("train", *TINY, "--config.log_every=1", "--workdir=run")
     assert result.returncode == 0, result.stderr
@@ -201,7 +228,8 @@ def test_evaluate_writes_what_it_says(door, run_copy):
     result = door("evaluate", "--workdir=run", "--step=latest")
     assert result.returncode == 0, result.stderr
     written = json.loads((run_copy / "evaluation.json").read_text())
-    assert set(written) == {"step", "split", "n", "metrics", "details"}
+    assert set(written) == {"step", "split", "n", "metrics", "details", "changed"}
+    assert written["changed"] == {}
     confusion = written["details"]["confusion"]
     assert sum(map(sum, confusion)) == 360
     right = sum(row[number] for number, row in enumerate(confusion))

@@ -77,10 +77,13 @@ def test_patterns_are_those_of_the_whole_model():
 
 
 def test_what_does_not_fit_is_said():
-    with pytest.raises(UsageError, match=r"init_into='backbon' is no part .*mean 'backbone/"):
+    with pytest.raises(UsageError, match=r"init_into='backbon' is no part .*mean 'backbone'\?"):
         initial.read_for(state(), found(), "w.pth", (".*",), "backbon")
-    with pytest.raises(UserError, match=r"'w\.pth' does not fit: it has no backbone/block1"):
+    fits = r"'w\.pth' does not fit: it has no backbone/block1.*: --config\.init_into=backbone\."
+    with pytest.raises(UserError, match=fits):
         initial.read_for(state(), found(), "w.pth", (".*",))
+    with pytest.raises(UserError, match=r"does not fit.* is to be taken in config\.init_include"):
+        initial.read_for(state(), {"params/other/kernel": np.zeros(3)}, "w.pth", (".*",))
     other = found() | {"params/stem/kernel": np.zeros((3, 3, 3, 8), np.float32)}
     with pytest.raises(UserError, match=r"backbone/stem/kernel has shape \(3, 3, 3, 8\) there"):
         initial.read_for(state(), other, "w.pth", (".*",), "backbone")

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from rcnn_jax import predict
 from rcnn_jax.data.sources import load_spec
 
 FORK = """
@@ -111,6 +112,12 @@ def picture(text):
     made = {}
     exec(FORK, made)  # what the run itself was trained on
     return made["picture"](text)[..., 0]
+
+
+def test_small_probabilities_are_not_nothing():
+    assert [predict._number(v) for v in (0.0, 1.0, 0.25, 2.8e-12)] == [
+        "0.0000", "1.0000", "0.2500", "2.8e-12",
+    ]  # fmt: skip
 
 
 def test_lines_are_read_as_the_run_read_its_own(door, trained):

@@ -10,7 +10,9 @@
 Where nothing divides the pictures, a hash of their names does, see `rcnn_jax.data.line_files`.
 Options follow the path, as in `karpathy:coco/dataset.json?features=vgg_feats.mat&damaged=skip`:
 they are the attributes of `rcnn_jax.data.captioned_pictures.Options`. Pictures are looked for below
-the folder of the list, those of COCO beside the folder `annotations`.
+the folder of the list, those of COCO beside the folder `annotations`, and files that options name
+beside the list. Words are what white space divides, once punctuation is gone: sentences of scripts
+without spaces must come divided.
 """  # noqa: E501 - a table has long lines
 
 import functools
@@ -262,6 +264,8 @@ def _lines(path: Path) -> Iterable[tuple[str, str]]:
 
 
 def _json(path: Path) -> Any:
+    if path.is_dir():
+        raise ValueError(f"{path} is a folder, not a JSON file of captions")
     try:
         return json.loads(path.read_bytes().decode("utf-8-sig"))
     except json.JSONDecodeError as error:

@@ -24,6 +24,7 @@ from rcnn_jax.data.photographs import Fit, read_photograph
 from rcnn_jax.data.sentences import TEXT
 from rcnn_jax.data.spec import Columns, DatasetSpec, Feature
 
+_REMEDY = "damaged=skip at the end of the data set's name, behind a ? or &, goes on without it"
 _NAMED = 5  # problems that are named one by one where they are skipped
 
 
@@ -55,7 +56,10 @@ class Options:
 
     def __post_init__(self) -> None:
         if self.damaged not in CHOICES:
-            raise ValueError(f"damaged is one of {', '.join(CHOICES)}, got {self.damaged!r}")
+            raise ValueError(
+                f"the option damaged of a data set of captions is one of {', '.join(CHOICES)}, got "
+                f"{self.damaged!r}"
+            )
         if self.size < 1 or not 0 <= self.held_out < 0.5:
             raise ValueError(
                 f"size must be at least 1 and held_out lie in [0, 0.5), got {self.size} and "
@@ -109,7 +113,8 @@ def spec(
 
     def chosen(root: Path, split: str) -> tuple[Listing, list[Captioned], _Problems]:
         listing, problems = listed(root / Path(path).expanduser()), _Problems(options.damaged)
-        for problem in listing.problems:
+        # What belongs to no split is told of with the first.
+        for problem in listing.problems if split == splits[0] or options.damaged == "stop" else ():
             problems.meet(problem)
         if not listing.pictures:
             problems.finish(f"{split!r} of {listing.files[0]}", 0)
@@ -170,7 +175,7 @@ class _Problems:
 
     def meet(self, problem: str) -> None:
         if self._choice == "stop":
-            raise ValueError(f"{problem}; the option damaged=skip goes on without it")
+            raise ValueError(f"{problem}; {_REMEDY}")
         self._met.append(problem)
 
     def finish(self, what: str, left: int) -> None:
@@ -256,13 +261,25 @@ def _pixels(
         for place in folder.pictures():
             if place not in known:
                 problems.meet(f"{place} has no caption in {listing.files[0]}")
-    return kept, ReadEach(places, read)
+
+    def read_or_say(place: Path) -> np.ndarray:
+        try:
+            return read(place)
+        except ValueError as error:
+            raise ValueError(f"{error}; {_REMEDY}") from error
+
+    return kept, ReadEach(places, read_or_say)
 
 
 def _vectors(
     listing: Listing, own: Sequence[Captioned], options: Options, problems: _Problems
 ) -> tuple[list[Captioned], np.ndarray]:
     path = _beside(listing, options.features)
+    if not path.exists():
+        raise FileNotFoundError(
+            f"there is no file of features {path}: features={options.features} is named from the "
+            f"folder of {listing.files[0]}"
+        )
     found = feature_files.read(path, options.array)
     values = found.values
     if found.files is None and len(values) != listing.rows:
@@ -302,7 +319,8 @@ def _of_split(listing: Listing, split: str, held_out: float) -> list[Captioned]:
     if not own:
         raise ValueError(
             f"none of the {len(listing.pictures):,} pictures of {listing.files[0]} belongs to "
-            f"{split!r}"
+            f"{split!r}; a larger held_out= at the end of the data set's name gives it some where "
+            "the list has no splits, --config.data.validation= goes without one"
         )
     return own
 

@@ -81,7 +81,8 @@ def _read_npz(path: Path, array: str) -> Features:
             matrices = [n for n in there if file[n].ndim == 2 and file[n].dtype.kind == "f"]
             if len(matrices) != 1:
                 raise ValueError(
-                    f"which of its arrays holds features must be said: it has {', '.join(there)}"
+                    "which of its arrays holds features must be said, as in array=NAME: it has "
+                    f"{', '.join(matrices or there)}"
                 )
             name = matrices[0]
         elif name not in there:

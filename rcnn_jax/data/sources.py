@@ -292,6 +292,12 @@ def load_spec(name: str) -> DatasetSpec:
             f"('lines:FOLDER', 'recordings:FOLDER', 'captioned:FOLDER', 'karpathy:FILE', "
             f"'coco_captions:FILE', 'flickr8k:FOLDER'){did_you_mean(name, SHIPPED)}"
         )
+    near = did_you_mean(prefix, OF_PATHS)
+    if ":" in name and near and "." not in prefix:
+        hint = "" if prefix in OF_PATHS else near
+        raise ValueError(
+            f"data set {name!r}: PATH is needed in {':PATH, '.join(OF_PATHS)}:PATH{hint}"
+        )
     spec = importing.resolve(SHIPPED.get(name, name), "data set")
     if not isinstance(spec, DatasetSpec):
         raise ValueError(f"data set {name!r} is a {type(spec).__name__}, not a DatasetSpec")

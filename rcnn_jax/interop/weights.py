@@ -62,7 +62,9 @@ def read(path: Path) -> dict[str, np.ndarray]:
     if path.suffix not in readers:
         raise UserError(f"weights are read from {', '.join(SUFFIXES)} files, got {str(path)!r}.")
     if not path.is_file():
-        raise UserError(f"there is no weight file {str(path)!r}.")
+        raise UserError(
+            f"there is no weight file {str(path)!r}: see config.init_from, or --weights."
+        )
     try:
         found = readers[path.suffix](path)
     except UserError:

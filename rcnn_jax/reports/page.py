@@ -162,6 +162,8 @@ def _evaluations(run: RunFiles) -> Iterator[Markup]:
     for file, found in run.evaluations.items():
         split, details = str(found.get("split", "")), found.get("details", {})
         about = f"{found.get('n')} examples of {split}, step {found.get('step')}"
+        changed = found.get("changed", {})
+        about += "".join(f", {key}={value}" for key, value in changed.items())
         metrics = [[name, _number(name, value)] for name, value in found["metrics"].items()]
         parts = [sentence(f"{about}; {file}"), table(["metric", "value"], metrics)]
         pictured = dict(gallery.cards(details))

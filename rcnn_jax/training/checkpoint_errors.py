@@ -129,7 +129,7 @@ def check_same_model(folder: pathlib.Path, leaves: dict[str, list], abstract: Py
         faults.sort(key=lambda text: (not text.startswith("params/"), text))
         more = f" (and {len(faults) - 3} more)" if len(faults) > 3 else ""
         raise ForeignError(
-            f"the checkpoint {folder} is of another model than config.json states: "
+            f"the checkpoint {folder} is of another model than config.json and the data state: "
             + "; ".join(faults[:3])
             + more
             + "."

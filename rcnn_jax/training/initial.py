@@ -69,7 +69,7 @@ def read_for(
     """
     own = paths.flatten(state.params)
     if into:
-        parts = {path.rpartition("/")[0] for path in own}
+        parts = {"/".join(names) for path in own for names in _prefixes(path)}
         own = {path: leaf for path, leaf in own.items() if path.startswith(f"{into}/")}
         if not own:
             raise UsageError(
@@ -91,9 +91,14 @@ def read_for(
             chosen[f"params/{path}"] = weights
     if faults:
         more = f" (and {len(faults) - 3} more)" if len(faults) > 3 else ""
+        part = None if into or chosen else _part_of(own, found)
+        hint = (
+            f"It fits a part of the model: --config.init_into={part}."
+            if part
+            else ("Name what is to be taken in config.init_include.")
+        )
         raise UserError(
-            f"config.init_from={origin!r} does not fit: {'; '.join(faults[:3])}{more}. Name what "
-            "is to be taken in config.init_include."
+            f"config.init_from={origin!r} does not fit: {'; '.join(faults[:3])}{more}. {hint}"
         )
     # A module's statistics lie in `model_state/COLLECTION/` under the path of its parameters.
     modules = {name.removeprefix("params/").rpartition("/")[0] for name in chosen}
@@ -103,6 +108,23 @@ def read_for(
         if module in modules and statistics is not None and statistics.shape == leaf.shape:
             chosen[f"model_state/{path}"] = statistics
     return chosen
+
+
+def _prefixes(path: str) -> list[list[str]]:
+    names = path.split("/")[:-1]
+    return [names[:number] for number in range(1, len(names) + 1)]
+
+
+def _part_of(own: Iterable[str], found: Iterable[str]) -> str | None:
+    """The part of a model whose parameters are all there under their names within it."""
+    there = {name.removeprefix("params/") for name in found if name.startswith("params/")}
+    inside: dict[str, set[str]] = {}
+    for path in own:
+        for names in _prefixes(path):
+            part = "/".join(names)
+            inside.setdefault(part, set()).add(path.removeprefix(f"{part}/"))
+    fitting = [part for part, names in inside.items() if names <= there]
+    return max(fitting, key=lambda part: len(inside[part]), default=None)
 
 
 def _inside(part: str, name: str) -> str:

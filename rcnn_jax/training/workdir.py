@@ -6,6 +6,7 @@ import json
 import os
 import pathlib
 from collections.abc import Iterator
+from typing import Any
 
 from ml_collections import ConfigDict
 
@@ -29,6 +30,7 @@ class Workdir:
         self.metrics = path / "metrics.jsonl"
         self.checkpoints = path / "checkpoints"
         self.assets = path / "assets"
+        self.data = path / "data.json"
 
     @contextlib.contextmanager
     def claim(self) -> Iterator[None]:
@@ -99,6 +101,36 @@ class Workdir:
         """Checks once more, now that the folder is claimed, and writes the config."""
         self.check(config)
         write_atomically(self.config, configuration.to_json(config))
+
+    def adopt_data(self, facts: dict[str, Any]) -> None:
+        """Writes what the training data are, or checks that there are still as many.
+
+        Args:
+            facts: `examples`, how many there are, and `shapes`, of what the model reads of one.
+
+        Raises:
+            UserError: There are more or fewer examples than when the run began.
+        """
+        known = self.data_facts()
+        # A shape may be that of an example which cannot be read any more.
+        then, now = known.get("examples", facts["examples"]), facts["examples"]
+        if then != now:
+            raise UserError(
+                f"the training data of --workdir={self.path} have changed since the run began: "
+                f"there were {then:,} examples and now are {now:,}. Bring back the old ones, or "
+                "choose another workdir."
+            )
+        if not known:
+            write_atomically(self.data, json.dumps(facts, indent=1) + "\n")
+
+    def data_facts(self) -> dict[str, Any]:
+        """What `adopt_data` wrote; empty where a run before it did not."""
+        try:
+            return json.loads(self.data.read_text())
+        except FileNotFoundError:
+            return {}
+        except (OSError, ValueError) as error:
+            raise UserError(f"{self.data} cannot be read: {error}.") from error
 
     def forget_metrics_after(self, step: int) -> list[tuple[int, dict[str, float]]]:
         """Drops the lines of steps that a killed run took and this one will take again.

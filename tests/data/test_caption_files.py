@@ -179,9 +179,7 @@ def test_vectors_in_place_of_pictures(dataset):
     named = "karpathy:dataset.json?features=named.npz&array=two"
     for split, row in (("validation", 0), ("train", 1), ("test", 2)):
         np.testing.assert_array_equal(opened(root, named, split)[0]["features"], vectors[row, :2])
-    with pytest.raises(
-        ValueError, match=r"named.npz has no vector for restval.png; the option dam"
-    ):
+    with pytest.raises(ValueError, match=r"named.npz has no vector for restval.png; damaged=skip"):
         opened(root, named, "restval")
     with pytest.raises(
         ValueError, match=r"no picture is left of the split 'restval' of .*no vector"
@@ -334,6 +332,7 @@ def test_pictures_that_cannot_be_read(own, kind, capsys):
     with pytest.raises(ValueError, match=says) as error:
         opened(own.parent, WHOLE).gather(np.arange(3))
     assert "\n" not in str(error.value)
+    assert "; damaged=skip at the end of the data set's name" in str(error.value)
     source = opened(own.parent, f"{WHOLE}&damaged=skip")
     assert list(listed(source)) == ["a.png", "c.png"]
     assert source[1]["image"].shape == (4, 4, 3)
@@ -357,7 +356,9 @@ def test_many_problems_are_counted(tmp_path, capsys):
 
 def test_captions_without_pictures_and_the_reverse(own, capsys):
     picture(own / "sub" / "d.png")
-    with pytest.raises(ValueError, match=r"sub/d.png has no caption in .*captions.tsv; the option"):
+    with pytest.raises(
+        ValueError, match=r"sub/d.png has no caption in .*captions.tsv; damaged=skip at"
+    ):
         opened(own.parent, WHOLE)
     assert len(opened(own.parent, f"{WHOLE}&damaged=skip")) == 3
     assert "d.png has no caption" in capsys.readouterr().err
@@ -373,13 +374,25 @@ def test_captions_that_say_nothing(own, capsys):
     with (own / "captions.tsv").open("a") as file:
         file.write("a.png\t . \nd.png\t\n")
     with pytest.raises(
-        ValueError, match=r"captions.tsv:5: the caption '.' is empty; the option da"
+        ValueError, match=r"captions.tsv:5: the caption '.' is empty; damaged=skip at"
     ):
         opened(own.parent, WHOLE)
     assert listed(opened(own.parent, f"{WHOLE}&damaged=skip"))["a.png"] == ["A dog .", "The dög"]
     said = capsys.readouterr().err
     assert "captions.tsv:6: the caption '' is empty" in said
     assert "captions.tsv:6: the picture d.png has no caption" in said
+    # What belongs to no split is told of once.
+    lines = "".join(f"{split}{n}.png\tx\n" for n in range(3) for split in "abc")
+    (own / "captions.tsv").write_text(f"a.png\t.\n{lines}")
+    np.savez(
+        own / "v.npz",
+        features=np.ones((9, 2)),
+        files=[f"{s}{n}.png" for s in "abc" for n in range(3)],
+    )
+    name = "captioned:own?features=v.npz&held_out=0.4&damaged=skip"
+    for split in ("train", "validation", "test"):
+        sources.open_source(name, split, residency="memory", data_dir=own.parent)
+    assert capsys.readouterr().err.count("captions.tsv:1: the caption '.' is empty") == 1
     (own / "captions.tsv").write_text("a.png\t!\n")
     with pytest.raises(ValueError, match=r"no picture is left of .*:1: the caption '!' is empty"):
         opened(own.parent, f"{WHOLE}&damaged=skip")
@@ -445,7 +458,10 @@ def test_options(own):
         ("captioned:own?size=4&size=5", "'size=5' a second time is no option"),
         ("captioned:own?size=big", "size is of type int, got 'big'"),
         ("captioned:own?validation=x", "'validation=x' is no option"),
-        ("captioned:own?damaged=drop", "damaged is one of stop, skip, got 'drop'"),
+        (
+            "captioned:own?damaged=drop",
+            "the option damaged of a data set of captions is one of stop, skip, got 'drop'",
+        ),
         ("captioned:own?held_out=0.5", r"held_out lie in \[0, 0.5\), got 224 and 0.5"),
         ("captioned:own?features=f.npz&size=4", "read in place of pictures: leave images and size"),
         ("captioned:own?array=a", "array=a is one of a features file, and features names none"),

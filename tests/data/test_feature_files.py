@@ -56,7 +56,7 @@ def test_files_of_other_people(tmp_path):
     assert read(path, "fire").values.shape == (5, 2)
     assert read(path, "pool").values.dtype == np.float32
     assert read(path, "pool").files == FILES
-    with pytest.raises(ValueError, match="must be said: it has filenames, pool, fire"):
+    with pytest.raises(ValueError, match="as in array=NAME: it has pool, fire"):
         read(path)
     with pytest.raises(ValueError, match="no array 'fc7', only filenames, pool, fire"):
         read(path, "fc7")

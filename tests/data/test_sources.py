@@ -8,6 +8,7 @@ import pytest
 
 from rcnn_jax.data import sources
 from rcnn_jax.data.spec import DatasetSpec, Feature
+from rcnn_jax.errors import UsageError
 
 FEATURES = {"image": Feature((2,), "uint8"), "label": Feature((), "int32", classes=3)}
 
@@ -107,6 +108,15 @@ def test_every_shipped_name_leads_to_a_spec_of_that_name():
 def test_an_unknown_data_set_suggests_the_nearest():
     with pytest.raises(ValueError, match=r"no data set 'cifar_10'.*did you mean 'cifar10'\?"):
         sources.open_source("cifar_10", "train", residency="memory")
+
+
+def test_what_a_path_follows_may_be_mistyped():
+    with pytest.raises(ValueError, match=r"'karpaty:x'.*karpathy:PATH.*did you mean 'karpathy'"):
+        sources.load_spec("karpaty:x")
+    with pytest.raises(ValueError, match=r"'captioned:': PATH is needed in lines:PATH"):
+        sources.load_spec("captioned:")
+    with pytest.raises(UsageError, match=r"no module 'lined'"):
+        sources.load_spec("lined.pages:MINE")
 
 
 def test_an_unknown_residency_lists_the_known():

@@ -13,6 +13,7 @@ import jax.numpy as jnp
 from jax.nn import initializers
 from jaxtyping import Array, PyTree
 
+from rcnn_jax.errors import did_you_mean
 from rcnn_jax.importing import build
 from rcnn_jax.layers.convolution import kernel_initializer
 from rcnn_jax.layers.recurrent.scan import Arrays, Product
@@ -119,10 +120,10 @@ def cell_by_name(name: str, hidden: int, **options: Any) -> Cell:
     """
     if name not in CELLS and ":" not in name:
         raise ValueError(
-            f"a cell is one of {', '.join(CELLS)} or an import path like 'my_fork.cells:Mine', "
-            f"got {name!r}"
+            f"cell is one of {', '.join(CELLS)} or an import path like 'my_fork.cells:Mine', "
+            f"got cell={name!r}{did_you_mean(name, CELLS)}"
         )
-    made = build({"name": CELLS.get(name, name), "hidden": hidden} | options, "cell")
+    made = build({"name": CELLS.get(name, name), "hidden": hidden} | options, "cell_options")
     if not isinstance(made, Cell):
         raise ValueError(f"{name!r} is no cell: see rcnn_jax.layers.recurrent.cell.Cell")
     return made

@@ -124,7 +124,7 @@ def test_cells_by_name():
 @pytest.mark.parametrize(
     ("name", "options", "message"),
     [
-        ("rnn", {}, "elman, jordan, lstm, gru or an import path .*got 'rnn'"),
+        ("rnn", {}, "elman, jordan, lstm, gru or an import path .*got cell='rnn'"),
         ("lstm", {"peephole": True}, "takes no argument 'peephole': did you mean 'peepholes'"),
         ("lstm", {"activation": "swish"}, "tanh, relu, sigmoid, identity, got 'swish'"),
         ("lstm", {"output_activation": "softmax"}, "LSTM.output_activation is one of"),
