@@ -4,7 +4,7 @@ python -m rcnn_jax.train --config=configs/caption_shapes.py --workdir=runs/shape
 python -m rcnn_jax.evaluate --workdir=runs/shapes
 python -m rcnn_jax.predict --workdir=runs/shapes --n_best=3 picture.png
 
-No files are needed: the scenes are generated, 60,000 of them. The CNN starts from nothing and learns from the
+No files are needed: 60,000 scenes are generated. The CNN starts from nothing and learns from the
 sentences alone, and how fast depends on how near they are to it: a GRU that reads the picture at
 every step. `:paper` is the paper's form, relu units that read it at the first step alone, for which
 the paper has a CNN that was trained before. `:lstm` changes the recurrent layer, `:rcl` makes RCLs
