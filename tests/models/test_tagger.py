@@ -325,7 +325,7 @@ def test_parameters(attributes, count):
         ({"vocabulary": 0}, "vocabulary of at least 1, got 0"),
         ({"layers": 0}, "layers of at least 1, got 0"),
         ({"hidden": 0}, "hidden=0"),
-        ({"cell": "transformer"}, "elman, jordan, lstm, gru .* got 'transformer'"),
+        ({"cell": "transformer"}, "elman, jordan, lstm, gru .* got cell='transformer'"),
         ({"cell": "jordan", "layers": 2}, "1 layer, got layers=2"),
         ({"encoding": "trigrams"}, r"integers \[batch, time, trigrams\], got int32"),
     ],
