@@ -32,7 +32,6 @@ from rcnn_jax.errors import UsageError, nearest
 
 ROWS = "rows"
 _NAMES = (*gpu_recipe.STAGES, ROWS)
-_UNFINISHED = 3
 _GRACE = 30.0  # seconds that a part may be late before it is stopped
 _ENDING = 20.0  # seconds that one that is stopped may take to end
 _QUICK_ROWS = (
@@ -111,14 +110,14 @@ def run(words: Sequence[str], env: Mapping[str, str], seconds: float) -> int:
         seconds: After which it is interrupted, and killed if that does not help.
 
     Returns:
-        Its exit code, `_UNFINISHED` where it was stopped.
+        Its exit code, `gpu_recipe.UNFINISHED` where it was stopped.
     """
     process = subprocess.Popen(words, env=dict(env))
     try:
         return process.wait(timeout=max(seconds, 0.0))
     except subprocess.TimeoutExpired:
         process.send_signal(signal.SIGINT)
-        return _UNFINISHED
+        return gpu_recipe.UNFINISHED
     finally:
         with contextlib.suppress(subprocess.TimeoutExpired):
             process.wait(timeout=_ENDING)
@@ -161,7 +160,7 @@ def main(argv: list[str]) -> int:
         seconds = left * share / sum(list(shares.values())[number:])
         if seconds < 1:
             print(f"\n{stage}: no time is left")
-            codes[stage] = _UNFINISHED
+            codes[stage] = gpu_recipe.UNFINISHED
             continue
         print(f"\n{stage}: {seconds / 60:.1f} minutes", flush=True)
         late = min(seconds + _GRACE, left)
@@ -169,7 +168,7 @@ def main(argv: list[str]) -> int:
         if codes[stage] in (130, -signal.SIGINT):
             return 130
     if codes.get(ROWS) == 0 and not rows_are_complete(out, given.quick.value):
-        codes[ROWS] = _UNFINISHED
+        codes[ROWS] = gpu_recipe.UNFINISHED
     summary = gpu_summary.summarize(out)
     results.save(out / "summary.json", summary, quiet=True)
     gpu_summary.show(summary)
@@ -179,13 +178,13 @@ def main(argv: list[str]) -> int:
 def _end(codes: Mapping[str, int], out: pathlib.Path) -> int:
     """Says what is left to do; returns the exit code."""
     print(f"\nwritten to {out}")
-    failed = [stage for stage, code in codes.items() if code not in (0, _UNFINISHED)]
-    unfinished = [stage for stage, code in codes.items() if code == _UNFINISHED]
+    failed = [stage for stage, code in codes.items() if code not in (0, gpu_recipe.UNFINISHED)]
+    unfinished = [stage for stage, code in codes.items() if code == gpu_recipe.UNFINISHED]
     if failed:
         print(f"failed, see above: {', '.join(failed)}", file=sys.stderr)
     if unfinished:
         print(f"not finished in the time: {', '.join(unfinished)}; the same command goes on")
-    return 1 if failed else _UNFINISHED if unfinished else 0
+    return 1 if failed else gpu_recipe.UNFINISHED if unfinished else 0
 
 
 if __name__ == "__main__":

@@ -9,6 +9,8 @@ from absl import flags
 from rcnn_jax.errors import UsageError, nearest
 
 STAGES = ("rcnn96", "rcnn160")
+UNFINISHED = 3
+"""Exit code of what had no time to finish."""
 
 
 @dataclasses.dataclass(frozen=True)

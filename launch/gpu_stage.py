@@ -33,9 +33,6 @@ _EVALUATE = flags.DEFINE_bool(
     "evaluate", False, "Evaluate what was trained; train nothing.", flag_values=_OWN
 )
 _SHARED = gpu_recipe.define_flags(_OWN)
-UNFINISHED = 3
-"""Exit code of a stage that had no time to finish."""
-
 _KEPT = SimpleNamespace(
     keep_latest=1,
     keep_best=0,
@@ -221,7 +218,7 @@ def main(argv: list[str]) -> int:
         minutes=_MINUTES.value - (time.monotonic() - began) / 60,
         say=lambda text: print(text, flush=True),
     )  # fmt: skip
-    return 0 if result["complete"] else UNFINISHED
+    return 0 if result["complete"] else gpu_recipe.UNFINISHED
 
 
 if __name__ == "__main__":

@@ -80,7 +80,7 @@ class TrainingRun:
     damage: Damage  # records that this process could not read
 
     def data_facts(self) -> dict[str, Any]:
-        """What a run that goes on must find again: see `Workdir.adopt_data`."""
+        """What a run that goes on must find again: see `Workdir.adopt`."""
         first = self.source[0]
         names = [name for name in getattr(self.recipe.task, "reads", ()) if name in first]
         shapes = {name: list(np.shape(first[name])) for name in names}
@@ -179,6 +179,12 @@ def prepare_training(config: Config, workdir: Workdir, data_dir: str | None) -> 
     Raises:
         UserError: Something the config names is missing or does not fit.
     """
+    if config.init_into and not config.init_from:
+        raise UsageError(
+            f"config.init_into={config.init_into!r} names a part of the model, but "
+            "config.init_from, the weights that are to go there, is empty: name their file, or "
+            "set --config.init_into= to start from random ones."
+        )
     configure_jax(config)
     rules = Rules(config.fsdp.rules, config.fsdp.min_size)
     devices = make_devices(config.mesh.to_dict(), config.parallelism, rules=rules)
@@ -220,12 +226,6 @@ def prepare_training(config: Config, workdir: Workdir, data_dir: str | None) -> 
     rules.check(recipe.abstract_state(devices).params, devices.mesh.shape[FSDP_AXIS])
     weights = {}
     begun = distributed.first(lambda: bool(checkpoints.steps(workdir.checkpoints)))
-    if config.init_into and not config.init_from:
-        raise UsageError(
-            f"config.init_into={config.init_into!r} names a part of the model, but "
-            "config.init_from, the weights that are to go there, is empty: name their file, or "
-            "set --config.init_into= to start from random ones."
-        )
     if config.init_from and not begun:
         weights = _initial_weights(config, recipe.abstract_state(devices))
     if config.init_fit.name and not begun:

@@ -74,8 +74,7 @@ def train(config: Any, path: pathlib.Path, data_dir: str | None = None) -> int:
     notes = distributed.first(lambda: workdir.check(config))
     run = preparation.prepare_training(config, workdir, data_dir)
     with workdir.claim():
-        distributed.first(lambda: workdir.adopt(config))
-        distributed.first(lambda: workdir.adopt_data(run.data_facts()))
+        distributed.first(lambda: workdir.adopt(config, run.data_facts()))
         for note in notes:
             distributed.say(f"going on with {note}")
         run.save_assets(workdir)

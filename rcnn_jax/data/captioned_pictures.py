@@ -275,12 +275,12 @@ def _vectors(
     listing: Listing, own: Sequence[Captioned], options: Options, problems: _Problems
 ) -> tuple[list[Captioned], np.ndarray]:
     path = _beside(listing, options.features)
-    if not path.exists():
+    try:
+        found = feature_files.read(path, options.array)
+    except FileNotFoundError as error:
         raise FileNotFoundError(
-            f"there is no file of features {path}: features={options.features} is named from the "
-            f"folder of {listing.files[0]}"
-        )
-    found = feature_files.read(path, options.array)
+            f"{error}: features={options.features} is named from the folder of {listing.files[0]}"
+        ) from error
     values = found.values
     if found.files is None and len(values) != listing.rows:
         raise ValueError(

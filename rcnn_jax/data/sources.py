@@ -13,7 +13,7 @@ from rcnn_jax.data import damage as damage_lib
 from rcnn_jax.data import path_options, roots, splits
 from rcnn_jax.data.damage import Damage
 from rcnn_jax.data.spec import Columns, DatasetSpec, Feature
-from rcnn_jax.errors import did_you_mean
+from rcnn_jax.errors import UsageError, did_you_mean
 
 Example = dict[str, np.ndarray]
 
@@ -292,13 +292,16 @@ def load_spec(name: str) -> DatasetSpec:
             f"('lines:FOLDER', 'recordings:FOLDER', 'captioned:FOLDER', 'karpathy:FILE', "
             f"'coco_captions:FILE', 'flickr8k:FOLDER'){did_you_mean(name, SHIPPED)}"
         )
-    near = did_you_mean(prefix, OF_PATHS)
-    if ":" in name and near and "." not in prefix:
+    try:
+        spec = importing.resolve(SHIPPED.get(name, name), "data set")
+    except UsageError as error:
+        near = did_you_mean(prefix, OF_PATHS)
+        if not near or "." in prefix:
+            raise
         hint = "" if prefix in OF_PATHS else near
         raise ValueError(
             f"data set {name!r}: PATH is needed in {':PATH, '.join(OF_PATHS)}:PATH{hint}"
-        )
-    spec = importing.resolve(SHIPPED.get(name, name), "data set")
+        ) from error
     if not isinstance(spec, DatasetSpec):
         raise ValueError(f"data set {name!r} is a {type(spec).__name__}, not a DatasetSpec")
     return spec

@@ -69,7 +69,7 @@ def read_for(
     """
     own = paths.flatten(state.params)
     if into:
-        parts = {"/".join(names) for path in own for names in _prefixes(path)}
+        parts = {part for path in own for part in _parts_around(path)}
         own = {path: leaf for path, leaf in own.items() if path.startswith(f"{into}/")}
         if not own:
             raise UsageError(
@@ -95,7 +95,7 @@ def read_for(
         hint = (
             f"It fits a part of the model: --config.init_into={part}."
             if part
-            else ("Name what is to be taken in config.init_include.")
+            else "Name what is to be taken in config.init_include."
         )
         raise UserError(
             f"config.init_from={origin!r} does not fit: {'; '.join(faults[:3])}{more}. {hint}"
@@ -110,9 +110,9 @@ def read_for(
     return chosen
 
 
-def _prefixes(path: str) -> list[list[str]]:
-    names = path.split("/")[:-1]
-    return [names[:number] for number in range(1, len(names) + 1)]
+def _parts_around(path: str) -> list[str]:
+    """`a/b` and `a` for the parameter `a/b/kernel`."""
+    return [str(part) for part in pathlib.PurePosixPath(path).parents][:-1]
 
 
 def _part_of(own: Iterable[str], found: Iterable[str]) -> str | None:
@@ -120,8 +120,7 @@ def _part_of(own: Iterable[str], found: Iterable[str]) -> str | None:
     there = {name.removeprefix("params/") for name in found if name.startswith("params/")}
     inside: dict[str, set[str]] = {}
     for path in own:
-        for names in _prefixes(path):
-            part = "/".join(names)
+        for part in _parts_around(path):
             inside.setdefault(part, set()).add(path.removeprefix(f"{part}/"))
     fitting = [part for part, names in inside.items() if names <= there]
     return max(fitting, key=lambda part: len(inside[part]), default=None)

@@ -7,16 +7,12 @@ import math
 import pathlib
 from typing import Any, Self
 
-from orbax.checkpoint import v1
-
 from rcnn_jax.errors import UserError
 from rcnn_jax.training import checksums, distributed, topology
 from rcnn_jax.training.checkpoint_errors import DiskErrors, DivergedError
-from rcnn_jax.training.checkpoints import steps
+from rcnn_jax.training.checkpoints import ocp, steps
 from rcnn_jax.training.interface import Config, PyTree
 
-# Its annotations are narrower than what it takes.
-ocp: Any = v1
 SAVE_S = 600  # how long the processes of a job wait for what they are writing together
 
 

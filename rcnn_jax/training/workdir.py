@@ -97,20 +97,19 @@ class Workdir:
             )
         return notes
 
-    def adopt(self, config: ConfigDict) -> None:
-        """Checks once more, now that the folder is claimed, and writes the config."""
-        self.check(config)
-        write_atomically(self.config, configuration.to_json(config))
-
-    def adopt_data(self, facts: dict[str, Any]) -> None:
-        """Writes what the training data are, or checks that there are still as many.
+    def adopt(self, config: ConfigDict, facts: dict[str, Any]) -> None:
+        """Checks once more, now that the folder is claimed, and writes config and data facts.
 
         Args:
-            facts: `examples`, how many there are, and `shapes`, of what the model reads of one.
+            config: A complete config.
+            facts: Of the training data: `examples`, how many there are, and `shapes`, of what the
+                model reads of one.
 
         Raises:
-            UserError: There are more or fewer examples than when the run began.
+            UserError: The folder holds another experiment, or there are more or fewer examples
+                than when its run began.
         """
+        self.check(config)
         known = self.data_facts()
         # A shape may be that of an example which cannot be read any more.
         then, now = known.get("examples", facts["examples"]), facts["examples"]
@@ -120,11 +119,12 @@ class Workdir:
                 f"there were {then:,} examples and now are {now:,}. Bring back the old ones, or "
                 "choose another workdir."
             )
+        write_atomically(self.config, configuration.to_json(config))
         if not known:
             write_atomically(self.data, json.dumps(facts, indent=1) + "\n")
 
     def data_facts(self) -> dict[str, Any]:
-        """What `adopt_data` wrote; empty where a run before it did not."""
+        """The facts that `adopt` wrote; empty where a run before it did not."""
         try:
             return json.loads(self.data.read_text())
         except FileNotFoundError:

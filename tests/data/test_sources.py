@@ -110,11 +110,15 @@ def test_an_unknown_data_set_suggests_the_nearest():
         sources.open_source("cifar_10", "train", residency="memory")
 
 
-def test_what_a_path_follows_may_be_mistyped():
+def test_what_a_path_follows_may_be_mistyped(tmp_path, monkeypatch):
     with pytest.raises(ValueError, match=r"'karpaty:x'.*karpathy:PATH.*did you mean 'karpathy'"):
         sources.load_spec("karpaty:x")
     with pytest.raises(ValueError, match=r"'captioned:': PATH is needed in lines:PATH"):
         sources.load_spec("captioned:")
+    # A fork's own module may be called almost as one of them.
+    (tmp_path / "recording.py").write_text("from rcnn_jax.data.digits import DIGITS as MINE\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    assert sources.load_spec("recording:MINE").name == "digits"
     with pytest.raises(UsageError, match=r"no module 'lined'"):
         sources.load_spec("lined.pages:MINE")
 
