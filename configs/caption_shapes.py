@@ -54,6 +54,8 @@ VARIANTS = {
         "model.cell_options": {"activation": "relu"},
         "model.image": "first",
     },
+    # The CNN of --config.init_from, a run of `shapes_objects`, learns on with the rest.
+    "pretrained": {"init_into": "cnn"},
     "lstm": {"model.cell": "lstm"},
     "rcl": {"model.backbone.steps": 2},
     "short": {"epochs": 1.0},

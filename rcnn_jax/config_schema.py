@@ -28,6 +28,7 @@ DEFAULTS: dict[str, Any] = {
         # `augment`, e.g. ((0.5, "random_crop(24)|resize(16)|flip"),) to begin with small images.
         "augment_until": (),
         "evaluate": "",
+        "features": (),  # what of an example is read, such as ("image", "label"); (): all
         "residency": "stream",  # stream | memory | device
         # A record that cannot be read ends the run (stop), or is warned of and counts as padding
         # (skip).
@@ -182,6 +183,9 @@ EVALUATION_KEYS = (
 
 # What can be written besides metrics.jsonl; `rcnn_jax.training.writers` knows how.
 WRITERS = ("tensorboard", "wandb")
+
+# Lists of names: a string is split at its commas. A pattern or a flag may have commas of its own.
+NAME_LISTS = ("data.features", "writers")
 
 # Keys that say how a run is carried out and not what is computed: a run may go on with others.
 RUNTIME_KEYS = (

@@ -20,6 +20,7 @@ from ml_collections import ConfigDict
 from rcnn_jax.config_schema import (
     DEFAULTS,
     EVALUATION_KEYS,
+    NAME_LISTS,
     OPEN_SECTIONS,
     RUNTIME_KEYS,
     check,
@@ -210,8 +211,8 @@ def _assign(config: ConfigDict, key: str, value: Any, origin: str) -> None:
     if current is not None:
         if isinstance(current, float) and type(value) is int:
             value = float(value)
-        if isinstance(current, tuple) and not isinstance(value, tuple):
-            value = (value,) if isinstance(value, str) else value
+        if isinstance(current, tuple) and isinstance(value, str):
+            value = tuple(value.split(",")) if key in NAME_LISTS else (value,)
         if type(value) is not type(current) and not (
             isinstance(current, ConfigDict) and isinstance(value, dict)
         ):

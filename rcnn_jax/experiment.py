@@ -58,6 +58,7 @@ def open_split(
         config.data.get(split, split),
         data_dir,
         residency=config.data.residency,
+        features=config.data.features,
         damage=damage or Damage(config.data.damaged),
     )
 

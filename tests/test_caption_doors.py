@@ -6,22 +6,23 @@ import numpy as np
 from PIL import Image
 
 from rcnn_jax.data.shapes.dataset import example
+from rcnn_jax.training import checkpoints
 
 FORK = """
 from rcnn_jax.data.shapes.dataset import shapes_world
 
 FEW = shapes_world(splits={"train": 24, "validation": 4, "test": 4})
 """
+SHARED = ["--config.data.name=fork:FEW", "--config.batch_size=8"]
 RUN = [
     "--config=caption_shapes:short",
-    "--config.data.name=fork:FEW",
+    *SHARED,
     "--config.model.backbone.features=4,4,4,4",
     "--config.model.backbone.hidden=8",
     "--config.model.features=8",
     "--config.model.hidden=12",
     "--config.decoding.beam_width=2",
     "--config.decoding.max_steps=6",
-    "--config.batch_size=8",
     "--config.evaluation_batch_size=4",
     "--workdir=run",
 ]
@@ -62,6 +63,39 @@ def test_captions_of_shapes(door, tmp_path):
     # The picture is the first of the test split, and a PNG keeps its pixels.
     assert best["caption"] == shown[0]["caption"]
     assert 0 < best["probability"] < 1
+
+
+def test_a_cnn_that_learnt_what_pictures_show(door, tmp_path):
+    """It goes into the captioner without its last layer, and learns on there."""
+    (tmp_path / "fork.py").write_text(FORK)
+    sizes = ["--config.model.features=4,4,4,4", "--config.model.hidden=8"]
+    objects = ["--config=shapes_objects", *SHARED, *sizes, "--workdir=objects"]
+    result = door("train", *objects, "--config.epochs=2")
+    assert result.returncode == 0, result.stderr
+    result = door("evaluate", "--workdir=objects")
+    assert result.returncode == 0, result.stderr
+    found = json.loads((tmp_path / "objects" / "evaluation.json").read_text())
+    assert {"error", "image_error", "f1", "loss"} <= set(found["metrics"])
+    labels = found["details"]["labels"]
+    assert len(labels) == 80
+    assert {"star", "red", "red star"} <= {row["label"] for row in labels}
+    Image.fromarray(example(0, "test", 0)["image"]).save(tmp_path / "scene.png")
+    result = door("predict", "--workdir=objects", "--format=jsonl", "--n_best=3", "scene.png")
+    assert result.returncode == 0, result.stderr
+    answers = json.loads(result.stdout)["n_best"]
+    assert len(answers) == 3
+    assert {row["label"] for row in answers} <= {row["label"] for row in labels}
+
+    words = [*RUN, "--config=caption_shapes:pretrained", "--config.epochs=1"]
+    result = door("train", *words, "--config.init_from=objects", "--config.schedule.value=0.0")
+    assert result.returncode == 0, result.stderr
+    before, after = (
+        checkpoints.read_variables(tmp_path / run / "checkpoints", []) for run in ("objects", "run")
+    )
+    for path, kernel in before.items():
+        if path.startswith("params/") and "head" not in path:
+            inside = path.replace("params/", "params/cnn/")
+            np.testing.assert_array_equal(after[inside], kernel, err_msg=path)
 
 
 def test_vectors_where_pictures_are_wanted(door, tmp_path):

@@ -13,7 +13,7 @@ from rcnn_jax.data import damage as damage_lib
 from rcnn_jax.data import path_options, roots, splits
 from rcnn_jax.data.damage import Damage
 from rcnn_jax.data.spec import Columns, DatasetSpec, Feature
-from rcnn_jax.errors import UsageError, did_you_mean
+from rcnn_jax.errors import UsageError, did_you_mean, nearest
 
 Example = dict[str, np.ndarray]
 
@@ -84,9 +84,11 @@ def _stack(name: str, values: Sequence[Any], whole: np.ndarray) -> np.ndarray:
     arrays = [np.asarray(value) for value in values]
     shapes = {array.shape for array, true in zip(arrays, whole, strict=True) if true}
     if len(shapes) > 1:
+        first = sorted(shapes)[:2]
         raise ValueError(
-            f"feature {name!r} differs in shape between examples "
-            f"({sorted(shapes)}) and cannot be stacked into a batch"
+            f"feature {name!r} differs in shape between examples ({first[0]}, {first[1]} and so "
+            "on) and cannot be stacked into a batch: an encoder or a transform makes one shape of "
+            "them, and what nothing reads is left out by config.data.features"
         )
     for shape in shapes:
         arrays = [a if a.shape == shape else np.zeros(shape, a.dtype) for a in arrays]
@@ -313,6 +315,7 @@ def open_source(
     data_dir: str | Path | None = None,
     *,
     residency: str,
+    features: Sequence[str] = (),
     damage: Damage | None = None,
 ) -> Source:
     """Opens a split of a data set.
@@ -329,13 +332,15 @@ def open_source(
         data_dir: the data root; without it, see `roots.data_root`.
         residency: `memory` or `device` read the original files into host memory, `stream` makes
             ArrayRecord files of them once, in the cache folder, and reads single examples.
+        features: those that examples are to have, by name; (): all. The records of a stream have
+            all of them, whatever is asked for.
         damage: what to do about records that cannot be read; without it, the first one met is an
             error. The original files are no records: damage there is always an error.
 
     Raises:
         DamagedRecordError: where records are read at once, for the first that cannot be.
         FileNotFoundError: if the original files are not found; names every place looked at.
-        ValueError: for an unknown name, split or residency, or damaged files.
+        ValueError: for an unknown name, split, residency or feature, or damaged files.
     """
     if residency not in RESIDENCIES:
         raise ValueError(f"residency {residency!r} is not one of {', '.join(RESIDENCIES)}")
@@ -350,6 +355,8 @@ def open_source(
         sizes, open_one = spec.splits, functools.partial(_open_spec, spec, root, residency)
     splits.check_names(parts, sizes, name)
     whole = {part.name: open_one(part.name) for part in parts}
+    if features:
+        whole = {key: _narrowed(source, features, name) for key, source in whole.items()}
     whole = {key: _watched(source, damage or Damage()) for key, source in whole.items()}
     selected = tuple(_select(whole[part.name], part) for part in parts)
     if residency != "stream":
@@ -363,6 +370,20 @@ def _open_spec(spec: DatasetSpec, root: Path, residency: str, split: str) -> Sou
     from rcnn_jax.data import tfds_builder
 
     return tfds_builder.open_records(spec, root, split)
+
+
+def _narrowed(source: Any, names: Sequence[str], dataset: str) -> Source:
+    """The source with some of its features alone."""
+    for name in names:
+        if name not in source.features:
+            raise ValueError(
+                f"data set {dataset!r} has no feature {name!r}: {nearest(name, source.features)}"
+            )
+    kept = {name: source.features[name] for name in names}
+    if not isinstance(source, ArraySource):
+        return dataclasses.replace(source, features=kept)
+    columns = {name: source.columns[name] for name in (*names, "mask") if name in source.columns}
+    return ArraySource(columns, kept)
 
 
 def _watched(source: Source, damage: Damage) -> Source:

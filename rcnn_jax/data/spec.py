@@ -21,11 +21,20 @@ class Feature:
         dtype: NumPy's name of the type it is stored in.
         classes: for a label, how many classes there are or what they are called. Its values are
             integers in [0, number of classes).
+        entries: for a vector, what each of its numbers is of, for people; (): they have no names.
     """
 
     shape: tuple[int | None, ...]
     dtype: str
     classes: int | tuple[str, ...] | None = None
+    # Not in what decides whether prepared records are old: it changes nothing of them.
+    entries: tuple[str, ...] = dataclasses.field(default=(), repr=False)
+
+    def __post_init__(self) -> None:
+        if self.entries and self.shape != (len(self.entries),):
+            raise ValueError(
+                f"a feature of shape {list(self.shape)} cannot have {len(self.entries)} entries"
+            )
 
     @property
     def num_classes(self) -> int | None:

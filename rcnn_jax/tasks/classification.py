@@ -11,6 +11,7 @@ import optax
 from jaxtyping import Float
 
 from rcnn_jax.tasks.base import BaseTask, Batch, LossOutput, PyTree, wide
+from rcnn_jax.tasks.views import as_images
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -97,10 +98,7 @@ class Classification(BaseTask):
         self, params: PyTree, model_state: PyTree, batch: Batch
     ) -> Float[jax.Array, "answers batch classes"]:
         """Of each answer, averaged over views; one answer unless there is one a step."""
-        image = self.evaluation_transform(batch, None)["image"]
-        views = image.shape[1] if image.ndim == 5 else 1
-        if image.ndim == 5:
-            image = image.reshape(-1, *image.shape[2:])
+        image, views = as_images(self.evaluation_transform(batch, None)["image"])
         asked = dict.fromkeys(self._asked_of_model(), True)
         logits = wide(self._answers(params, model_state, image, **asked))
         answers = logits.shape[0] if self.every_step else 1

@@ -35,8 +35,8 @@ def test_examples_are_the_same_everywhere_and_always():
                 value = columns[name][index]
                 assert dataset.FEATURES[name].accepts(value), name
                 digest.update(value.tobytes())
-    assert digest.hexdigest()[:16] == "074aaea5a0760048"
-    assert dataset.SHAPES_WORLD.version == "1.0.0"
+    assert digest.hexdigest()[:16] == "f162a4cfcbe75643"
+    assert dataset.SHAPES_WORLD.version == "1.1.0"
 
 
 def test_another_seed_or_split_makes_other_scenes():
@@ -131,6 +131,17 @@ def test_labels_are_the_shapes_that_are_seen():
             expected[whole(own)] = 1 + own.shape
         np.testing.assert_array_equal(made["labels"], expected)
     assert dataset.FEATURES["labels"].classes == ("background", *world.SHAPES)
+
+
+def test_what_is_present_is_what_the_table_of_objects_says():
+    assert len(set(dataset.KINDS)) == 80 == len(world.SHAPES) + len(world.COLOURS) + 64
+    for index in range(30):
+        made = dataset.example(0, "test", index)
+        shapes = [world.SHAPES[row[0]] for row in made["objects"] if row[0] >= 0]
+        colours = [world.COLOURS[row[1]] for row in made["objects"] if row[0] >= 0]
+        pairs = [f"{colour} {shape}" for colour, shape in zip(colours, shapes, strict=True)]
+        said = {kind for kind, there in zip(dataset.KINDS, made["present"], strict=True) if there}
+        assert said == {*shapes, *colours, *pairs}
 
 
 def test_colours_can_be_told_apart():

@@ -84,6 +84,24 @@ def test_examples_of_different_shape_do_not_stack():
         source.gather(np.array([0, 1]))
 
 
+@pytest.mark.parametrize("residency", sources.RESIDENCIES)
+def test_some_features_alone(residency):
+    for split in ("test", "test[:3]+validation[:2]"):
+        every = sources.open_source("digits", split, residency=residency)
+        one = sources.open_source("digits", split, residency=residency, features=("label",))
+        assert {"image", "label"} <= set(every.features)
+        assert set(one.features) == {"label"}
+        rows = np.arange(4)
+        batch = one.gather(rows)
+        assert set(batch) == {"label"} == set(one[0])
+        np.testing.assert_array_equal(batch["label"], every.gather(rows)["label"])
+
+
+def test_a_feature_that_is_none():
+    with pytest.raises(ValueError, match="'digits' has no feature 'lable': did you mean 'label'"):
+        sources.open_source("digits", "test", residency="memory", features=("image", "lable"))
+
+
 def test_columns_of_different_length_are_refused():
     with pytest.raises(ValueError, match=r"equally long, got \{'a': 2, 'b': 3\}"):
         sources.ArraySource({"a": np.zeros(2), "b": np.zeros(3)})
@@ -196,3 +214,10 @@ def test_a_feature_cannot_be_called_mask():
 def test_a_reader_that_lost_examples_is_caught(tmp_path):
     with pytest.raises(ValueError, match="the spec says 4"):
         dataclasses.replace(make_spec(), splits={"train": 4}).columns(tmp_path, "train")
+
+
+def test_names_of_the_entries_of_a_vector():
+    assert Feature((2,), "uint8", entries=("cat", "dog")).entries == ("cat", "dog")
+    for shape in ((3,), (), (2, 2)):
+        with pytest.raises(ValueError, match=r"shape \[.*\] cannot have 2 entries"):
+            Feature(shape, "uint8", entries=("cat", "dog"))

@@ -11,14 +11,17 @@ from rcnn_jax.data.sentences import TEXT
 from rcnn_jax.data.shapes import drawing
 from rcnn_jax.data.shapes.captions import CAPTIONS, MOST_MENTIONS, Caption, captions
 from rcnn_jax.data.shapes.questions import question
-from rcnn_jax.data.shapes.world import MOST, SHAPES, SIDE, BlockDraws, Scene, scene
+from rcnn_jax.data.shapes.world import COLOURS, MOST, SHAPES, SIDE, BlockDraws, Scene, scene
 from rcnn_jax.data.spec import Columns, DatasetSpec, Feature
 
 SPLITS = {"train": 20_000, "validation": 1_000, "test": 2_000}
+KINDS = (*SHAPES, *COLOURS, *(f"{colour} {shape}" for shape in SHAPES for colour in COLOURS))
+"""What an object may be called: by its shape, by its colour, by both."""
 FEATURES = {
     "image": Feature((SIDE, SIDE, 3), "uint8"),
     "labels": Feature((SIDE, SIDE), "uint8", ("background", *SHAPES)),
     "objects": Feature((MOST, 6), "int32"),
+    "present": Feature((len(KINDS),), "uint8", entries=KINDS),
     "boxes": Feature((MOST, 4), "float32"),
     "mentions": Feature((CAPTIONS, MOST_MENTIONS, 3), "int32"),
     "held_out": Feature((), "int32"),
@@ -31,12 +34,13 @@ FEATURES = {
 
 `image`: red, green, blue. `labels`: what is seen at each pixel, 0 is background, then `SHAPES`.
 `objects`: from back to front shape, colour, size, row and column of the centre, and the row in this
-table of the object that it hides a part of, -1 for none; rows of -1 behind the last. `boxes`: y0,
-x0, y1, x1 of what is visible of each, 0 to 1; zeros behind the last. `captions`: five sentences,
-one a line. `mentions`: for each of them first word, last word, object; rows of -1 behind the last.
-`question` and `answer`: words. `held_out`: 1 where the scene has a pair of shape and colour of
-`world.HELD_OUT`, which training and validation never have and every second test scene has, else 0.
-`file`: the scene's name.
+table of the object that it hides a part of, -1 for none; rows of -1 behind the last. `present`:
+for each of `KINDS` 1 where there is such an object, else 0. `boxes`: y0, x0, y1, x1 of what is
+visible of each, 0 to 1; zeros behind the last. `captions`: five sentences, one a line. `mentions`:
+for each of them first word, last word, object; rows of -1 behind the last. `question` and `answer`:
+words. `held_out`: 1 where the scene has a pair of shape and colour of `world.HELD_OUT`, which
+training and validation never have and every second test scene has, else 0. `file`: the scene's
+name.
 """
 
 Example = dict[str, np.ndarray]
@@ -48,6 +52,16 @@ def object_table(shown: Scene) -> np.ndarray:
     for row, own, back in zip(table, shown.objects, shown.hides, strict=False):
         row[:] = own.shape, own.colour, own.size, own.y, own.x, -1 if back is None else back
     return table
+
+
+def kinds_present(shown: Scene) -> np.ndarray:
+    """The feature `present` of a scene, uint8 `[80]`."""
+    present = np.zeros(len(KINDS), np.uint8)
+    for own in shown.objects:
+        shape, colour = SHAPES[own.shape], COLOURS[own.colour]
+        for name in (shape, colour, f"{colour} {shape}"):
+            present[KINDS.index(name)] = 1
+    return present
 
 
 def visible_boxes(shown: Scene) -> np.ndarray:
@@ -91,6 +105,7 @@ def example(seed: int, split: str, index: int) -> Example:
         "image": drawing.picture(shown, draws),
         "labels": kinds[shown.owners],
         "objects": object_table(shown),
+        "present": kinds_present(shown),
         "boxes": visible_boxes(shown),
         "mentions": mention_table(said),
         "held_out": np.array(shown.held_out, np.int32),
@@ -167,7 +182,7 @@ def shapes_world(*, seed: int = 0, splits: Mapping[str, int] | None = None) -> D
 
     return DatasetSpec(
         name="shapes_world" if seed == 0 else f"shapes_world_seed_{seed}",
-        version="1.0.0",
+        version="1.1.0",
         features=FEATURES,
         splits=sizes,
         # Nothing is read; prepared records follow the files that make the scenes.

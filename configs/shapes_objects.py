@@ -1,0 +1,35 @@
+r"""Which coloured shapes a picture shows: what the CNN of `caption_shapes` may learn before.
+
+python -m rcnn_jax.train --config=configs/shapes_objects.py --workdir=runs/objects
+python -m rcnn_jax.evaluate --workdir=runs/objects
+python -m rcnn_jax.train --config=configs/caption_shapes.py:pretrained --workdir=runs/shapes \
+    --config.init_from=runs/objects
+
+It stands where ImageNet stands for captions of photographs. 80 labels: the shapes, the colours, and
+each shape in each colour, of which six never hold in training; see `rcnn_jax/data/shapes`.
+"""
+
+from ml_collections import ConfigDict
+
+
+def get_config() -> ConfigDict:
+    """The experiment, as changes of `rcnn_jax.config_schema.DEFAULTS`."""
+    config = ConfigDict()
+    config.model = {"name": "rcnn_jax.models.grid_net:GridNet", "classes": 80}
+    config.task = {"name": "rcnn_jax.tasks.multilabel:MultiLabel", "label": "present"}
+    config.data = {
+        "name": "shapes_world_large",
+        "features": ("image", "present"),
+        "residency": "device",
+        "preprocess": "to_float(255)",
+    }
+    config.batch_size = 64
+    config.epochs = 5.0
+    config.optimizer = {"name": "adam", "clip_norm": 5.0}
+    config.schedule = {"name": "cosine", "value": 2e-3, "warmup_fraction": 0.05}
+    config.best_metric = "loss"
+    config.xla_flags = ("xla_cpu_experimental_ynn_fusion_type=-individual_convolution",)
+    return config
+
+
+VARIANTS = {"short": {"epochs": 1.0}, "rcl": {"model.steps": 2}}

@@ -1,0 +1,198 @@
+"""Several labels an image, each of which holds or does not: sigmoid cross-entropy and F1."""
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from jaxtyping import Float
+
+from rcnn_jax.tasks.base import BaseTask, Batch, LossOutput, PyTree, wide
+from rcnn_jax.tasks.views import as_images
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class MultiLabel(BaseTask):
+    """Says of each label whether it holds of an image.
+
+    A batch has `image` `[batch, height, width, channels]`, `mask` `[batch]` (0 for padding) and the
+    labels `[batch, labels]`, 0 or 1. The model answers logits `[batch, labels]`; a label is said to
+    hold from a probability of one half on. A transform may turn each image into several views
+    `[batch, views, height, width, channels]`; their probabilities are averaged.
+
+    Attributes:
+        label: Name of the feature that holds the labels.
+    """
+
+    label: str = "labels"
+    unit: str = "images"
+
+    def check(self, features: Mapping[str, Any]) -> None:
+        """Checks that there are images, and as many labels as the model has answers.
+
+        Args:
+            features: `rcnn_jax.data.spec.Feature` by name.
+
+        Raises:
+            ValueError: A feature is missing, is no vector of whole numbers, or the numbers differ.
+        """
+        names = ("image", self.label)
+        self._require(features, "multi-label classification", names, "; see config.task.label")
+        labels, own = features[self.label], getattr(self.model, "classes", None)
+        if len(labels.shape) != 1 or np.dtype(labels.dtype).kind not in "iub":
+            raise ValueError(
+                f"{self.label!r} is {labels.dtype}{list(labels.shape)}, but the labels of an image "
+                "are one vector of whole numbers, 0 or 1; see config.task.label."
+            )
+        if None not in (labels.shape[0], own) and labels.shape[0] != own:
+            raise ValueError(
+                f"config.model.classes={own}, but the data set's {self.label!r} are "
+                f"{labels.shape[0]} labels."
+            )
+
+    def init(self, key: jax.Array, batch: Batch) -> tuple[PyTree, PyTree]:
+        """Initialises the model for images of the size that the transforms give."""
+        return self._initial(key, self._training_batch(batch, key)["image"])
+
+    def loss(
+        self, params: PyTree, model_state: PyTree, carry: PyTree, batch: Batch, key: jax.Array
+    ) -> LossOutput:
+        """Cross-entropy of an image, summed over its labels, summed over the batch."""
+        transform_key, dropout_key = jax.random.split(key)
+        batch = self._training_batch(batch, transform_key)
+        logits, model_state = self._answers_in_training(
+            params, model_state, batch["image"], dropout_key
+        )
+        logits = wide(logits)
+        labels, mask = batch[self.label], batch["mask"].astype(logits.dtype)
+        losses = optax.sigmoid_binary_cross_entropy(logits, labels.astype(logits.dtype))
+        wrong = (logits >= 0) != (labels > 0)
+        return LossOutput(
+            total=(mask * losses.sum(-1)).sum(),
+            count=mask.sum(),
+            model_state=model_state,
+            carry=carry,
+            metrics={"error": ((mask * wrong.mean(-1)).sum(), mask.sum())},
+        )
+
+    def predict(self, params: PyTree, model_state: PyTree, batch: Batch) -> dict[str, jax.Array]:
+        """Probabilities of the labels.
+
+        Returns:
+            `probabilities` `[batch, labels]`, the mean over views where there are several, and of
+            them `log_probabilities` and `log_complements`, the logarithms of p and of 1 - p.
+        """
+        image, views = as_images(self.evaluation_transform(batch, None)["image"])
+        logits = wide(self._answers(params, model_state, image))
+        logits = logits.reshape(-1, views, logits.shape[-1])
+
+        def averaged(log_p: jax.Array) -> jax.Array:
+            return jax.nn.logsumexp(log_p, axis=1, b=1.0 / views)
+
+        log_p = averaged(jax.nn.log_sigmoid(logits))
+        return {
+            "probabilities": jnp.exp(log_p),
+            "log_probabilities": log_p,
+            "log_complements": averaged(jax.nn.log_sigmoid(-logits)),
+        }
+
+    @property
+    def reads(self) -> tuple[str, ...]:
+        """An image."""
+        return ("image",)
+
+    def answers(
+        self, predicted: Mapping[str, np.ndarray], features: Mapping[str, Any], n_best: int
+    ) -> list[list[dict[str, Any]]]:
+        """See `BaseTask.answers`: `label` and `probability`, the most probable labels."""
+        probabilities = np.asarray(predicted["probabilities"])
+        names = self._names(features, probabilities.shape[-1])
+        return [
+            [
+                {"label": names[number], "probability": float(row[number])}
+                for number in np.argsort(-row, kind="stable")[:n_best].tolist()
+            ]
+            for row in probabilities
+        ]
+
+    def _names(self, features: Mapping[str, Any], labels: int) -> tuple[str, ...]:
+        """What the data set calls its labels, or else their numbers."""
+        names = features[self.label].entries if self.label in features else ()
+        return names if len(names) == labels else tuple(map(str, range(labels)))
+
+    def metrics(
+        self, params: PyTree, model_state: PyTree, batch: Batch
+    ) -> dict[str, tuple[jax.Array, jax.Array]]:
+        """Share of wrong labels, of images with a wrong one, F1 over all labels, cross-entropy."""
+        predicted = self.predict(params, model_state, batch)
+        hit, missed, invented = self._decided(predicted, batch)
+        labels, mask = batch[self.label], batch["mask"].astype(hit.dtype)
+        wrong = missed + invented
+        losses = -jnp.where(
+            labels > 0, predicted["log_probabilities"], predicted["log_complements"]
+        )
+        # A net that answers NaN is right about nothing.
+        unknown = jnp.isnan(predicted["probabilities"]).any(-1)
+        images = mask.sum()
+        return {
+            "error": (wrong.mean(-1).sum(), images),
+            "image_error": ((mask * ((wrong.sum(-1) > 0) | unknown)).sum(), images),
+            "f1": (2 * hit.sum(), (2 * hit + wrong).sum()),
+            "loss": ((mask * losses.sum(-1)).sum(), images),
+        }
+
+    def _decided(
+        self, predicted: Mapping[str, jax.Array], batch: Batch
+    ) -> tuple[Float[jax.Array, "batch labels"], ...]:
+        """Where a label is rightly said to hold, held and was not said, was said and did not."""
+        said, holds = predicted["probabilities"] >= 0.5, batch[self.label] > 0
+        mask = batch["mask"].astype(predicted["probabilities"].dtype)[:, None]
+        return mask * (said & holds), mask * (~said & holds), mask * (said & ~holds)
+
+    def counts(
+        self, params: PyTree, model_state: PyTree, batch: Batch
+    ) -> dict[str, Float[jax.Array, " labels"]]:
+        """How often each label was `hit`, `missed` and `invented`."""
+        found = self._decided(self.predict(params, model_state, batch), batch)
+        return {
+            name: of.sum(0) for name, of in zip(("hit", "missed", "invented"), found, strict=True)
+        }
+
+    def details(
+        self, counts: Mapping[str, np.ndarray], features: Mapping[str, Any]
+    ) -> dict[str, Any]:
+        """Precision, recall and F1 of each label, the lowest F1 first.
+
+        Args:
+            counts: Totals of `counts`.
+            features: `rcnn_jax.data.spec.Feature` by name.
+
+        Returns:
+            `labels`: a list of `{"label", "n", "precision", "recall", "f1"}`, where `n` is how many
+            images a label holds of; what has no value, such as the precision of a label that was
+            never said, is None. A label that neither holds nor is said of any image comes last.
+        """
+        names = self._names(features, len(counts["hit"]))
+        rows = []
+        for number, name in enumerate(names):
+            hit, missed, invented = (
+                int(np.rint(counts[kind][number])) for kind in ("hit", "missed", "invented")
+            )
+            rows.append(
+                {
+                    "label": name,
+                    "n": hit + missed,
+                    "precision": _share(hit, hit + invented),
+                    "recall": _share(hit, hit + missed),
+                    "f1": _share(2 * hit, 2 * hit + missed + invented),
+                }
+            )
+        rows.sort(key=lambda row: 2.0 if row["f1"] is None else row["f1"])
+        return {"labels": rows}
+
+
+def _share(part: int, whole: int) -> float | None:
+    return part / whole if whole else None
