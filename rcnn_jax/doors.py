@@ -72,7 +72,9 @@ def define_evaluation_flags(own: flags.FlagValues, *, split: str, output: str) -
 
     return EvaluationFlags(
         workdir=text("workdir", "runs/rcnn_digits", "Folder of the run."),
-        step=text("step", "best", "Which checkpoint: best, latest or a number of steps."),
+        step=text(
+            "step", "best", "Which checkpoint: best on validation, latest or a number of steps."
+        ),
         split=text(
             "split",
             split,

@@ -3,13 +3,13 @@
     python -m rcnn_jax.evaluate --workdir=runs/digits --step=best
 
 Only the workdir and the split are needed: on any machine, any number of devices, without the
-training data. --step takes best (by the run's own metric on its validation split), latest or a
-number. The file also holds what the task has to say beyond its metrics, such as the error of each
-class and the confusion matrix, and under `changed` what the command line set otherwise. Pictures of
-the examples that it names, as captions do, are saved in WORKDIR/gallery for `python -m
-rcnn_jax.report`, where Pillow is installed. Keys of the config that say how, and not what, to
-compute can be changed: --config.evaluation_batch_size=64 --config.data.residency=memory
---config.data.test=SPLIT.
+training data. --step takes best (by the run's own metric on its validation split; where it has
+none: the latest), latest or a number. The file also holds what the task has to say beyond its
+metrics, such as the error of each class and the confusion matrix, and under `changed` what the
+command line set otherwise. Pictures of the examples that it names, as captions do, are saved in
+WORKDIR/gallery for `python -m rcnn_jax.report`, where Pillow is installed. Keys of the config that
+say how, and not what, to compute can be changed: --config.evaluation_batch_size=64
+--config.data.residency=memory --config.data.test=SPLIT.
 """
 
 import ast

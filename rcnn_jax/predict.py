@@ -29,7 +29,10 @@ _WORKDIR = flags.DEFINE_string(
     "workdir", "runs/rcnn_digits", "Folder of the run.", flag_values=FLAGS
 )
 _STEP = flags.DEFINE_string(
-    "step", "best", "Which checkpoint: best, latest or a number of steps.", flag_values=FLAGS
+    "step",
+    "best",
+    "Which checkpoint: best on validation, latest or a number of steps.",
+    flag_values=FLAGS,
 )
 _FORMAT = flags.DEFINE_enum(
     "format", "table", ["table", "jsonl"], "A table, or a JSON object a line.", flag_values=FLAGS

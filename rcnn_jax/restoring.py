@@ -163,7 +163,8 @@ def restore_step(run: EvaluationRun, path: pathlib.Path, step: str) -> checkpoin
     Args:
         run: From `prepare_evaluation`.
         path: The workdir.
-        step: "best", "latest" or a number of steps.
+        step: "best", "latest" or a number of steps. A run without a validation split knows of no
+            best one, the latest stands for it.
 
     Returns:
         The checkpoint.
@@ -176,10 +177,10 @@ def restore_step(run: EvaluationRun, path: pathlib.Path, step: str) -> checkpoin
     if not there:
         raise UserError(f"--workdir={path} holds no checkpoint yet.")
     damaged: list[str] = []
-    if step == "best":
+    if step == "best" and run.config.data.validation:
         metric, mode = run.config.best_metric, run.config.best_mode
         restored = checkpoints.restore_best(folder, run.abstract, metric, mode, damaged)
-    elif step == "latest":
+    elif step in ("best", "latest"):
         restored = checkpoints.restore_latest(folder, run.abstract, damaged)
         assert restored is not None
     elif step.isdecimal() and int(step) in there:

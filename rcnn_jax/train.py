@@ -84,7 +84,7 @@ def train(config: Any, path: pathlib.Path, data_dir: str | None = None) -> int:
         distributed.say(run.summary(path))
         if start >= run.steps:
             distributed.say(results_table(history, config.best_metric, config.best_mode))
-            hint = evaluate_hint(path, history)
+            hint = evaluate_hint(path)
             distributed.say(f"all {run.steps} steps have been taken; {hint}")
             return 0
         allowed = config.divergence.attempts if config.divergence.action == "rollback" else 0
@@ -199,7 +199,7 @@ def loop(
         saver.wait()
         log.say(results_table(history, config.best_metric, config.best_mode))
         taken, seconds = run.steps - start, time.monotonic() - began
-        log.say(f"{taken} steps in {seconds:.0f} s; {evaluate_hint(workdir.path, history)}")
+        log.say(f"{taken} steps in {seconds:.0f} s; {evaluate_hint(workdir.path)}")
     return 0
 
 
@@ -262,10 +262,9 @@ def results_table(
     return tables.table(rows, ["validation", "step", *history[-1][1]])
 
 
-def evaluate_hint(path: pathlib.Path, history: list[tuple[int, dict[str, float]]]) -> str:
+def evaluate_hint(path: pathlib.Path) -> str:
     """The command that evaluates a workdir."""
-    step = "" if history else " --step=latest"
-    return f"evaluate with: python -m rcnn_jax.evaluate --workdir={path}{step}"
+    return f"evaluate with: python -m rcnn_jax.evaluate --workdir={path}"
 
 
 if __name__ == "__main__":
