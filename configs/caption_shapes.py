@@ -8,7 +8,7 @@ No files are needed: 60,000 scenes are generated. The CNN starts from nothing an
 sentences alone, and how fast depends on how near they are to it: a GRU that reads the picture at
 every step. `:pretrained` starts from a CNN that knows the shapes, which `shapes_objects` trains, as
 the paper's knows the classes of ImageNet, and lets it learn on at a tenth of the rate. `:paper` is
-the paper's form, relu units that read the picture at the first step alone; `:pretrained,paper` both.
+the paper's form, relu units that read the picture at the first step alone, and goes with either.
 `:lstm` changes the recurrent layer, `:rcl` makes RCLs of the convolutions.
 """
 
