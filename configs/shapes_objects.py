@@ -5,8 +5,9 @@ python -m rcnn_jax.evaluate --workdir=runs/objects
 python -m rcnn_jax.train --config=configs/caption_shapes.py:pretrained --workdir=runs/shapes \
     --config.init_from=runs/objects
 
-It stands where ImageNet stands for captions of photographs. 80 labels: the shapes, the colours, and
-each shape in each colour, of which six never hold in training; see `rcnn_jax/data/shapes`.
+It stands where ImageNet stands for captions of photographs. 341 labels: objects by size, colour
+and shape or by some of them, and at least two or three alike; some never hold in training, because
+six pairs of colour and shape are held out. See `rcnn_jax/data/shapes/kinds.py`.
 """
 
 from ml_collections import ConfigDict
@@ -15,7 +16,7 @@ from ml_collections import ConfigDict
 def get_config() -> ConfigDict:
     """The experiment, as changes of `rcnn_jax.config_schema.DEFAULTS`."""
     config = ConfigDict()
-    config.model = {"name": "rcnn_jax.models.grid_net:GridNet", "classes": 80}
+    config.model = {"name": "rcnn_jax.models.grid_net:GridNet", "classes": 341}
     config.task = {"name": "rcnn_jax.tasks.multilabel:MultiLabel", "label": "present"}
     config.data = {
         "name": "shapes_world_large",

@@ -78,8 +78,8 @@ def test_a_cnn_that_learnt_what_pictures_show(door, tmp_path):
     assert found["step"] == 6  # the last one: nothing says which is the best
     assert {"error", "image_error", "f1", "loss"} <= set(found["metrics"])
     labels = found["details"]["labels"]
-    assert len(labels) == 80
-    assert {"star", "red", "red star"} <= {row["label"] for row in labels}
+    assert len(labels) == 341
+    assert {"star", "red shape", "small red star", "two stars"} <= {row["label"] for row in labels}
     Image.fromarray(example(0, "test", 0)["image"]).save(tmp_path / "scene.png")
     result = door("predict", "--workdir=objects", "--format=jsonl", "--n_best=3", "scene.png")
     assert result.returncode == 0, result.stderr

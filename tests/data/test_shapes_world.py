@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from rcnn_jax.data import sources
-from rcnn_jax.data.shapes import dataset, drawing, stamps, world
+from rcnn_jax.data.shapes import dataset, drawing, kinds, language, stamps, world
 
 
 def scenes(number, *, held_out=False):
@@ -35,7 +35,7 @@ def test_examples_are_the_same_everywhere_and_always():
                 value = columns[name][index]
                 assert dataset.FEATURES[name].accepts(value), name
                 digest.update(value.tobytes())
-    assert digest.hexdigest()[:16] == "f162a4cfcbe75643"
+    assert digest.hexdigest()[:16] == "7ef89ab1acac828c"
     assert dataset.SHAPES_WORLD.version == "1.1.0"
 
 
@@ -134,14 +134,25 @@ def test_labels_are_the_shapes_that_are_seen():
 
 
 def test_what_is_present_is_what_the_table_of_objects_says():
-    assert len(set(dataset.KINDS)) == 80 == len(world.SHAPES) + len(world.COLOURS) + 64
+    """Each description is read back as words, and counted in the table."""
+    # 2 sizes or none, 8 colours or none, 8 shapes or none, but not nothing; then the numbers.
+    assert len(set(kinds.KINDS)) == 3 * 9 * 9 - 1 + (9 * 9 - 1) + 16 + 3
+    singular = {language.plural(noun): noun for noun in (*world.SHAPES, "shape")}
+    true = 0
     for index in range(30):
         made = dataset.example(0, "test", index)
-        shapes = [world.SHAPES[row[0]] for row in made["objects"] if row[0] >= 0]
-        colours = [world.COLOURS[row[1]] for row in made["objects"] if row[0] >= 0]
-        pairs = [f"{colour} {shape}" for colour, shape in zip(colours, shapes, strict=True)]
-        said = {kind for kind, there in zip(dataset.KINDS, made["present"], strict=True) if there}
-        assert said == {*shapes, *colours, *pairs}
+        objects = [
+            {world.SHAPES[row[0]], world.COLOURS[row[1]], world.SIZES[row[2]], "shape"}
+            for row in made["objects"]
+            if row[0] >= 0
+        ]
+        for kind, there in zip(kinds.KINDS, made["present"], strict=True):
+            words = [singular.get(word, word) for word in kind.split()]
+            least = language.NUMBERS.index(words[0]) if words[0] in language.NUMBERS else 1
+            asked = set(words) - set(language.NUMBERS)
+            assert there == (sum(asked <= own for own in objects) >= least), kind
+            true += int(there)
+    assert true > 30 * 10
 
 
 def test_colours_can_be_told_apart():

@@ -10,13 +10,12 @@ import numpy as np
 from rcnn_jax.data.sentences import TEXT
 from rcnn_jax.data.shapes import drawing
 from rcnn_jax.data.shapes.captions import CAPTIONS, MOST_MENTIONS, Caption, captions
+from rcnn_jax.data.shapes.kinds import KINDS, kinds_present
 from rcnn_jax.data.shapes.questions import question
-from rcnn_jax.data.shapes.world import COLOURS, MOST, SHAPES, SIDE, BlockDraws, Scene, scene
+from rcnn_jax.data.shapes.world import MOST, SHAPES, SIDE, BlockDraws, Scene, scene
 from rcnn_jax.data.spec import Columns, DatasetSpec, Feature
 
 SPLITS = {"train": 20_000, "validation": 1_000, "test": 2_000}
-KINDS = (*SHAPES, *COLOURS, *(f"{colour} {shape}" for shape in SHAPES for colour in COLOURS))
-"""What an object may be called: by its shape, by its colour, by both."""
 FEATURES = {
     "image": Feature((SIDE, SIDE, 3), "uint8"),
     "labels": Feature((SIDE, SIDE), "uint8", ("background", *SHAPES)),
@@ -35,7 +34,7 @@ FEATURES = {
 `image`: red, green, blue. `labels`: what is seen at each pixel, 0 is background, then `SHAPES`.
 `objects`: from back to front shape, colour, size, row and column of the centre, and the row in this
 table of the object that it hides a part of, -1 for none; rows of -1 behind the last. `present`:
-for each of `KINDS` 1 where there is such an object, else 0. `boxes`: y0, x0, y1, x1 of what is
+for each of `kinds.KINDS` 1 where it is true, else 0. `boxes`: y0, x0, y1, x1 of what is
 visible of each, 0 to 1; zeros behind the last. `captions`: five sentences, one a line. `mentions`:
 for each of them first word, last word, object; rows of -1 behind the last. `question` and `answer`:
 words. `held_out`: 1 where the scene has a pair of shape and colour of `world.HELD_OUT`, which
@@ -52,16 +51,6 @@ def object_table(shown: Scene) -> np.ndarray:
     for row, own, back in zip(table, shown.objects, shown.hides, strict=False):
         row[:] = own.shape, own.colour, own.size, own.y, own.x, -1 if back is None else back
     return table
-
-
-def kinds_present(shown: Scene) -> np.ndarray:
-    """The feature `present` of a scene, uint8 `[80]`."""
-    present = np.zeros(len(KINDS), np.uint8)
-    for own in shown.objects:
-        shape, colour = SHAPES[own.shape], COLOURS[own.colour]
-        for name in (shape, colour, f"{colour} {shape}"):
-            present[KINDS.index(name)] = 1
-    return present
 
 
 def visible_boxes(shown: Scene) -> np.ndarray:
