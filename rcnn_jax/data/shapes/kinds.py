@@ -28,8 +28,8 @@ def _words(number: int, size: str | None, colour: str | None, shape: str | None)
 
 
 KINDS = tuple(_words(number, *name) for number, name in _COUNTED)
-"""All that `kinds_present` tells of: a `star`, a `red shape`, a `small red star`; and at least so many
-of one kind, `two red stars`, `three stars`, `six shapes`."""
+"""All that `kinds_present` tells of: a `star`, a `red shape`, a `small red star`; and at least so
+many of one kind, `two red stars`, `three stars`, `six shapes`."""
 
 
 def kinds_present(shown: Scene) -> np.ndarray:
