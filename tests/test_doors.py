@@ -325,6 +325,7 @@ def test_read_only_workdir(door, run_copy, tmp_path):
         assert json.loads((tmp_path / "here.json").read_text())["n"] == 360
 
 
+@pytest.mark.one_row
 def test_nan_stops_the_run_and_keeps_the_last_good_checkpoint(door, tmp_path):
     from rcnn_jax.training import checkpoints
 

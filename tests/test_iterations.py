@@ -12,6 +12,8 @@ from rcnn_jax import configuration, evaluate, iterations, restoring, train
 from rcnn_jax.errors import UserError
 from rcnn_jax.training import recalibration
 
+pytestmark = pytest.mark.one_row
+
 TINY = [
     ("model.features", "8"),
     ("model.steps", "2"),

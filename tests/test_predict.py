@@ -120,6 +120,7 @@ def test_small_probabilities_are_not_nothing():
     ]  # fmt: skip
 
 
+@pytest.mark.one_row
 def test_lines_are_read_as_the_run_read_its_own(door, trained):
     """Dark on white, twice as large, in colours; with damaged files between them."""
     folder = trained(LINES, 120)

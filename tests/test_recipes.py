@@ -34,6 +34,7 @@ def losses(run):
     return {(e["step"], e.get("split")): e["loss"] for e in map(json.loads, lines)}
 
 
+@pytest.mark.one_row
 def test_a_run_goes_on_in_the_stage_where_it_was(door, tmp_path):
     arguments = [*ALL, "--config.checkpoint_every=2", "--config.keep_latest=9"]
     result = door("train", *arguments)

@@ -8,6 +8,7 @@ import types
 from unittest import mock
 
 import numpy as np
+import pytest
 from PIL import Image
 
 from rcnn_jax import evaluate
@@ -16,6 +17,8 @@ from rcnn_jax.data.encoding import EncodedSource
 from rcnn_jax.data.sources import ArraySource
 from rcnn_jax.models.transcriber import Transcriber
 from rcnn_jax.tasks import transcription
+
+pytestmark = pytest.mark.one_row
 
 FORK = """
 import numpy as np

@@ -75,7 +75,9 @@ def unbroken(tmp_path_factory, compiled):
         pytest.param(
             {"step:13": {8, 12}}, marks=pytest.mark.one_row
         ),  # while the checkpoint of step 12 may still be in writing
-        {"saving:8": {6}},  # inside a save: its temporary folder is left behind
+        pytest.param(
+            {"saving:8": {6}}, marks=pytest.mark.one_row
+        ),  # inside a save: its temporary folder is left behind
         pytest.param(
             {"saved:12": {12}}, marks=pytest.mark.one_row
         ),  # just when a save has got its name
@@ -83,7 +85,9 @@ def unbroken(tmp_path_factory, compiled):
         pytest.param(
             {"line:10": {6, 8}}, marks=pytest.mark.one_row
         ),  # half a line of metrics on disk
-        {"step:7": {4, 6}, "saving:16": {12}},  # twice in one run
+        pytest.param(
+            {"step:7": {4, 6}, "saving:16": {12}}, marks=pytest.mark.one_row
+        ),  # twice in one run
     ],
     ids="+".join,
 )

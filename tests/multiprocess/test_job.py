@@ -154,6 +154,7 @@ def test_a_warning_to_one_process_stops_all_at_the_same_step(job, tmp_path, sent
         assert f"SIGUSR1: saved step {saved[0] + 3} of" in resumed.stdout
 
 
+@pytest.mark.one_row
 def test_a_worker_that_dies_ends_the_others_and_the_next_start_goes_on(job, tmp_path):
     """On the same topology the end is bit-identical to that of an unbroken run."""
     results = job(KILLED, "step:5@1", *FLAGS, processes=2)
@@ -214,6 +215,7 @@ def test_a_disk_that_is_full_for_one_process_ends_the_job(job, tmp_path):
     assert checkpoints.steps(tmp_path / "run" / "checkpoints") == [2]
 
 
+@pytest.mark.one_row
 def test_a_job_that_diverges_goes_back_in_all_its_processes(job, tmp_path):
     flags = [
         *FLAGS, "--config.schedule.name=stepwise", "--config.schedule.boundaries=(0.6,)",

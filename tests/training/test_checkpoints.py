@@ -120,6 +120,7 @@ def test_best_needs_the_metric(tmp_path):
         checkpoints.restore_best(tmp_path, abstract_of(devices_of(1)), "error", "min", [])
 
 
+@pytest.mark.one_row
 def test_a_flipped_bit_anywhere_is_detected_or_harmless(tmp_path):
     """In each file of a checkpoint, at many places: found out, or what is read is still right."""
     save_all(tmp_path / "whole", {3: {"error": 0.25}})
