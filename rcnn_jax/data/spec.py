@@ -41,6 +41,11 @@ class Feature:
         """How many classes a label has; `None` where the feature is not a label."""
         return len(self.classes) if isinstance(self.classes, tuple) else self.classes
 
+    @property
+    def names(self) -> tuple[str, ...]:
+        """What its classes or entries are called; () where they have no names."""
+        return self.classes if isinstance(self.classes, tuple) else self.entries
+
     def accepts(self, value: np.ndarray) -> bool:
         """Whether one example's value has this type and shape."""
         return (

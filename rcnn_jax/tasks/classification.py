@@ -2,7 +2,7 @@
 
 import dataclasses
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, ClassVar
 
 import jax
 import jax.numpy as jnp
@@ -10,12 +10,12 @@ import numpy as np
 import optax
 from jaxtyping import Float
 
-from rcnn_jax.tasks.base import BaseTask, Batch, LossOutput, PyTree, wide
-from rcnn_jax.tasks.views import as_images
+from rcnn_jax.tasks.base import Batch, LossOutput, PyTree, wide
+from rcnn_jax.tasks.images import ImageTask
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Classification(BaseTask):
+class Classification(ImageTask):
     """Classifies images.
 
     A batch has `image` `[batch, height, width, channels]`, `label` `[batch]` integer and `mask`
@@ -33,7 +33,7 @@ class Classification(BaseTask):
     label_smoothing: float = 0.0
     label: str = "label"
     every_step: bool = False
-    unit: str = "images"
+    answer: ClassVar[str] = "class"
 
     def __post_init__(self):
         super().__post_init__()
@@ -65,10 +65,6 @@ class Classification(BaseTask):
                 "classes."
             )
 
-    def init(self, key: jax.Array, batch: Batch) -> tuple[PyTree, PyTree]:
-        """Initialises the model for images of the size that the transforms give."""
-        return self._initial(key, self._training_batch(batch, key)["image"])
-
     def loss(
         self, params: PyTree, model_state: PyTree, carry: PyTree, batch: Batch, key: jax.Array
     ) -> LossOutput:
@@ -98,7 +94,7 @@ class Classification(BaseTask):
         self, params: PyTree, model_state: PyTree, batch: Batch
     ) -> Float[jax.Array, "answers batch classes"]:
         """Of each answer, averaged over views; one answer unless there is one a step."""
-        image, views = as_images(self.evaluation_transform(batch, None)["image"])
+        image, views = self._evaluated_images(batch)
         asked = dict.fromkeys(self._asked_of_model(), True)
         logits = wide(self._answers(params, model_state, image, **asked))
         answers = logits.shape[0] if self.every_step else 1
@@ -114,32 +110,6 @@ class Classification(BaseTask):
         """
         log_p = self._log_probabilities(params, model_state, batch)[-1]
         return {"probabilities": jnp.exp(log_p), "log_probabilities": log_p}
-
-    @property
-    def reads(self) -> tuple[str, ...]:
-        """An image."""
-        return ("image",)
-
-    def answers(
-        self, predicted: Mapping[str, np.ndarray], features: Mapping[str, Any], n_best: int
-    ) -> list[list[dict[str, Any]]]:
-        """See `BaseTask.answers`: `class` and `probability`."""
-        probabilities = np.asarray(predicted["probabilities"])
-        names = self._class_names(features, probabilities.shape[-1])
-        return [
-            [
-                {"class": names[number], "probability": float(row[number])}
-                for number in np.argsort(-row, kind="stable")[:n_best].tolist()
-            ]
-            for row in probabilities
-        ]
-
-    def _class_names(self, features: Mapping[str, Any], classes: int) -> tuple[str, ...]:
-        """What the data set calls its classes, or else their numbers."""
-        names = features[self.label].classes if self.label in features else None
-        if isinstance(names, tuple) and len(names) == classes:
-            return names
-        return tuple(map(str, range(classes)))
 
     def metrics(
         self, params: PyTree, model_state: PyTree, batch: Batch
@@ -198,7 +168,7 @@ class Classification(BaseTask):
             classes, in the order of their numbers.
         """
         confusion = np.rint(counts["confusion"]).astype(int)
-        names = self._class_names(features, len(confusion))
+        names = self._names(features, len(confusion))
         rows = []
         for number, row in enumerate(confusion):
             wrong = row.copy()

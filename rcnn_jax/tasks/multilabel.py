@@ -2,7 +2,7 @@
 
 import dataclasses
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, ClassVar
 
 import jax
 import jax.numpy as jnp
@@ -10,12 +10,12 @@ import numpy as np
 import optax
 from jaxtyping import Float
 
-from rcnn_jax.tasks.base import BaseTask, Batch, LossOutput, PyTree, wide
-from rcnn_jax.tasks.views import as_images
+from rcnn_jax.tasks.base import Batch, LossOutput, PyTree, wide
+from rcnn_jax.tasks.images import ImageTask
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class MultiLabel(BaseTask):
+class MultiLabel(ImageTask):
     """Says of each label whether it holds of an image.
 
     A batch has `image` `[batch, height, width, channels]`, `mask` `[batch]` (0 for padding) and the
@@ -28,7 +28,7 @@ class MultiLabel(BaseTask):
     """
 
     label: str = "labels"
-    unit: str = "images"
+    answer: ClassVar[str] = "label"
 
     def check(self, features: Mapping[str, Any]) -> None:
         """Checks that there are images, and as many labels as the model has answers.
@@ -52,10 +52,6 @@ class MultiLabel(BaseTask):
                 f"config.model.classes={own}, but the data set's {self.label!r} are "
                 f"{labels.shape[0]} labels."
             )
-
-    def init(self, key: jax.Array, batch: Batch) -> tuple[PyTree, PyTree]:
-        """Initialises the model for images of the size that the transforms give."""
-        return self._initial(key, self._training_batch(batch, key)["image"])
 
     def loss(
         self, params: PyTree, model_state: PyTree, carry: PyTree, batch: Batch, key: jax.Array
@@ -85,7 +81,7 @@ class MultiLabel(BaseTask):
             `probabilities` `[batch, labels]`, the mean over views where there are several, and of
             them `log_probabilities` and `log_complements`, the logarithms of p and of 1 - p.
         """
-        image, views = as_images(self.evaluation_transform(batch, None)["image"])
+        image, views = self._evaluated_images(batch)
         logits = wide(self._answers(params, model_state, image))
         logits = logits.reshape(-1, views, logits.shape[-1])
 
@@ -98,30 +94,6 @@ class MultiLabel(BaseTask):
             "log_probabilities": log_p,
             "log_complements": averaged(jax.nn.log_sigmoid(-logits)),
         }
-
-    @property
-    def reads(self) -> tuple[str, ...]:
-        """An image."""
-        return ("image",)
-
-    def answers(
-        self, predicted: Mapping[str, np.ndarray], features: Mapping[str, Any], n_best: int
-    ) -> list[list[dict[str, Any]]]:
-        """See `BaseTask.answers`: `label` and `probability`, the most probable labels."""
-        probabilities = np.asarray(predicted["probabilities"])
-        names = self._names(features, probabilities.shape[-1])
-        return [
-            [
-                {"label": names[number], "probability": float(row[number])}
-                for number in np.argsort(-row, kind="stable")[:n_best].tolist()
-            ]
-            for row in probabilities
-        ]
-
-    def _names(self, features: Mapping[str, Any], labels: int) -> tuple[str, ...]:
-        """What the data set calls its labels, or else their numbers."""
-        names = features[self.label].entries if self.label in features else ()
-        return names if len(names) == labels else tuple(map(str, range(labels)))
 
     def metrics(
         self, params: PyTree, model_state: PyTree, batch: Batch

@@ -8,25 +8,15 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from pixel_nets import Given, Linear, nine_views, seven_images
 from rcnn_jax.data import transforms
 from rcnn_jax.data.spec import Feature
 from rcnn_jax.tasks.classification import Classification
 
 
-class Linear(nn.Module):
-    """Logits are a linear map of the pixels; `scale` is an argument of the call."""
-
-    classes: int = 12
-
-    @nn.compact
-    def __call__(self, x, *, train: bool, scale: float = 1.0):
-        del train
-        return scale * nn.Dense(self.classes)(x.reshape(x.shape[0], -1))
-
-
 def make(evaluate: str = "", **arguments) -> Classification:
     return Classification(
-        model=Linear(),
+        model=Linear(classes=12),
         train_transform=transforms.build(""),
         evaluation_transform=transforms.build(evaluate),
         **arguments,
@@ -36,11 +26,7 @@ def make(evaluate: str = "", **arguments) -> Classification:
 @pytest.fixture
 def batch():
     rng = np.random.default_rng(0)
-    return {
-        "image": rng.normal(size=(7, 4, 4, 1)).astype(np.float32),
-        "label": rng.integers(0, 12, 7).astype(np.int32),
-        "mask": np.array([1, 1, 1, 1, 1, 0, 0], np.float32),
-    }
+    return seven_images(rng) | {"label": rng.integers(0, 12, 7).astype(np.int32)}
 
 
 def log_probabilities(params, image):
@@ -74,15 +60,6 @@ def test_metrics_do_not_see_padding(batch):
     np.testing.assert_allclose(sums["loss"][0], -log_p[np.arange(5), label].sum(), rtol=1e-5)
 
 
-class Given(nn.Module):
-    """Logits are the pixels."""
-
-    @nn.compact
-    def __call__(self, x, *, train: bool):
-        del train
-        return x.reshape(x.shape[0], -1)
-
-
 @pytest.mark.parametrize("label", range(12))
 def test_top_5_error_by_the_rank_of_the_right_class(label):
     """Logits 11, 10, ..., 0: class r has rank r; equal ones rank by number, NaN has none."""
@@ -100,11 +77,10 @@ def test_top_5_error_by_the_rank_of_the_right_class(label):
 
 
 def test_views_are_averaged_as_probabilities(batch):
-    large = {**batch, "image": np.pad(batch["image"], ((0, 0), (2, 2), (2, 2), (0, 0)))}
+    large, views = nine_views(batch["image"])
     task = make("nine_crop(4, 2)")
     params, state = make().init(jax.random.key(0), batch)
-    p = task.predict(params, state, large)["probabilities"]
-    views = [large["image"][:, i : i + 4, j : j + 4] for i in (0, 2, 4) for j in (0, 2, 4)]
+    p = task.predict(params, state, {**batch, "image": large})["probabilities"]
     params = jax.device_get(params)
     expected = np.mean([np.exp(log_probabilities(params, view)) for view in views], axis=0)
     np.testing.assert_allclose(p, expected, rtol=1e-4, atol=1e-6)
@@ -220,7 +196,7 @@ def test_an_answer_after_every_iteration(batch):
 
 
 def test_views_and_an_answer_after_every_iteration(batch):
-    large = {**batch, "image": np.pad(batch["image"], ((0, 0), (2, 2), (2, 2), (0, 0)))}
+    large = {**batch, "image": nine_views(batch["image"])[0]}
     params, state = make().init(jax.random.key(0), batch)
     last = dataclasses.replace(make("nine_crop(4, 2)"), model=Improving())
     every = dataclasses.replace(last, every_step=True)

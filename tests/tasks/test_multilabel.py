@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from pixel_nets import Given, Linear, nine_views, seven_images
 from rcnn_jax.data import transforms
 from rcnn_jax.data.spec import Feature
 from rcnn_jax.tasks.multilabel import MultiLabel
@@ -15,29 +16,9 @@ from rcnn_jax.tasks.multilabel import MultiLabel
 LABELS = 6
 
 
-class Linear(nn.Module):
-    """Logits are a linear map of the pixels."""
-
-    classes: int = LABELS
-
-    @nn.compact
-    def __call__(self, x, *, train: bool):
-        del train
-        return nn.Dense(self.classes)(x.reshape(x.shape[0], -1))
-
-
-class Given(nn.Module):
-    """Logits are the pixels."""
-
-    @nn.compact
-    def __call__(self, x, *, train: bool):
-        del train
-        return x.reshape(x.shape[0], -1)
-
-
 def make(model: nn.Module | None = None, evaluate: str = "") -> MultiLabel:
     return MultiLabel(
-        model=model or Linear(),
+        model=model or Linear(LABELS),
         train_transform=transforms.build(""),
         evaluation_transform=transforms.build(evaluate),
     )
@@ -46,11 +27,7 @@ def make(model: nn.Module | None = None, evaluate: str = "") -> MultiLabel:
 @pytest.fixture
 def batch():
     rng = np.random.default_rng(0)
-    return {
-        "image": rng.normal(size=(7, 4, 4, 1)).astype(np.float32),
-        "labels": rng.integers(0, 2, (7, LABELS)).astype(np.uint8),
-        "mask": np.array([1, 1, 1, 1, 1, 0, 0], np.float32),
-    }
+    return seven_images(rng) | {"labels": rng.integers(0, 2, (7, LABELS)).astype(np.uint8)}
 
 
 def probabilities(params, image):
@@ -118,11 +95,10 @@ def test_nan_is_wrong_about_every_image():
 
 
 def test_views_are_averaged_as_probabilities(batch):
-    large = {**batch, "image": np.pad(batch["image"], ((0, 0), (2, 2), (2, 2), (0, 0)))}
+    large, views = nine_views(batch["image"])
     task = make(evaluate="nine_crop(4, 2)")
     params, state = make().init(jax.random.key(0), batch)
-    predicted = task.predict(params, state, large)
-    views = [large["image"][:, i : i + 4, j : j + 4] for i in (0, 2, 4) for j in (0, 2, 4)]
+    predicted = task.predict(params, state, {**batch, "image": large})
     expected = np.mean([probabilities(params, view) for view in views], axis=0)
     np.testing.assert_allclose(predicted["probabilities"], expected, rtol=1e-5)
     np.testing.assert_allclose(predicted["log_complements"], np.log(1 - expected), rtol=1e-4)
