@@ -25,7 +25,7 @@ def get_config() -> ConfigDict:
         "cell_options": {},
         "image": "every",
         "features": 128,
-        "hidden": 256,
+        "hidden": 512,
         "dropout": 0.0,
         "output_dropout": 0.0,
     }

@@ -212,7 +212,8 @@ def _assign(config: ConfigDict, key: str, value: Any, origin: str) -> None:
         if isinstance(current, float) and type(value) is int:
             value = float(value)
         if isinstance(current, tuple) and isinstance(value, str):
-            value = tuple(value.split(",")) if key in NAME_LISTS else (value,)
+            names = value.split(",") if key in NAME_LISTS else [value]
+            value = tuple(filter(None, names))
         if type(value) is not type(current) and not (
             isinstance(current, ConfigDict) and isinstance(value, dict)
         ):

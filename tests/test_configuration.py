@@ -71,6 +71,7 @@ def test_config_json_of_a_newer_version_is_refused_by_name(tmp_path):
         ("init_include", "rcl.*", ("rcl.*",)),
         ("init_include", "rcl.{1,2}", ("rcl.{1,2}",)),
         ("data.features", "image,label", ("image", "label")),
+        ("data.features", "", ()),
         ("writers", "tensorboard", ("tensorboard",)),
         ("model.features", "64", 64),
         ("model.norm", "batch", "batch"),
