@@ -41,7 +41,7 @@ def get_config() -> ConfigDict:
         "preprocess": "to_float(255)",
     }
     config.batch_size = 32
-    config.epochs = 7.0
+    config.epochs = 5.0
     config.optimizer = {"name": "adam", "clip_norm": 5.0}
     config.schedule = {"name": "cosine", "value": 2e-3, "warmup_fraction": 0.05}
     config.best_metric = "loss"
