@@ -7,7 +7,8 @@ python -m rcnn_jax.predict --workdir=runs/finetune --n_best=3 photograph.jpg
 
 FILE holds the weights of the released SqueezeNet 1.0 (`conv1/w`, `conv1/b`, ...). The CNN learns at
 a tenth of the rate of the rest; `:frozen` leaves it as it is, and is then what `caption_features`
-trains on features that were extracted before, but asks about pictures directly.
+trains on features that were extracted before, but asks about pictures directly. `:lstm` writes with
+an LSTM.
 """
 
 from ml_collections import ConfigDict
@@ -45,4 +46,7 @@ def get_config() -> ConfigDict:
     return config
 
 
-VARIANTS = {"frozen": {"optimizer.groups": (("cnn/.*", 0.0),)}}
+VARIANTS = {
+    "frozen": {"optimizer.groups": (("cnn/.*", 0.0),)},
+    "lstm": {"model.cell": "lstm", "model.cell_options": {}},
+}
