@@ -56,4 +56,13 @@ VARIANTS = {
     "lstm": {"model.cell": "lstm", "model.cell_options": {}},
     "gru": {"model.cell": "gru", "model.cell_options": {}},
     "normalized": {"model.normalize_image": True},
+    # For a few hundred pictures: more steps, selected by what is written and not by the loss.
+    "few": {
+        "batch_size": 20,
+        "epochs": 80.0,
+        "evaluate_every": 130,
+        "log_every": 40,
+        "best_metric": "cider_d",
+        "best_mode": "max",
+    },
 }
