@@ -24,7 +24,8 @@ def get_config() -> ConfigDict:
         "features": 300,
         "hidden": 512,
     }
-    config.task = {"name": "rcnn_jax.tasks.captioning:Captioning"}
+    # What a picture costs is the CNN: each of its sentences is learnt from while it is there.
+    config.task = {"name": "rcnn_jax.tasks.captioning:Captioning", "sentences": "all"}
     config.encoder = {"name": "rcnn_jax.data.captions:Captions"}
     config.data = {
         "name": "karpathy:dataset.json?size=227",
@@ -32,7 +33,7 @@ def get_config() -> ConfigDict:
         "preprocess": "reverse_channels|normalize((104, 117, 123))",
     }
     config.init_into = "cnn"
-    config.batch_size = 25
+    config.batch_size = 10
     config.epochs = 20.0
     config.optimizer = {
         "name": "rmsprop",
