@@ -44,7 +44,7 @@ def get_config() -> ConfigDict:
     config.epochs = 5.0
     config.optimizer = {"name": "adam", "clip_norm": 5.0}
     config.schedule = {"name": "cosine", "value": 2e-3, "warmup_fraction": 0.05}
-    # The loss is of all sentences that people might say; the most probable ones are what is written.
+    # The loss is of all that people might say; the most probable sentences are what is written.
     config.best_metric, config.best_mode = "all_true", "max"
     config.xla_flags = ("xla_cpu_experimental_ynn_fusion_type=-individual_convolution",)
     return config
