@@ -11,6 +11,7 @@ from typing import Any, NamedTuple, Protocol
 
 from absl import app, flags, logging
 
+from rcnn_jax import huge_pages
 from rcnn_jax.config_schema import DEFAULTS
 from rcnn_jax.errors import UserError
 
@@ -144,6 +145,7 @@ def run(
         interrupted: What is said after Ctrl-C.
         words: Whether the door takes arguments that are no flags, between flags or behind them.
     """
+    huge_pages.start_with_them()
     flags.FLAGS.append_flag_values(own)
     flags.FLAGS.set_gnu_getopt(words)
     for name in own:

@@ -13,6 +13,8 @@ from typing import Any
 
 import figures
 
+from rcnn_jax import huge_pages
+
 _PROC = pathlib.Path("/proc")
 _HERE = pathlib.Path(__file__).resolve().parent
 PACKAGES = ("jax", "jaxlib", "flax", "optax", "numpy", "torch")
@@ -42,6 +44,8 @@ def environment(where: str = "cpu") -> dict[str, str]:
     if where == "gpu":
         # The first of several processes on one card would take most of its memory.
         env["XLA_PYTHON_CLIENT_PREALLOCATE"] = "false"
+    # What our doors ask for themselves; a user of torch may by hand.
+    huge_pages.ask(env)
     return env
 
 
@@ -62,6 +66,7 @@ def describe(where: str = "cpu") -> dict[str, Any]:
         "governor": governor.read_text().strip() if governor.is_file() else None,
         "system": platform.platform(),
         "load": list(os.getloadavg()),
+        "glibc_tunables": environment(where).get(huge_pages.VARIABLE, ""),
         "python": platform.python_version(),
         **{name: _version(name) for name in PACKAGES},
         **_commit(),
