@@ -11,6 +11,11 @@ COMPILED_NCHW = "torch.compile, NCHW"
 FROZEN = "torch.compile, NCHW, frozen"
 QUICK = {"batch": 4, "size": 8, "features": 8}
 
+# Float32 rounding moves the largest of a few pooling windows, and batch
+# normalisation hands the difference to every image. From the gradient in float64, in which all
+# forms agree to 3e-8, ours is 0.001 to 0.003 away, torch's forms 0.001 to 0.024.
+_TOLERANCE = {"lrn": None, "batch": 0.05}
+
 _FORMS = {
     USER: {"best": False, "channels_last": False, "compiled": False},
     EAGER: {"best": True, "channels_last": True, "compiled": False},
@@ -54,6 +59,7 @@ def _training(norm: str, batch: int, size: int) -> Row:
             Target(best, must=1.0, aim=0.8) if batch == 128 else Target(best, 1.05, 0.9),
         ),
         quick=QUICK,
+        tolerance=_TOLERANCE[norm],
         usual=(norm, size) in (("lrn", 32), ("batch", 24)),
     )
 
