@@ -87,7 +87,7 @@ class Worker:
         return self._answer(limit)["ready"]
 
     def run(self, repeats: int, limit: float) -> dict[str, Any]:
-        """Has the side do its work; returns `seconds` of each call and `peak_mib`."""
+        """Has the side warm up and work; returns `seconds` of each call and `peak_mib`."""
         assert self._process.stdin is not None
         try:
             self._process.stdin.write(json.dumps({"repeats": repeats}) + "\n")
@@ -147,7 +147,7 @@ def measure(
         row: what is measured.
         rounds: how often the sides take turns.
         quick: whether the row is made tiny.
-        window: seconds that a side works in one turn, at least; one call at least.
+        window: seconds that a side is timed in one turn, at least; one call at least.
         allowed_load: cores that others may have kept busy before the row counts as disturbed.
         limit: seconds that a side may be silent.
         skip: patterns of the names of sides that are left out.

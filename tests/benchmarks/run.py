@@ -32,7 +32,7 @@ _OUTPUT = flags.DEFINE_string(
     "gpu.json) in the folder results, or for --quick none, unless given.",
 )  # fmt: skip
 _ROUNDS = flags.DEFINE_integer("rounds", 7, "How often the sides take turns.", lower_bound=1)
-_WINDOW = flags.DEFINE_float("window", 0.6, "Seconds a side works in one turn, at least.", 0.0)
+_WINDOW = flags.DEFINE_float("window", 0.6, "Seconds a side is timed in one turn, at least.", 0.0)
 _OTHERS = flags.DEFINE_float(
     "others", 0.05, "Cores that others may keep busy before a row counts as disturbed.", 0.0
 )
