@@ -12,6 +12,7 @@ import jax
 
 from rcnn_jax.errors import UsageError
 from rcnn_jax.inspection.multiply_adds import multiply_adds
+from rcnn_jax.layers.convolution import direct_convolutions
 from rcnn_jax.layers.rcl import RCL
 from rcnn_jax.tables import MEGABYTE
 
@@ -93,7 +94,7 @@ def summarize(model: nn.Module, x: jax.ShapeDtypeStruct, depth: int = 1) -> Summ
             the sentence names the layer that failed.
     """
     options = _mode(model)
-    with _naming_the_layer(model, x) as calls:
+    with _naming_the_layer(model, x) as calls, direct_convolutions():
         variables = _initialized(model, x)
         program, output = jax.make_jaxpr(
             lambda variables, x: model.apply(variables, x, **options), return_shape=True

@@ -1,7 +1,9 @@
 """Stride-1 convolution over any number of spatial axes, and the initial kernels for it."""
 
+import contextlib
 import functools
-from collections.abc import Callable, Sequence
+import os
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import jax
@@ -10,7 +12,20 @@ from jax import lax
 from jax.nn import initializers
 from jaxtyping import Array, Float
 
+from rcnn_jax.layers.winograd import winograd_convolve, winograd_pays
+
+WINOGRAD_VARIABLE = "RCNN_JAX_WINOGRAD"
 KERNEL_INITS = ("he", "lecun", "orthogonal", "identity")
+
+# Known to jax, so that what it has traced within `direct_convolutions` is never taken outside.
+_direct = jax.make_user_context(False)
+
+
+@contextlib.contextmanager
+def direct_convolutions() -> Iterator[None]:
+    """Within it `convolve` states each convolution as one, as what counts its arithmetic needs."""
+    with _direct(True):
+        yield
 
 
 def _dimension_numbers(rank: int) -> tuple[str, str, str]:
@@ -39,8 +54,27 @@ def convolve(
     runs as a naive nest of loops, about 30 times slower than outside. With `in_loop` the gradient
     is stated as an ordinary convolution of transposed operands: channels as batch, batch as
     channels, and the output gradient as a kernel as large as the image.
+
+    On a CPU and outside loops, kernels of width 3 in float32 are taken by `winograd_convolve`
+    where `winograd_pays`: up to 1.6 times as fast, equal to a relative 1e-6, and only reverse mode
+    is defined. `RCNN_JAX_WINOGRAD=0` in the environment, or `direct_convolutions` around the trace,
+    has all taken directly.
     """
-    return _convolve_in_loop(x, kernel) if in_loop else _convolve(x, kernel)
+    if in_loop:
+        return _convolve_in_loop(x, kernel)
+    if _by_winograd(x, kernel):
+        return winograd_convolve(x, kernel)
+    return _convolve(x, kernel)
+
+
+def _by_winograd(x: Array, kernel: Array) -> bool:
+    return (
+        x.dtype == kernel.dtype == jnp.float32
+        and winograd_pays(x.shape, kernel.shape)
+        and jax.default_backend() == "cpu"
+        and os.environ.get(WINOGRAD_VARIABLE, "1") != "0"
+        and not _direct.value
+    )
 
 
 def _convolve(x: Array, kernel: Array, padding: str | Sequence[tuple[int, int]] = "SAME") -> Array:

@@ -291,6 +291,86 @@ def standardize(
     return (centred * factor + jnp.expand_dims(bias, axes)).astype(x.dtype)
 
 
+def batch_normalize(
+    x: Float[Array, "*batch channels"],
+    scale: Float[Array, " channels"],
+    bias: Float[Array, " channels"],
+    *,
+    epsilon: float,
+    live: Bool[Array, "..."] | None = None,
+) -> tuple[Float[Array, "*batch channels"], Float[Array, " channels"], Float[Array, " channels"]]:
+    """`x` standardized by its own `batch_moments`, then scaled and moved.
+
+    Args:
+        x: activations `[..., channels]`.
+        scale: factor of each channel.
+        bias: offset of each channel.
+        epsilon: added to the variance.
+        live: see `batch_moments`.
+
+    Returns:
+        An array of the shape and dtype of `x`, the mean and the variance. Only reverse mode is
+        defined, unless something is padding.
+
+    Raises:
+        ValueError: see `batch_moments`.
+
+    Reference:
+        Ioffe & Szegedy, ICML 2015, algorithm 1 and the gradients that follow it.
+    """
+    mean, variance = batch_moments(x, live)
+    if live is not None or _mask.value is not None:
+        return standardize(x, mean, variance, scale, bias, epsilon=epsilon), mean, variance
+    fixed = lax.stop_gradient((mean, variance))
+    return _standardize_by_own(epsilon, x, *fixed, scale, bias), mean, variance
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(0,))
+def _standardize_by_own(
+    epsilon: float, x: Array, mean: Array, variance: Array, scale: Array, bias: Array
+) -> Array:
+    """`standardize`, whose gradient with respect to `x` knows that the moments are those of `x`."""
+    return standardize(x, mean, variance, scale, bias, epsilon=epsilon)
+
+
+def _own_forward(
+    epsilon: float, x: Array, mean: Array, variance: Array, scale: Array, bias: Array
+) -> tuple[Array, tuple[Array, ...]]:
+    y = standardize(x, mean, variance, scale, bias, epsilon=epsilon)
+    return y, (x, mean, variance, scale, bias)
+
+
+def _own_backward(
+    epsilon: float, residuals: tuple[Array, ...], gradient: Array
+) -> tuple[Array, ...]:
+    # Two sums over the batch and one pass, where the derivative of each operation in turn takes
+    # three sums and moves the centred values to and fro.
+    x, mean, variance, scale, bias = residuals
+    axes = tuple(range(x.ndim - 1))
+    total = functools.partial(lax.psum, axis_name=DATA_AXIS) if data_axis_bound() else lambda s: s
+    inverse = lax.rsqrt(variance + epsilon)
+    g, wide = (a.astype(jnp.promote_types(a.dtype, jnp.float32)) for a in (gradient, x))
+    centred = wide - jnp.expand_dims(mean, axes)
+    of_bias = jnp.sum(g, axes)
+    of_scale = jnp.sum(g * centred, axes) * inverse
+    count = total(math.prod(x.shape[:-1]))
+    shift = total(of_bias) / count
+    slope = inverse * total(of_scale) / count
+    of_x = jnp.expand_dims(scale * inverse, axes) * (
+        g - jnp.expand_dims(shift, axes) - centred * jnp.expand_dims(slope, axes)
+    )
+    return (
+        of_x.astype(x.dtype),
+        jnp.zeros_like(mean),
+        jnp.zeros_like(variance),
+        of_scale.astype(scale.dtype),
+        of_bias.astype(bias.dtype),
+    )
+
+
+_standardize_by_own.defvjp(_own_forward, _own_backward)
+
+
 def group_norm(
     x: Float[Array, "batch *spatial channels"],
     scale: Float[Array, " channels"],
@@ -379,11 +459,11 @@ class BatchNorm(nn.Module):
         running_mean = self.variable("batch_stats", "mean", jnp.zeros, shape, dtype)
         running_var = self.variable("batch_stats", "var", jnp.ones, shape, dtype)
         if not train:
-            mean, variance = running_mean.value, running_var.value
-        else:
-            mean, variance = batch_moments(x, live)
-            if not self.is_initializing():
-                keep = kept_share(self.momentum, live)
-                running_mean.value = (keep * running_mean.value + (1 - keep) * mean).astype(dtype)
-                running_var.value = (keep * running_var.value + (1 - keep) * variance).astype(dtype)
-        return standardize(x, mean, variance, scale, bias, epsilon=self.epsilon)
+            moments = running_mean.value, running_var.value
+            return standardize(x, *moments, scale, bias, epsilon=self.epsilon)
+        y, mean, variance = batch_normalize(x, scale, bias, epsilon=self.epsilon, live=live)
+        if not self.is_initializing():
+            keep = kept_share(self.momentum, live)
+            running_mean.value = (keep * running_mean.value + (1 - keep) * mean).astype(dtype)
+            running_var.value = (keep * running_var.value + (1 - keep) * variance).astype(dtype)
+        return y

@@ -11,7 +11,7 @@ import flax.linen as nn
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
-from rcnn_jax.layers.normalization import batch_moments, group_norm, kept_share, standardize
+from rcnn_jax.layers.normalization import batch_normalize, group_norm, kept_share, standardize
 
 NORMS = ("lrn", "batch", "batch_shared", "batch_split", "layer", "group", "none")
 
@@ -63,9 +63,8 @@ def normalize(
     if not train:
         mean, variance = entries["mean"], entries["var"]
         return standardize(z, mean, variance, scale, bias, epsilon=epsilon), {}
-    mean, variance = batch_moments(z, live)
-    used = {"mean": mean, "var": variance}
-    return standardize(z, mean, variance, scale, bias, epsilon=epsilon), used
+    y, mean, variance = batch_normalize(z, scale, bias, epsilon=epsilon, live=live)
+    return y, {"mean": mean, "var": variance}
 
 
 class StepNorm(nn.Module):

@@ -6,6 +6,8 @@ from typing import Any
 
 import jax
 
+from rcnn_jax.layers.convolution import WINOGRAD_VARIABLE
+
 
 def current() -> dict[str, Any]:
     """What bit-identical arithmetic depends on besides the state."""
@@ -18,6 +20,7 @@ def current() -> dict[str, Any]:
         "jax": jax.__version__,
         "jaxlib": importlib.metadata.version("jaxlib"),
         "xla_flags": os.environ.get("XLA_FLAGS", ""),
+        "winograd": os.environ.get(WINOGRAD_VARIABLE),
     }
 
 

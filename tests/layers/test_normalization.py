@@ -11,11 +11,13 @@ from layers import oracles
 from rcnn_jax.layers.normalization import (
     BatchNorm,
     batch_moments,
+    batch_normalize,
     group_norm,
     local_response_norm,
     lrn_window,
     real_rows,
     relu_lrn,
+    standardize,
 )
 from rcnn_jax.layers.randomness import DATA_AXIS
 
@@ -103,6 +105,27 @@ def test_batch_norm_records_and_uses_statistics(x64):
     np.testing.assert_allclose(updated["batch_stats"]["var"], var)
     y = module.apply(variables | updated, x, train=False)
     np.testing.assert_allclose(y, oracles.batch_norm(X, 1, 0, mean, var, 1e-3), atol=1e-12)
+
+
+def test_the_gradient_of_batch_normalization_is_that_of_its_operations(x64):
+    """Of the values and, where a loss asks for them, of the moments too."""
+    x, target = jnp.asarray(RNG.normal(size=(2, 8, 3, 4)))
+    scale, bias = jnp.asarray(RNG.normal(size=(2, 4)))
+
+    def plainly(x, scale, bias, *, epsilon):
+        moments = batch_moments(x)
+        return standardize(x, *moments, scale, bias, epsilon=epsilon), *moments
+
+    def loss(normalize, x, scale, bias):
+        y, mean, variance = normalize(x, scale, bias, epsilon=1e-3)
+        return jnp.sum((y - target) ** 2 * y) + jnp.sum(mean**3) + jnp.sum(variance**2)
+
+    got, wanted = (
+        jax.grad(functools.partial(loss, normalize), (0, 1, 2))(x, scale, bias)
+        for normalize in (batch_normalize, plainly)
+    )
+    for ours, theirs in zip(got, wanted, strict=True):
+        np.testing.assert_allclose(ours, theirs, rtol=1e-10)
 
 
 def test_batch_norm_on_four_devices_is_that_of_the_whole_batch(x64):

@@ -1,0 +1,126 @@
+"""Minimal filtering against a direct convolution, and where `convolve` takes which."""
+
+import re
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from jax import lax
+
+from rcnn_jax.layers import convolution
+from rcnn_jax.layers.convolution import convolve
+from rcnn_jax.layers.winograd import winograd_convolve, winograd_pays
+
+RNG = np.random.default_rng(0)
+
+
+def direct(x, kernel):
+    return lax.conv_general_dilated(
+        x, kernel, (1, 1), "SAME", dimension_numbers=("NHWC", "HWIO", "NHWC")
+    )
+
+
+def arrays(shape, window, dtype=np.float64):
+    x, kernel = RNG.normal(size=shape), RNG.normal(size=(*window, shape[-1], 5))
+    return jnp.asarray(x.astype(dtype)), jnp.asarray(kernel.astype(dtype))
+
+
+@pytest.mark.parametrize("height", [1, 3, 5])
+@pytest.mark.parametrize("columns", [1, 2, 3, 4, 5, 7, 8, 9, 12])
+def test_values_and_gradients_are_those_of_a_direct_convolution(columns, height, x64):
+    x, kernel = arrays((2, 6, columns, 3), (height, 3))
+    y, pull = jax.vjp(winograd_convolve, x, kernel)
+    expected, pull_expected = jax.vjp(direct, x, kernel)
+    np.testing.assert_allclose(y, expected, rtol=1e-11, atol=1e-11)
+    g = jnp.asarray(RNG.normal(size=y.shape))
+    for ours, theirs in zip(pull(g), pull_expected(g), strict=True):
+        np.testing.assert_allclose(ours, theirs, rtol=1e-11, atol=1e-11)
+
+
+def test_in_float32_it_rounds_as_much_as_a_direct_convolution():
+    """Both against float64: within a factor of four of each other, and below 1e-6."""
+    x, kernel = arrays((4, 16, 16, 96), (3, 3), np.float32)
+    exact = np.zeros((4, 16, 16, 5))
+    padded = np.pad(np.asarray(x, np.float64), ((0, 0), (1, 1), (1, 1), (0, 0)))
+    for i in range(3):
+        for j in range(3):
+            exact += padded[:, i : i + 16, j : j + 16] @ np.asarray(kernel[i, j], np.float64)
+
+    def error(y):
+        return np.linalg.norm(y - exact) / np.linalg.norm(exact)
+
+    ours, theirs = error(winograd_convolve(x, kernel)), error(direct(x, kernel))
+    assert ours < 1e-6
+    assert ours < 4 * theirs
+
+
+def test_it_is_batched_and_checkpointed():
+    x, kernel = arrays((3, 2, 4, 8, 3), (3, 3), np.float32)
+    ours = jax.vmap(winograd_convolve, (0, None))(x, kernel)
+    np.testing.assert_allclose(ours, jax.vmap(direct, (0, None))(x, kernel), atol=1e-5)
+    loss = lambda convolution: lambda k: jnp.sum(convolution(x[0], k) ** 2)  # noqa: E731
+    ours = jax.grad(jax.checkpoint(loss(winograd_convolve)))(kernel)
+    np.testing.assert_allclose(ours, jax.grad(loss(direct))(kernel), rtol=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("shape", "window", "pays"),
+    [
+        ((128, 16, 16, 96), (3, 3, 96, 96), True),
+        ((128, 12, 6, 48), (3, 3, 48, 96), True),
+        ((128, 32, 32, 3), (5, 5, 3, 96), False),
+        ((128, 32, 32, 3), (3, 3, 3, 96), False),
+        ((128, 16, 16, 32), (3, 3, 32, 32), False),
+        ((128, 16, 5, 96), (3, 3, 96, 96), False),  # the second tile would hold one column
+        ((128, 16, 16, 96), (2, 3, 96, 96), False),
+        ((128, 16, 96), (3, 96, 96), False),
+    ],
+)
+def test_where_it_pays(shape, window, pays):
+    assert winograd_pays(shape, window) is pays
+
+
+def convolutions_of(function, *shapes):
+    """How many convolutions the traced program states."""
+    arguments = [jax.ShapeDtypeStruct(shape, dtype) for shape, dtype in shapes]
+    text = str(jax.make_jaxpr(function)(*arguments))
+    return text.count("conv_general_dilated[")
+
+
+@pytest.mark.parametrize(
+    ("dtype", "switch", "in_loop", "convolutions"),
+    [
+        ("float32", "1", False, 6),
+        ("float32", "0", False, 1),
+        ("float32", "1", True, 1),
+        ("bfloat16", "1", False, 1),
+    ],
+)
+def test_convolve_takes_it_on_a_cpu_in_float32(dtype, switch, in_loop, convolutions, monkeypatch):
+    monkeypatch.setenv(convolution.WINOGRAD_VARIABLE, switch)
+    counted = convolutions_of(
+        lambda x, k: convolve(x, k, in_loop=in_loop),
+        ((2, 8, 8, 64), dtype),
+        ((3, 3, 64, 64), dtype),
+    )
+    assert counted == convolutions
+
+
+def test_other_devices_have_algorithms_of_their_own(monkeypatch):
+    monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
+    counted = convolutions_of(convolve, ((2, 8, 8, 64), "float32"), ((3, 3, 64, 64), "float32"))
+    assert counted == 1
+
+
+@pytest.mark.parametrize(
+    ("shape", "window", "named"),
+    [
+        ((1, 4, 4, 2), (3, 5, 2, 2), "(3, 5, 2, 2)"),
+        ((1, 4, 4, 2), (2, 3, 2, 2), "(2, 3, 2, 2)"),
+        ((1, 4, 4, 3), (3, 3, 2, 2), "(1, 4, 4, 3)"),
+    ],
+)
+def test_what_it_cannot_take_is_named(shape, window, named):
+    with pytest.raises(ValueError, match=re.escape(named)):
+        winograd_convolve(jnp.zeros(shape), jnp.zeros(window))
