@@ -5,6 +5,7 @@ What `configs/rcnn_cifar10.py` says is stated here once more, because a config n
 against each other.
 """
 
+import contextlib
 import functools
 import pathlib
 from types import SimpleNamespace
@@ -20,6 +21,7 @@ from row import Prepared
 from rcnn_jax import config_schema, experiment
 from rcnn_jax.data import transforms
 from rcnn_jax.data.sources import ArraySource
+from rcnn_jax.layers.convolution import direct_convolutions
 from rcnn_jax.models.rcnn import RCNN
 from rcnn_jax.tasks.classification import Classification
 from rcnn_jax.training import paths
@@ -89,7 +91,13 @@ def _initial(recipe: experiment.Recipe, devices: Devices, folder: pathlib.Path) 
 
 
 def training_step(
-    folder: pathlib.Path, *, batch: int, size: int, accumulate: int = 1, **model: Any
+    folder: pathlib.Path,
+    *,
+    batch: int,
+    size: int,
+    accumulate: int = 1,
+    direct: bool = False,
+    **model: Any,
 ) -> Prepared:
     """Forward, backward and the update of SGD with momentum, on a batch that stays in place.
 
@@ -98,6 +106,7 @@ def training_step(
         batch: images.
         size: their height and width.
         accumulate: in how many parts the batch is taken.
+        direct: no convolution by minimal filtering.
         **model: arguments of the model, and `precision`.
     """
     recipe, host, devices = _recipe(batch, size, **model)
@@ -112,9 +121,11 @@ def training_step(
     step = step_lib.compile_train_step(make, devices)
     placed = devices.place(host)
     now = {"state": _initial(recipe, devices, folder), "sums": None}
+    way = direct_convolutions if direct else contextlib.nullcontext
 
     def run() -> None:
-        now["state"], now["sums"] = jax.block_until_ready(step(now["state"], placed))
+        with way():
+            now["state"], now["sums"] = jax.block_until_ready(step(now["state"], placed))
 
     def answers() -> dict[str, Any]:
         total, count = now["sums"]["loss"]

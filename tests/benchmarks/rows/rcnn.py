@@ -80,8 +80,23 @@ def _inference(norm: str, batch: int, size: int) -> Row:
     )
 
 
+def _winograd(batch: int) -> Row:
+    given = {"norm": "batch", "batch": batch, "size": 24}
+    return Row(
+        name=f"rcnn_winograd_{batch}",
+        about=f"training step of RCNN-96, batch norm, {batch} images of 24 pixels, by minimal "
+        "filtering and with direct convolutions",
+        sides=(
+            ours("training_step", **given),
+            ours("training_step", "rcnn_jax, direct", direct=True, **given),
+        ),
+        quick=QUICK,
+        tolerance=_TOLERANCE["batch"],
+    )
+
+
 ROWS = [
     make(norm, batch, size)
     for make in (_training, _inference)
     for norm, batch, size in itertools.product(("lrn", "batch"), (128, 32), (32, 24))
-]
+] + [_winograd(batch) for batch in (128, 32)]
