@@ -71,10 +71,35 @@ def _by_winograd(x: Array, kernel: Array) -> bool:
     return (
         x.dtype == kernel.dtype == jnp.float32
         and winograd_pays(x.shape, kernel.shape)
-        and jax.default_backend() == "cpu"
-        and os.environ.get(WINOGRAD_VARIABLE, "1") != "0"
         and not _direct.value
+        and os.environ.get(WINOGRAD_VARIABLE, "1") != "0"
+        and jax.default_backend() == "cpu"
     )
+
+
+def conv_general_dilated(
+    x: Array,
+    kernel: Array,
+    strides: Sequence[int],
+    padding: str | Sequence[tuple[int, int]],
+    **options: Any,
+) -> Array:
+    """`lax.conv_general_dilated` as `nn.Conv` calls it, faster where `convolve` is.
+
+    For `nn.Conv(..., conv_general_dilated=conv_general_dilated)`. What is not a plain convolution
+    of stride 1 that keeps the spatial shape is taken directly.
+    """
+    same = "SAME", [(side // 2, side // 2) for side in kernel.shape[:-2]]
+    dilations = (options.get("lhs_dilation"), options.get("rhs_dilation"))
+    plain = (
+        all(step == 1 for steps in (strides, *dilations) for step in steps or ())
+        and (padding if isinstance(padding, str) else [tuple(pad) for pad in padding]) in same
+        and options.get("feature_group_count", 1) == 1
+        and options.get("precision") is None
+    )
+    if plain and _by_winograd(x, kernel):
+        return winograd_convolve(x, kernel)
+    return lax.conv_general_dilated(x, kernel, strides, padding, **options)
 
 
 def _convolve(x: Array, kernel: Array, padding: str | Sequence[tuple[int, int]] = "SAME") -> Array:

@@ -52,8 +52,8 @@ _OUTPUT = (
 def winograd_pays(shape: Sequence[int], window: Sequence[int]) -> bool:
     """Whether `winograd_convolve` is faster than a direct convolution on a CPU.
 
-    Measured on two kinds of processor in float32: from 48 channels on, unless the last tile of a
-    row is mostly empty. Below, the additions cost what the multiplications save.
+    Measured in float32: from 48 channels on, unless the last tile of a row is mostly empty, or the
+    image has fewer places than the kernel has channels, so that the kernel's own additions count.
 
     Args:
         shape: of the input, `[batch, height, width, channels]`.
@@ -61,8 +61,12 @@ def winograd_pays(shape: Sequence[int], window: Sequence[int]) -> bool:
     """
     if len(window) != 4 or window[1] != 3 or window[0] % 2 == 0:
         return False
-    columns = shape[2]
-    return min(window[2:]) >= 48 and 2 * TILE * _tiles(columns) <= 3 * columns
+    batch, height, columns, _ = shape
+    return (
+        min(window[2:]) >= 48
+        and 2 * TILE * _tiles(columns) <= 3 * columns
+        and batch * height * columns >= max(window[2:])
+    )
 
 
 @jax.custom_vjp

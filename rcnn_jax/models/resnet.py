@@ -22,7 +22,7 @@ import flax.linen as nn
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from rcnn_jax.layers.convolution import kernel_initializer
+from rcnn_jax.layers.convolution import conv_general_dilated, kernel_initializer
 from rcnn_jax.layers.normalization import BatchNorm
 
 
@@ -116,6 +116,7 @@ class ResNet(nn.Module):
             padding=1,
             use_bias=False,
             kernel_init=kernel_initializer("he"),
+            conv_general_dilated=conv_general_dilated,
             dtype=None if self.dtype is None else jnp.dtype(self.dtype),
             param_dtype=jnp.dtype(self.param_dtype),
             name=name,

@@ -26,7 +26,7 @@ import flax.linen as nn
 import jax.numpy as jnp
 from jaxtyping import Array
 
-from rcnn_jax.layers.convolution import kernel_initializer
+from rcnn_jax.layers.convolution import conv_general_dilated, kernel_initializer
 from rcnn_jax.layers.pooling import max_pool
 from rcnn_jax.layers.randomness import Dropout
 
@@ -97,6 +97,7 @@ class VGGFeatures(nn.Module):
                     self.width * factor,
                     (3, 3),
                     kernel_init=kernel_initializer("he"),
+                    conv_general_dilated=conv_general_dilated,
                     dtype=None if self.dtype is None else jnp.dtype(self.dtype),
                     param_dtype=jnp.dtype(self.param_dtype),
                     name=name,

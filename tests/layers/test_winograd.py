@@ -2,6 +2,7 @@
 
 import re
 
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -9,7 +10,7 @@ import pytest
 from jax import lax
 
 from rcnn_jax.layers import convolution
-from rcnn_jax.layers.convolution import convolve
+from rcnn_jax.layers.convolution import conv_general_dilated, convolve
 from rcnn_jax.layers.winograd import winograd_convolve, winograd_pays
 
 RNG = np.random.default_rng(0)
@@ -73,6 +74,8 @@ def test_it_is_batched_and_checkpointed():
         ((128, 32, 32, 3), (3, 3, 3, 96), False),
         ((128, 16, 16, 32), (3, 3, 32, 32), False),
         ((128, 16, 5, 96), (3, 3, 96, 96), False),  # the second tile would hold one column
+        ((1, 14, 14, 512), (3, 3, 512, 512), False),  # 196 places, a kernel of 2,359,296
+        ((4, 14, 14, 512), (3, 3, 512, 512), True),
         ((128, 16, 16, 96), (2, 3, 96, 96), False),
         ((128, 16, 96), (3, 96, 96), False),
     ],
@@ -124,3 +127,30 @@ def test_other_devices_have_algorithms_of_their_own(monkeypatch):
 def test_what_it_cannot_take_is_named(shape, window, named):
     with pytest.raises(ValueError, match=re.escape(named)):
         winograd_convolve(jnp.zeros(shape), jnp.zeros(window))
+
+
+@pytest.mark.parametrize(
+    ("options", "convolutions"),
+    [
+        ({}, 6),
+        ({"padding": 1}, 6),
+        ({"padding": "VALID"}, 1),
+        ({"padding": 2, "kernel_dilation": 2}, 1),
+        ({"padding": ((1, 2), (1, 1))}, 1),
+        ({"strides": 2}, 1),
+        ({"feature_group_count": 2, "features": 128}, 1),
+        ({"input_dilation": 2}, 1),
+        ({"precision": "highest"}, 1),
+        ({"dtype": jnp.bfloat16}, 1),
+    ],
+)
+def test_a_linen_convolution_takes_it_where_it_is_one_of_stride_1(options, convolutions):
+    options = {"features": 64} | options
+    ours = nn.Conv(kernel_size=(3, 3), conv_general_dilated=conv_general_dilated, **options)
+    theirs = nn.Conv(kernel_size=(3, 3), **options)
+    x = jnp.asarray(RNG.normal(size=(2, 8, 8, 128)).astype(np.float32))
+    variables = theirs.init(jax.random.key(0), x)
+    counted = str(jax.make_jaxpr(ours.apply)(variables, x)).count("conv_general_dilated[")
+    assert counted == convolutions
+    wanted = theirs.apply(variables, x)
+    np.testing.assert_allclose(ours.apply(variables, x), wanted, rtol=1e-4, atol=1e-5)
