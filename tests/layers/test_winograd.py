@@ -139,7 +139,7 @@ def test_what_it_cannot_take_is_named(shape, window, named):
         ({"padding": ((1, 2), (1, 1))}, 1),
         ({"strides": 2}, 1),
         ({"feature_group_count": 2, "features": 128}, 1),
-        ({"input_dilation": 2}, 1),
+        ({"padding": 1, "input_dilation": 2}, 1),
         ({"precision": "highest"}, 1),
         ({"dtype": jnp.bfloat16}, 1),
     ],
