@@ -59,7 +59,7 @@ def winograd_pays(shape: Sequence[int], window: Sequence[int]) -> bool:
         shape: of the input, `[batch, height, width, channels]`.
         window: shape of the kernel, `[h, w, channels, features]`.
     """
-    if len(window) != 4 or window[1] != 3 or window[0] % 2 == 0:
+    if not _fits(window):
         return False
     batch, height, columns, _ = shape
     return (
@@ -90,7 +90,7 @@ def winograd_convolve(
 
 
 def _forward(x: Array, kernel: Array) -> tuple[Array, tuple[list[Array], Array]]:
-    if kernel.ndim != 4 or kernel.shape[1] != 3 or kernel.shape[0] % 2 == 0:
+    if not _fits(kernel.shape):
         raise ValueError(
             f"F(4, 3) takes a kernel [odd, 3, channels, features], got shape {kernel.shape}"
         )
@@ -116,6 +116,10 @@ def _backward(residuals: tuple[list[Array], Array], gradient: Array) -> tuple[Ar
 
 
 winograd_convolve.defvjp(_forward, _backward)
+
+
+def _fits(window: Sequence[int]) -> bool:
+    return len(window) == 4 and window[1] == 3 and window[0] % 2 == 1
 
 
 def _tiles(columns: int) -> int:

@@ -1,5 +1,6 @@
 """Minimal filtering against a direct convolution, and where `convolve` takes which."""
 
+import functools
 import re
 
 import flax.linen as nn
@@ -84,11 +85,13 @@ def test_where_it_pays(shape, window, pays):
     assert winograd_pays(shape, window) is pays
 
 
-def convolutions_of(function, *shapes):
+def convolutions_of(function, *arguments):
     """How many convolutions the traced program states."""
-    arguments = [jax.ShapeDtypeStruct(shape, dtype) for shape, dtype in shapes]
-    text = str(jax.make_jaxpr(function)(*arguments))
-    return text.count("conv_general_dilated[")
+    return str(jax.make_jaxpr(function)(*arguments)).count("conv_general_dilated[")
+
+
+def image_and_kernel(dtype):
+    return [jax.ShapeDtypeStruct(shape, dtype) for shape in ((2, 8, 8, 64), (3, 3, 64, 64))]
 
 
 @pytest.mark.parametrize(
@@ -102,18 +105,13 @@ def convolutions_of(function, *shapes):
 )
 def test_convolve_takes_it_on_a_cpu_in_float32(dtype, switch, in_loop, convolutions, monkeypatch):
     monkeypatch.setenv(convolution.WINOGRAD_VARIABLE, switch)
-    counted = convolutions_of(
-        lambda x, k: convolve(x, k, in_loop=in_loop),
-        ((2, 8, 8, 64), dtype),
-        ((3, 3, 64, 64), dtype),
-    )
-    assert counted == convolutions
+    taken = functools.partial(convolve, in_loop=in_loop)
+    assert convolutions_of(taken, *image_and_kernel(dtype)) == convolutions
 
 
 def test_other_devices_have_algorithms_of_their_own(monkeypatch):
     monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
-    counted = convolutions_of(convolve, ((2, 8, 8, 64), "float32"), ((3, 3, 64, 64), "float32"))
-    assert counted == 1
+    assert convolutions_of(convolve, *image_and_kernel("float32")) == 1
 
 
 @pytest.mark.parametrize(
@@ -150,7 +148,6 @@ def test_a_linen_convolution_takes_it_where_it_is_one_of_stride_1(options, convo
     theirs = nn.Conv(kernel_size=(3, 3), **options)
     x = jnp.asarray(RNG.normal(size=(2, 8, 8, 128)).astype(np.float32))
     variables = theirs.init(jax.random.key(0), x)
-    counted = str(jax.make_jaxpr(ours.apply)(variables, x)).count("conv_general_dilated[")
-    assert counted == convolutions
+    assert convolutions_of(ours.apply, variables, x) == convolutions
     wanted = theirs.apply(variables, x)
     np.testing.assert_allclose(ours.apply(variables, x), wanted, rtol=1e-4, atol=1e-5)
