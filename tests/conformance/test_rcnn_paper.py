@@ -10,7 +10,7 @@ import pytest
 from conformance.rcl_checks import BUGS, CHECKS, STEPS, Implementation, K, planted
 from rcnn_jax.inspection.multiply_adds import multiply_adds
 from rcnn_jax.layers.convolution import direct_convolutions
-from rcnn_jax.layers.normalization import local_response_norm, lrn_window
+from rcnn_jax.layers.local_response import local_response_norm, lrn_window
 from rcnn_jax.layers.rcl import RCL
 from rcnn_jax.models.rcnn import RCNN, depth_matched_cnn, recursive_rcnn, wcnn
 

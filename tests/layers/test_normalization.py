@@ -8,15 +8,13 @@ import numpy as np
 import pytest
 
 from layers import oracles
+from rcnn_jax.layers.local_response import local_response_norm, lrn_window, relu_lrn
 from rcnn_jax.layers.normalization import (
     BatchNorm,
     batch_moments,
     batch_normalize,
     group_norm,
-    local_response_norm,
-    lrn_window,
     real_rows,
-    relu_lrn,
     standardize,
 )
 from rcnn_jax.layers.randomness import DATA_AXIS
