@@ -21,7 +21,7 @@ import warnings
 from typing import Any
 
 from rcnn_jax.data.roots import cache_dir
-from rcnn_jax.errors import UsageError
+from rcnn_jax.switches import switched_on
 
 SWITCH = "RCNN_JAX_COMPILATION_CACHE"
 """Environment variable: 0 switches the cache off, 1 (or unset) leaves it on."""
@@ -65,11 +65,9 @@ def enable(
     global _place
     if _place is not None:
         return _place
-    switch = os.environ.get(SWITCH, "1")
-    if switch not in ("0", "1"):
-        raise UsageError(f"{SWITCH}={switch!r} must be 0 (no cache of compiled programs) or 1.")
+    on = switched_on(SWITCH, "no cache of compiled programs")
     settings: Any = jax.config  # whose attributes are made as it is imported
-    if switch == "0" or not settings.jax_enable_compilation_cache:
+    if not on or not settings.jax_enable_compilation_cache:
         settings.update("jax_compilation_cache_dir", None)
         return None
 

@@ -2,7 +2,6 @@
 
 import contextlib
 import functools
-import os
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
@@ -13,6 +12,7 @@ from jax.nn import initializers
 from jaxtyping import Array, Float
 
 from rcnn_jax.layers.winograd import winograd_convolve, winograd_pays
+from rcnn_jax.switches import switched_on
 
 WINOGRAD_VARIABLE = "RCNN_JAX_WINOGRAD"
 KERNEL_INITS = ("he", "lecun", "orthogonal", "identity")
@@ -72,7 +72,7 @@ def _by_winograd(x: Array, kernel: Array) -> bool:
         x.dtype == kernel.dtype == jnp.float32
         and winograd_pays(x.shape, kernel.shape)
         and not _direct.value
-        and os.environ.get(WINOGRAD_VARIABLE, "1") != "0"
+        and switched_on(WINOGRAD_VARIABLE, "direct convolutions")
         and jax.default_backend() == "cpu"
     )
 

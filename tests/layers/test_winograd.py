@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from jax import lax
 
+from rcnn_jax.errors import UsageError
 from rcnn_jax.layers import convolution
 from rcnn_jax.layers.convolution import conv_general_dilated, convolve
 from rcnn_jax.layers.winograd import winograd_convolve, winograd_pays
@@ -107,6 +108,12 @@ def test_convolve_takes_it_on_a_cpu_in_float32(dtype, switch, in_loop, convoluti
     monkeypatch.setenv(convolution.WINOGRAD_VARIABLE, switch)
     taken = functools.partial(convolve, in_loop=in_loop)
     assert convolutions_of(taken, *image_and_kernel(dtype)) == convolutions
+
+
+def test_a_switch_that_is_neither_on_nor_off_is_named(monkeypatch):
+    monkeypatch.setenv(convolution.WINOGRAD_VARIABLE, "off")
+    with pytest.raises(UsageError, match=re.escape("RCNN_JAX_WINOGRAD='off' must be 0 (direct")):
+        convolutions_of(convolve, *image_and_kernel("float32"))
 
 
 def test_other_devices_have_algorithms_of_their_own(monkeypatch):
