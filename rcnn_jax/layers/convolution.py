@@ -50,6 +50,9 @@ def convolve(
     Returns:
         `[batch, *spatial, features]`.
 
+    Raises:
+        UsageError: the environment variable `RCNN_JAX_WINOGRAD` is neither 0 nor 1.
+
     In a loop XLA's CPU backend evaluates the kernel gradient of a convolution in a layout that
     runs as a naive nest of loops, about 30 times slower than outside. With `in_loop` the gradient
     is stated as an ordinary convolution of transposed operands: channels as batch, batch as

@@ -104,8 +104,7 @@ def _backward(residuals: tuple[list[Array], Array], gradient: Array) -> tuple[Ar
     tiles, kernel = residuals
     columns = gradient.shape[2]
     flipped = jnp.flip(kernel, (0, 1)).swapaxes(-1, -2)
-    products = _products(_input_tiles(gradient), _kernel_tiles(flipped))
-    input_gradient = _assemble(products, columns)
+    input_gradient = winograd_convolve(gradient, flipped)
     # The adjoint of `_assemble`: what each of the six products contributed to.
     places = _every_fourth(gradient, (0, TILE * _tiles(columns) - columns), TILE)
     of_products = [_combine(column, places) for column in zip(*_OUTPUT, strict=True)]
