@@ -7,7 +7,9 @@
 The paper's comparison at a third of its width: the same first layer, pools, LRN, dropout and
 softmax; what differs is whether the four upper layers iterate (`rcnn`), iterate without their input
 (`recursive`, rCNN), are that many convolutional layers in a row (`feedforward`) or one wider
-one (`wcnn`, about as many parameters). `_1` and `_3` are the numbers of iterations.
+one (`wcnn`, about as many parameters). `_1` and `_3` are the numbers of iterations. Kernels start
+with variance 1 / fan-in in RCNN, whose states are sums of two convolutions, and 2 / fan-in in its
+controls, whose states are not.
 """
 
 from ml_collections import ConfigDict
@@ -42,6 +44,7 @@ def get_config() -> ConfigDict:
 
 _RECURSIVE = "rcnn_jax.models.rcnn:recursive_rcnn"
 _FEEDFORWARD = "rcnn_jax.models.rcnn:depth_matched_cnn"
+_WCNN = "rcnn_jax.models.rcnn:wcnn"
 
 VARIANTS = {
     "rcnn_1": {"model.steps": 1},
@@ -51,6 +54,11 @@ VARIANTS = {
     "feedforward_1": {"model.name": _FEEDFORWARD, "model.steps": 1},
     "feedforward_3": {"model.name": _FEEDFORWARD, "model.steps": 3},
     # 76,960 parameters, RCNN-32 has 76,618; the window of RCNN-32.
-    "wcnn": {"model.steps": 0, "model.features": 45, "model.lrn_size": 5},
+    "wcnn": {
+        "model.name": _WCNN,
+        "model.steps": 0,
+        "model.features": 45,
+        "model.lrn_size": 5,
+    },
     "batch_norm": {"model.norm": "batch"},
 }

@@ -207,22 +207,42 @@ def rcnn_without_dropout(classes: int, features: int = 96, **attributes: Any) ->
     return RCNN(classes=classes, features=features, dropout=0.0, **attributes)
 
 
-def wcnn(classes: int, features: int = 128, **attributes: Any) -> RCNN:
+# Kernels of nets without a sum over iterations, in which each layer sees one rectified one: with
+# "lecun" the signal would be halved by each, and 17 layers in a row stay at chance.
+_PLAIN = {"kernel_init": "he", "recurrent_init": "he"}
+
+
+def wcnn(classes: int, features: int = 128, *, steps: int = 0, **attributes: Any) -> RCNN:
     """WCNN-K: RCLs replaced by convolutional layers, made wider to have about as many parameters.
 
-    `75K + K + 4(9K^2 + K) + KC + C`: 601,354 for K = 128 and C = 10.
+    `75K + K + 4(9K^2 + K) + KC + C`: 601,354 for K = 128 and C = 10. Kernels start as `"he"`.
+
+    Raises:
+        ValueError: `steps` is not 0; it is an argument for configs that state it for every net.
     """
-    return RCNN(classes=classes, features=features, steps=0, **attributes)
+    if steps != 0:
+        raise ValueError(f"WCNN has no iterations, got steps={steps}")
+    return RCNN(classes=classes, features=features, steps=0, **(_PLAIN | attributes))
 
 
 def recursive_rcnn(classes: int, features: int = 96, **attributes: Any) -> RCNN:
-    """rCNN-K: the parameters of RCNN-K, but the input of a layer is absent after t = 0."""
-    return RCNN(classes=classes, features=features, gamma=0.0, **attributes)
+    """rCNN-K: the parameters of RCNN-K, but the input of a layer is absent after t = 0.
+
+    Kernels start as `"he"`: each state sees one rectified state and nothing else.
+    """
+    return RCNN(classes=classes, features=features, gamma=0.0, **(_PLAIN | attributes))
 
 
 def depth_matched_cnn(classes: int, features: int = 96, **attributes: Any) -> RCNN:
     """The longest path of RCNN-K as a feed-forward net: each RCL is T + 1 convolutions in a row.
 
-    `75K + K + 4(9(T+1)K^2 + K) + KC + C` parameters; the T + 1 convolutions share a bias.
+    `75K + K + 4(9(T+1)K^2 + K) + KC + C` parameters; the T + 1 convolutions share a bias. Kernels
+    start as `"he"`.
     """
-    return RCNN(classes=classes, features=features, gamma=0.0, tie_weights=False, **attributes)
+    return RCNN(
+        classes=classes,
+        features=features,
+        gamma=0.0,
+        tie_weights=False,
+        **(_PLAIN | attributes),
+    )

@@ -62,15 +62,35 @@ def test_last_of_every_step_is_the_answer():
 
 
 def test_presets():
+    he = {"kernel_init": "he", "recurrent_init": "he"}
     for preset, attributes in [
         (rcnn, {}),
         (rcnn_without_dropout, {"dropout": 0.0}),
-        (recursive_rcnn, {"gamma": 0.0}),
-        (depth_matched_cnn, {"gamma": 0.0, "tie_weights": False}),
-        (wcnn, {"features": 128, "steps": 0}),
+        (recursive_rcnn, {"gamma": 0.0, **he}),
+        (depth_matched_cnn, {"gamma": 0.0, "tie_weights": False, **he}),
+        (wcnn, {"features": 128, "steps": 0, **he}),
     ]:
         assert preset(classes=10) == RCNN(classes=10, **attributes)
         assert preset(classes=10, norm="batch", features=64).norm == "batch"
+        assert preset(classes=10, kernel_init="orthogonal").kernel_init == "orthogonal"
+
+
+def test_a_wcnn_with_iterations_is_refused():
+    with pytest.raises(ValueError, match="WCNN has no iterations, got steps=3"):
+        wcnn(classes=10, steps=3)
+
+
+@pytest.mark.parametrize("preset", [recursive_rcnn, depth_matched_cnn])
+def test_the_signal_outlives_17_rectified_layers(preset):
+    """Kernels of variance 1 / fan-in would leave 2^-8 of it; the classifier sees the rest."""
+    model = preset(classes=10, features=32, dropout=0.0)
+    x = jax.random.normal(jax.random.key(1), (8, 16, 16, 3))
+    _, captured = model.init_with_output(
+        jax.random.key(0), x, train=False, capture_intermediates=True
+    )
+    seen = captured["intermediates"]
+    first, last = (jnp.sqrt(jnp.mean(seen[name]["__call__"][0] ** 2)) for name in ("conv", "rcl4"))
+    assert 0.1 < last / first < 10
 
 
 def test_dropout_sits_behind_rcl_1_to_3_only():
