@@ -1,10 +1,11 @@
-"""Convolution by minimal filtering: four outputs of a window of three from six products.
+"""Convolution by minimal filtering: m outputs of a window of three from m + 2 products.
 
-Winograd's F(4, 3) along the last spatial axis turns a convolution with a window of `[h, 3]` into
-six with `[h, 1]` on a quarter of the columns: half the multiplications. Input, output and kernel
-are taken there and back by a few additions. Along one axis these are cheap enough on a CPU. Tiles
-of 4 x 4 need a quarter of the multiplications, but move 2.25 times the image where one axis moves
-1.5 times it, and were slower or no faster than one axis as XLA compiles them.
+Winograd's F(m, 3) along the last spatial axis turns a convolution with a window of `[h, 3]` into
+m + 2 with `[h, 1]` on an m-th of the columns: half the multiplications for m = 4, four ninths of
+them for m = 6. Input, output and kernel are taken there and back by a few additions. Along one axis
+these are cheap enough on a CPU. Tiles of 4 x 4 need a quarter of the multiplications, but move 2.25
+times the image where one axis moves 1.5 times it, and were slower or no faster than one axis as XLA
+compiles them.
 
 In float32 the result differs from that of a direct convolution by about as much as two orders of
 summation do: a relative 1e-6.
@@ -16,44 +17,113 @@ Reference:
 
 import functools
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Float
 
-TILE = 4  # outputs of a tile; it reads TILE + 2 inputs
 
-# F(4, 3) at the points 0, 1, -1, 2, -2 and infinity: outputs = A' [(G kernel) * (B' inputs)].
-_INPUT = (
-    (4.0, 0.0, -5.0, 0.0, 1.0, 0.0),
-    (0.0, -4.0, -4.0, 1.0, 1.0, 0.0),
-    (0.0, 4.0, -4.0, -1.0, 1.0, 0.0),
-    (0.0, -2.0, -1.0, 2.0, 1.0, 0.0),
-    (0.0, 2.0, -1.0, -2.0, 1.0, 0.0),
-    (0.0, 4.0, 0.0, -5.0, 0.0, 1.0),
+class _Filter(NamedTuple):
+    """F(tile, 3): outputs = A' [(G kernel) * (B' inputs)], `tile` of them from `tile` + 2 inputs.
+
+    Attributes:
+        tile: outputs of a tile.
+        inputs: B', a row a product.
+        kernel: G, a row a product.
+        outputs: A', a row an output.
+    """
+
+    tile: int
+    inputs: tuple[tuple[float, ...], ...]
+    kernel: tuple[tuple[float, ...], ...]
+    outputs: tuple[tuple[float, ...], ...]
+
+    def tiles(self, columns: int) -> int:
+        """How many cover a row; the last may reach beyond it."""
+        return -(-columns // self.tile)
+
+    def products(self, columns: int) -> int:
+        """How many a row takes, for each tap along the height."""
+        return self.tiles(columns) * (self.tile + 2)
+
+
+_FILTERS = (
+    _Filter(  # at the points 0, 1, -1, 2, -2 and infinity
+        4,
+        inputs=(
+            (4.0, 0.0, -5.0, 0.0, 1.0, 0.0),
+            (0.0, -4.0, -4.0, 1.0, 1.0, 0.0),
+            (0.0, 4.0, -4.0, -1.0, 1.0, 0.0),
+            (0.0, -2.0, -1.0, 2.0, 1.0, 0.0),
+            (0.0, 2.0, -1.0, -2.0, 1.0, 0.0),
+            (0.0, 4.0, 0.0, -5.0, 0.0, 1.0),
+        ),
+        kernel=(
+            (1 / 4, 0.0, 0.0),
+            (-1 / 6, -1 / 6, -1 / 6),
+            (-1 / 6, 1 / 6, -1 / 6),
+            (1 / 24, 1 / 12, 1 / 6),
+            (1 / 24, -1 / 12, 1 / 6),
+            (0.0, 0.0, 1.0),
+        ),
+        outputs=(
+            (1.0, 1.0, 1.0, 1.0, 1.0, 0.0),
+            (0.0, 1.0, -1.0, 2.0, -2.0, 0.0),
+            (0.0, 1.0, 1.0, 4.0, 4.0, 0.0),
+            (0.0, 1.0, -1.0, 8.0, -8.0, 1.0),
+        ),
+    ),
+    _Filter(  # at the points 0, 1, -1, 2, -2, 1/2, -1/2 and infinity
+        6,
+        inputs=(
+            (1.0, 0.0, -21 / 4, 0.0, 21 / 4, 0.0, -1.0, 0.0),
+            (0.0, 1.0, 1.0, -17 / 4, -17 / 4, 1.0, 1.0, 0.0),
+            (0.0, -1.0, 1.0, 17 / 4, -17 / 4, -1.0, 1.0, 0.0),
+            (0.0, 1 / 2, 1 / 4, -5 / 2, -5 / 4, 2.0, 1.0, 0.0),
+            (0.0, -1 / 2, 1 / 4, 5 / 2, -5 / 4, -2.0, 1.0, 0.0),
+            (0.0, 2.0, 4.0, -5 / 2, -5.0, 1 / 2, 1.0, 0.0),
+            (0.0, -2.0, 4.0, 5 / 2, -5.0, -1 / 2, 1.0, 0.0),
+            (0.0, -1.0, 0.0, 21 / 4, 0.0, -21 / 4, 0.0, 1.0),
+        ),
+        kernel=(
+            (1.0, 0.0, 0.0),
+            (-2 / 9, -2 / 9, -2 / 9),
+            (-2 / 9, 2 / 9, -2 / 9),
+            (1 / 90, 1 / 45, 2 / 45),
+            (1 / 90, -1 / 45, 2 / 45),
+            (32 / 45, 16 / 45, 8 / 45),
+            (32 / 45, -16 / 45, 8 / 45),
+            (0.0, 0.0, 1.0),
+        ),
+        outputs=(
+            (1.0, 1.0, 1.0, 1.0, 1.0, 1.0, 1.0, 0.0),
+            (0.0, 1.0, -1.0, 2.0, -2.0, 1 / 2, -1 / 2, 0.0),
+            (0.0, 1.0, 1.0, 4.0, 4.0, 1 / 4, 1 / 4, 0.0),
+            (0.0, 1.0, -1.0, 8.0, -8.0, 1 / 8, -1 / 8, 0.0),
+            (0.0, 1.0, 1.0, 16.0, 16.0, 1 / 16, 1 / 16, 0.0),
+            (0.0, 1.0, -1.0, 32.0, -32.0, 1 / 32, -1 / 32, 1.0),
+        ),
+    ),
 )
-_KERNEL = (
-    (1 / 4, 0.0, 0.0),
-    (-1 / 6, -1 / 6, -1 / 6),
-    (-1 / 6, 1 / 6, -1 / 6),
-    (1 / 24, 1 / 12, 1 / 6),
-    (1 / 24, -1 / 12, 1 / 6),
-    (0.0, 0.0, 1.0),
-)
-_OUTPUT = (
-    (1.0, 1.0, 1.0, 1.0, 1.0, 0.0),
-    (0.0, 1.0, -1.0, 2.0, -2.0, 0.0),
-    (0.0, 1.0, 1.0, 4.0, 4.0, 0.0),
-    (0.0, 1.0, -1.0, 8.0, -8.0, 1.0),
-)
+
+
+def _best_filter(columns: int) -> _Filter:
+    """F(6, 3) where it saves a fifth of the products of F(4, 3), as in rows of 5 and 6.
+
+    Where it saves less, as in rows of 12, its additions cost as much (measured).
+    """
+    small, large = _FILTERS
+    return large if 5 * large.products(columns) <= 4 * small.products(columns) else small
 
 
 def winograd_pays(shape: Sequence[int], window: Sequence[int]) -> bool:
     """Whether `winograd_convolve` is faster than a direct convolution on a CPU.
 
-    Measured in float32: from 48 channels on, unless the last tile of a row is mostly empty, or the
-    image has fewer places than the kernel has channels, so that the kernel's own additions count.
+    Measured in float32: from 48 channels on, unless so much of the last tile of a row is empty that
+    more than three quarters of the products are left, or the image has fewer places than the kernel
+    has channels, so that the kernel's own additions count.
 
     Args:
         shape: of the input, `[batch, height, width, channels]`.
@@ -64,7 +134,7 @@ def winograd_pays(shape: Sequence[int], window: Sequence[int]) -> bool:
     batch, height, columns, _ = shape
     return (
         min(window[2:]) >= 48
-        and 2 * TILE * _tiles(columns) <= 3 * columns
+        and _best_filter(columns).products(columns) <= 3 / 4 * 3 * columns
         and batch * height * columns >= max(window[2:])
     )
 
@@ -92,25 +162,28 @@ def winograd_convolve(
 def _forward(x: Array, kernel: Array) -> tuple[Array, tuple[list[Array], Array]]:
     if not _fits(kernel.shape):
         raise ValueError(
-            f"F(4, 3) takes a kernel [odd, 3, channels, features], got shape {kernel.shape}"
+            f"F(m, 3) takes a kernel [odd, 3, channels, features], got shape {kernel.shape}"
         )
     if x.ndim != 4 or x.shape[-1] != kernel.shape[2]:
         raise ValueError(f"a kernel of shape {kernel.shape} does not fit an input {x.shape}")
-    tiles = _input_tiles(x)
-    return _assemble(_products(tiles, _kernel_tiles(kernel)), x.shape[2]), (tiles, kernel)
+    minimal = _best_filter(x.shape[2])
+    tiles = _input_tiles(x, minimal)
+    products = _products(tiles, _kernel_tiles(kernel, minimal))
+    return _assemble(products, x.shape[2], minimal), (tiles, kernel)
 
 
 def _backward(residuals: tuple[list[Array], Array], gradient: Array) -> tuple[Array, Array]:
     tiles, kernel = residuals
     columns = gradient.shape[2]
+    minimal = _best_filter(columns)
     flipped = jnp.flip(kernel, (0, 1)).swapaxes(-1, -2)
     input_gradient = winograd_convolve(gradient, flipped)
-    # The adjoint of `_assemble`: what each of the six products contributed to.
-    places = _every_fourth(gradient, (0, TILE * _tiles(columns) - columns), TILE)
-    of_products = [_combine(column, places) for column in zip(*_OUTPUT, strict=True)]
-    _, pull = jax.vjp(functools.partial(_products, tiles), _kernel_tiles(kernel))
+    # The adjoint of `_assemble`: what each of the products contributed to.
+    places = _columns_of_tiles(gradient, minimal, before=0, count=minimal.tile)
+    of_products = [_combine(column, places) for column in zip(*minimal.outputs, strict=True)]
+    _, pull = jax.vjp(functools.partial(_products, tiles), _kernel_tiles(kernel, minimal))
     (of_kernel,) = pull(of_products)
-    taps = [_combine(column, of_kernel) for column in zip(*_KERNEL, strict=True)]
+    taps = [_combine(column, of_kernel) for column in zip(*minimal.kernel, strict=True)]
     return input_gradient, jnp.stack(taps, 1)
 
 
@@ -119,10 +192,6 @@ winograd_convolve.defvjp(_forward, _backward)
 
 def _fits(window: Sequence[int]) -> bool:
     return len(window) == 4 and window[1] == 3 and window[0] % 2 == 1
-
-
-def _tiles(columns: int) -> int:
-    return -(-columns // TILE)
 
 
 def _combine(row: Sequence[float], arrays: Sequence[Array]) -> Array:
@@ -135,22 +204,25 @@ def _combine(row: Sequence[float], arrays: Sequence[Array]) -> Array:
     return functools.reduce(lax.add, terms)
 
 
-def _every_fourth(x: Array, padding: tuple[int, int], count: int) -> list[Array]:
-    """The columns 0, 4, 8, ... of the padded `x`, then 1, 5, 9, ..., `count` times."""
-    padded = lax.pad(x, jnp.zeros((), x.dtype), [(0, 0, 0), (0, 0, 0), (*padding, 0), (0, 0, 0)])
-    reach = TILE * (_tiles(x.shape[2]) - 1) + 1
-    return [lax.slice_in_dim(padded, first, first + reach, TILE, axis=2) for first in range(count)]
+def _columns_of_tiles(x: Array, minimal: _Filter, before: int, count: int) -> list[Array]:
+    """The first column of every tile, then the second, `count` times; zeros around the image."""
+    columns, tile = x.shape[2], minimal.tile
+    last = tile * (minimal.tiles(columns) - 1)  # where the last tile begins
+    around = (before, last + count - before - columns, 0)
+    padded = lax.pad(x, jnp.zeros((), x.dtype), [(0, 0, 0), (0, 0, 0), around, (0, 0, 0)])
+    return [
+        lax.slice_in_dim(padded, first, first + last + 1, tile, axis=2) for first in range(count)
+    ]
 
 
-def _input_tiles(x: Array) -> list[Array]:
-    columns = x.shape[2]
-    inputs = _every_fourth(x, (1, 1 + TILE * _tiles(columns) - columns), TILE + 2)
-    return [_combine(row, inputs) for row in _INPUT]
+def _input_tiles(x: Array, minimal: _Filter) -> list[Array]:
+    inputs = _columns_of_tiles(x, minimal, before=1, count=minimal.tile + 2)
+    return [_combine(row, inputs) for row in minimal.inputs]
 
 
-def _kernel_tiles(kernel: Array) -> list[Array]:
+def _kernel_tiles(kernel: Array, minimal: _Filter) -> list[Array]:
     taps = [kernel[:, tap] for tap in range(3)]
-    return [_combine(row, taps) for row in _KERNEL]
+    return [_combine(row, taps) for row in minimal.kernel]
 
 
 def _products(tiles: Sequence[Array], kernels: Sequence[Array]) -> list[Array]:
@@ -163,8 +235,8 @@ def _products(tiles: Sequence[Array], kernels: Sequence[Array]) -> list[Array]:
     ]
 
 
-def _assemble(products: Sequence[Array], columns: int) -> Array:
-    """Puts the four outputs of every tile beside each other."""
-    outputs = jnp.stack([_combine(row, products) for row in _OUTPUT], 3)
-    batch, height, tiles, _, features = outputs.shape
-    return outputs.reshape(batch, height, TILE * tiles, features)[:, :, :columns]
+def _assemble(products: Sequence[Array], columns: int, minimal: _Filter) -> Array:
+    """Puts the outputs of every tile beside each other."""
+    outputs = jnp.stack([_combine(row, products) for row in minimal.outputs], 3)
+    batch, height, tiles, tile, features = outputs.shape
+    return outputs.reshape(batch, height, tile * tiles, features)[:, :, :columns]

@@ -15,8 +15,6 @@ from rcnn_jax.layers import convolution
 from rcnn_jax.layers.convolution import conv_general_dilated, convolve
 from rcnn_jax.layers.winograd import winograd_convolve, winograd_pays
 
-RNG = np.random.default_rng(0)
-
 
 def direct(x, kernel):
     return lax.conv_general_dilated(
@@ -25,30 +23,32 @@ def direct(x, kernel):
 
 
 def arrays(shape, window, dtype=np.float64):
-    x, kernel = RNG.normal(size=shape), RNG.normal(size=(*window, shape[-1], 5))
+    rng = np.random.default_rng(0)
+    x, kernel = rng.normal(size=shape), rng.normal(size=(*window, shape[-1], 5))
     return jnp.asarray(x.astype(dtype)), jnp.asarray(kernel.astype(dtype))
 
 
 @pytest.mark.parametrize("height", [1, 3, 5])
-@pytest.mark.parametrize("columns", [1, 2, 3, 4, 5, 7, 8, 9, 12])
+@pytest.mark.parametrize("columns", [1, 2, 3, 4, 5, 6, 7, 8, 9, 11, 12])
 def test_values_and_gradients_are_those_of_a_direct_convolution(columns, height, x64):
     x, kernel = arrays((2, 6, columns, 3), (height, 3))
     y, pull = jax.vjp(winograd_convolve, x, kernel)
     expected, pull_expected = jax.vjp(direct, x, kernel)
     np.testing.assert_allclose(y, expected, rtol=1e-11, atol=1e-11)
-    g = jnp.asarray(RNG.normal(size=y.shape))
+    g = jnp.asarray(np.random.default_rng(1).normal(size=y.shape))
     for ours, theirs in zip(pull(g), pull_expected(g), strict=True):
         np.testing.assert_allclose(ours, theirs, rtol=1e-11, atol=1e-11)
 
 
-def test_in_float32_it_rounds_as_much_as_a_direct_convolution():
+@pytest.mark.parametrize("columns", [16, 6])
+def test_in_float32_it_rounds_as_much_as_a_direct_convolution(columns):
     """Both against float64: within a factor of four of each other, and below 1e-6."""
-    x, kernel = arrays((4, 16, 16, 96), (3, 3), np.float32)
-    exact = np.zeros((4, 16, 16, 5))
+    x, kernel = arrays((4, 16, columns, 96), (3, 3), np.float32)
+    exact = np.zeros((4, 16, columns, 5))
     padded = np.pad(np.asarray(x, np.float64), ((0, 0), (1, 1), (1, 1), (0, 0)))
     for i in range(3):
         for j in range(3):
-            exact += padded[:, i : i + 16, j : j + 16] @ np.asarray(kernel[i, j], np.float64)
+            exact += padded[:, i : i + 16, j : j + columns] @ np.asarray(kernel[i, j], np.float64)
 
     def error(y):
         return np.linalg.norm(y - exact) / np.linalg.norm(exact)
@@ -61,7 +61,7 @@ def test_in_float32_it_rounds_as_much_as_a_direct_convolution():
 def test_it_is_batched_and_checkpointed():
     x, kernel = arrays((3, 2, 4, 8, 3), (3, 3), np.float32)
     ours = jax.vmap(winograd_convolve, (0, None))(x, kernel)
-    np.testing.assert_allclose(ours, jax.vmap(direct, (0, None))(x, kernel), atol=1e-5)
+    np.testing.assert_allclose(ours, jax.vmap(direct, (0, None))(x, kernel), atol=3e-5)
     loss = lambda convolution: lambda k: jnp.sum(convolution(x[0], k) ** 2)  # noqa: E731
     ours = jax.grad(jax.checkpoint(loss(winograd_convolve)))(kernel)
     np.testing.assert_allclose(ours, jax.grad(loss(direct))(kernel), rtol=1e-4)
@@ -75,7 +75,8 @@ def test_it_is_batched_and_checkpointed():
         ((128, 32, 32, 3), (5, 5, 3, 96), False),
         ((128, 32, 32, 3), (3, 3, 3, 96), False),
         ((128, 16, 16, 32), (3, 3, 32, 32), False),
-        ((128, 16, 5, 96), (3, 3, 96, 96), False),  # the second tile would hold one column
+        ((128, 16, 5, 96), (3, 3, 96, 96), True),
+        ((128, 16, 2, 96), (3, 3, 96, 96), False),  # six products where a direct one takes six
         ((1, 14, 14, 512), (3, 3, 512, 512), False),  # 196 places, a kernel of 2,359,296
         ((4, 14, 14, 512), (3, 3, 512, 512), True),
         ((128, 16, 16, 96), (2, 3, 96, 96), False),
@@ -91,8 +92,15 @@ def convolutions_of(function, *arguments):
     return str(jax.make_jaxpr(function)(*arguments)).count("conv_general_dilated[")
 
 
-def image_and_kernel(dtype):
-    return [jax.ShapeDtypeStruct(shape, dtype) for shape in ((2, 8, 8, 64), (3, 3, 64, 64))]
+def image_and_kernel(dtype, columns=8):
+    return [jax.ShapeDtypeStruct(shape, dtype) for shape in ((2, 8, columns, 64), (3, 3, 64, 64))]
+
+
+@pytest.mark.parametrize(
+    ("columns", "tile"), [(4, 4), (5, 6), (6, 6), (7, 4), (8, 4), (12, 4), (16, 4)]
+)
+def test_rows_of_5_and_6_are_one_tile_of_6(columns, tile):
+    assert convolutions_of(winograd_convolve, *image_and_kernel("float32", columns)) == tile + 2
 
 
 @pytest.mark.parametrize(
@@ -153,7 +161,7 @@ def test_a_linen_convolution_takes_it_where_it_is_one_of_stride_1(options, convo
     options = {"features": 64} | options
     ours = nn.Conv(kernel_size=(3, 3), conv_general_dilated=conv_general_dilated, **options)
     theirs = nn.Conv(kernel_size=(3, 3), **options)
-    x = jnp.asarray(RNG.normal(size=(2, 8, 8, 128)).astype(np.float32))
+    x = jax.random.normal(jax.random.key(1), (2, 8, 8, 128))
     variables = theirs.init(jax.random.key(0), x)
     assert convolutions_of(ours.apply, variables, x) == convolutions
     wanted = theirs.apply(variables, x)
