@@ -209,7 +209,7 @@ def rcnn_without_dropout(classes: int, features: int = 96, **attributes: Any) ->
 
 # Kernels of nets without a sum over iterations, in which each layer sees one rectified one: with
 # "lecun" the signal would be halved by each, and 17 layers in a row stay at chance.
-_PLAIN = {"kernel_init": "he", "recurrent_init": "he"}
+_PLAIN: dict[str, Any] = {"kernel_init": "he", "recurrent_init": "he"}
 
 
 def wcnn(classes: int, features: int = 128, *, steps: int = 0, **attributes: Any) -> RCNN:
