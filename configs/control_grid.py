@@ -25,6 +25,8 @@ def get_config() -> ConfigDict:
         "steps": 3,
         "norm": "lrn",
         "dropout": 0.2,
+        "kernel_init": "lecun",
+        "recurrent_init": "lecun",
     }
     config.data = {
         "name": "cifar10",
@@ -46,19 +48,22 @@ _RECURSIVE = "rcnn_jax.models.rcnn:recursive_rcnn"
 _FEEDFORWARD = "rcnn_jax.models.rcnn:depth_matched_cnn"
 _WCNN = "rcnn_jax.models.rcnn:wcnn"
 
+_PLAIN = {"model.kernel_init": "he", "model.recurrent_init": "he"}
+
 VARIANTS = {
     "rcnn_1": {"model.steps": 1},
     "rcnn_3": {"model.steps": 3},
-    "recursive_1": {"model.name": _RECURSIVE, "model.steps": 1},
-    "recursive_3": {"model.name": _RECURSIVE, "model.steps": 3},
-    "feedforward_1": {"model.name": _FEEDFORWARD, "model.steps": 1},
-    "feedforward_3": {"model.name": _FEEDFORWARD, "model.steps": 3},
+    "recursive_1": {"model.name": _RECURSIVE, "model.steps": 1, **_PLAIN},
+    "recursive_3": {"model.name": _RECURSIVE, "model.steps": 3, **_PLAIN},
+    "feedforward_1": {"model.name": _FEEDFORWARD, "model.steps": 1, **_PLAIN},
+    "feedforward_3": {"model.name": _FEEDFORWARD, "model.steps": 3, **_PLAIN},
     # 76,960 parameters, RCNN-32 has 76,618; the window of RCNN-32.
     "wcnn": {
         "model.name": _WCNN,
         "model.steps": 0,
         "model.features": 45,
         "model.lrn_size": 5,
+        **_PLAIN,
     },
     "batch_norm": {"model.norm": "batch"},
 }

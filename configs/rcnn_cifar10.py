@@ -78,7 +78,8 @@ VARIANTS = {
             (0.7, "random_crop(24)|resize(20)|flip"),
         ),
     },
-    # A third of the feature maps and half the epochs: a ninth of the work, for comparisons.
+    # A third of the feature maps, about a ninth of the work of a step, and half the epochs: for
+    # comparisons.
     "small": {"model.features": 32, "epochs": 4.0},
     # After selection: all 50,000 training images.
     "retrain": {"data.train": "train", "data.validation": ""},

@@ -9,7 +9,8 @@ and is left out where it is missing. The project need not be installed. The same
 on where the last one ended: what its files in `--out` have is not done again.
 
 Exit code: 0 where everything is done; 3 where time was short and the same command would do more;
-1 where a part failed, or for a mistake in the data; 2 for a mistake in the command.
+1 where a part failed, or for a mistake in the data; 2 for a mistake in the command; 130 where it
+was interrupted.
 """
 
 import contextlib

@@ -21,9 +21,8 @@ import warnings
 from typing import Any
 
 from rcnn_jax.data.roots import cache_dir
-from rcnn_jax.switches import switched_on
+from rcnn_jax.switches import COMPILATION_CACHE, switched_on
 
-SWITCH = "RCNN_JAX_COMPILATION_CACHE"
 """Environment variable: 0 switches the cache off, 1 (or unset) leaves it on."""
 
 MAX_BYTES = 2**30
@@ -65,7 +64,7 @@ def enable(
     global _place
     if _place is not None:
         return _place
-    on = switched_on(SWITCH, "no cache of compiled programs")
+    on = switched_on(COMPILATION_CACHE, "no cache of compiled programs")
     settings: Any = jax.config  # whose attributes are made as it is imported
     if not on or not settings.jax_enable_compilation_cache:
         settings.update("jax_compilation_cache_dir", None)
@@ -87,7 +86,7 @@ def enable(
         except OSError as error:
             print(
                 f"warning: compiled programs are not kept: {place} cannot be written "
-                f"({error.strerror}); {SWITCH}=0 switches this off",
+                f"({error.strerror}); {COMPILATION_CACHE}=0 switches this off",
                 file=sys.stderr,
             )
             settings.update("jax_compilation_cache_dir", None)

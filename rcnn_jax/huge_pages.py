@@ -1,12 +1,12 @@
 """Memory in large pages for the process of a door, on Linux.
 
 On a CPU, XLA takes the memory of a step anew at every call and gives it back behind it. For a
-training step of RCNN-96 with 128 images of 32 pixels that are 717 MiB, which the kernel hands over,
-cleared, in 184,000 pages of 4 KiB: a fifth of the time of the step. In pages of 2 MiB it is a
-thousandth of the faults. The GNU C library (2.35 and later) asks for those where its tunable
-`glibc.malloc.hugetlb=1` stands in the environment before the process starts, and nothing that a
-running process can call does the same without holding freed memory back. So a door that finds it
-absent starts itself once more, before anything heavy is imported.
+training step of RCNN-96 with 128 images of 32 pixels that was 717 MiB when it was measured, which
+the kernel hands over, cleared, in 184,000 pages of 4 KiB: a fifth of the time of the step. In pages
+of 2 MiB it is a five-hundredth of the faults. The GNU C library (2.35 and later) asks for those
+where its tunable `glibc.malloc.hugetlb=1` stands in the environment before the process starts, and
+nothing that a running process can call does the same without holding freed memory back. So a door
+that finds it absent starts itself once more, before anything heavy is imported.
 """
 
 import os

@@ -4,6 +4,9 @@ import os
 
 from rcnn_jax.errors import UsageError
 
+COMPILATION_CACHE = "RCNN_JAX_COMPILATION_CACHE"
+WINOGRAD = "RCNN_JAX_WINOGRAD"
+
 
 def switched_on(variable: str, off: str) -> bool:
     """Whether a switch is on: it is unless its variable is 0.

@@ -17,6 +17,7 @@ import tempfile
 
 import jax
 import jaxtyping
+import numpy as np
 import pytest
 
 # Shape annotations of public array functions are checked in tests, never in a user's run.
@@ -27,6 +28,14 @@ jax.config.update("jax_numpy_rank_promotion", "raise")
 # Most of a test's time is the compiler's; what is compiled here runs for milliseconds. The doors,
 # run in processes of their own, compile as they do for users.
 jax.config.update("jax_disable_most_optimizations", True)
+
+
+@pytest.fixture(autouse=True)
+def _numbers_of_its_own(request):
+    """A module's `RNG` starts anew for each test, so that none depends on those before it."""
+    module = getattr(request, "module", None)
+    if isinstance(getattr(module, "RNG", None), np.random.Generator):
+        request.module.RNG = np.random.default_rng(1)
 
 
 @pytest.fixture

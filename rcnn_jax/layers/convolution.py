@@ -11,10 +11,9 @@ from jax import lax
 from jax.nn import initializers
 from jaxtyping import Array, Float
 
-from rcnn_jax.layers.winograd import winograd_convolve, winograd_pays
-from rcnn_jax.switches import switched_on
+from rcnn_jax.layers.winograd import FILTERS, winograd_convolve, winograd_pays
+from rcnn_jax.switches import WINOGRAD, switched_on
 
-WINOGRAD_VARIABLE = "RCNN_JAX_WINOGRAD"
 KERNEL_INITS = ("he", "lecun", "orthogonal", "identity")
 
 # Known to jax, so that what it has traced within `direct_convolutions` is never taken outside.
@@ -60,8 +59,8 @@ def convolve(
 
     On a CPU and outside loops, kernels of width 3 in float32 are taken by `winograd_convolve`
     where `winograd_pays`: 1.2 to 1.5 times as fast, equal to a relative 1e-6, and only reverse mode
-    is defined. `RCNN_JAX_WINOGRAD=0` in the environment, or `direct_convolutions` around the trace,
-    has all taken directly.
+    is defined. `RCNN_JAX_WINOGRAD=0` in the environment, or `direct_convolutions`, has all taken
+    directly: either while a function is traced, for what is compiled stays as it is.
     """
     if in_loop:
         return _convolve_in_loop(x, kernel)
@@ -70,13 +69,18 @@ def convolve(
     return _convolve(x, kernel)
 
 
+def filters() -> str:
+    """The minimal filters that convolutions of this process may take, such as `F(4, 3)`."""
+    on = switched_on(WINOGRAD, "direct convolutions") and jax.default_backend() == "cpu"
+    return ", ".join(f"F({one.tile}, 3)" for one in FILTERS) if on else ""
+
+
 def _by_winograd(x: Array, kernel: Array) -> bool:
     return (
         x.dtype == kernel.dtype == jnp.float32
         and winograd_pays(x.shape, kernel.shape)
         and not _direct.value
-        and switched_on(WINOGRAD_VARIABLE, "direct convolutions")
-        and jax.default_backend() == "cpu"
+        and bool(filters())
     )
 
 

@@ -49,7 +49,7 @@ class _Filter(NamedTuple):
         return self.tiles(columns) * (self.tile + 2)
 
 
-_FILTERS = (
+FILTERS = (
     _Filter(  # at the points 0, 1, -1, 2, -2 and infinity
         4,
         inputs=(
@@ -114,7 +114,7 @@ def _best_filter(columns: int) -> _Filter:
 
     Where it saves less, as in rows of 12, its additions cost as much (measured).
     """
-    small, large = _FILTERS
+    small, large = FILTERS
     return large if 5 * large.products(columns) <= 4 * small.products(columns) else small
 
 

@@ -207,8 +207,8 @@ def rcnn_without_dropout(classes: int, features: int = 96, **attributes: Any) ->
     return RCNN(classes=classes, features=features, dropout=0.0, **attributes)
 
 
-# Kernels of nets without a sum over iterations, in which each layer sees one rectified one: with
-# "lecun" the signal would be halved by each, and 17 layers in a row stay at chance.
+# For nets whose layers read one rectified layer each, and no sum of two responses: with "lecun"
+# each would halve the mean square of the signal, and a net of 17 stays at chance.
 _PLAIN: dict[str, Any] = {"kernel_init": "he", "recurrent_init": "he"}
 
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import jax
 
-from rcnn_jax.layers.convolution import WINOGRAD_VARIABLE
+from rcnn_jax.layers import convolution
 
 
 def current() -> dict[str, Any]:
@@ -20,12 +20,15 @@ def current() -> dict[str, Any]:
         "jax": jax.__version__,
         "jaxlib": importlib.metadata.version("jaxlib"),
         "xla_flags": os.environ.get("XLA_FLAGS", ""),
-        "winograd": os.environ.get(WINOGRAD_VARIABLE),
+        "minimal filters": convolution.filters(),
     }
 
 
 def changes(before: dict[str, Any]) -> list[str]:
-    """Compares the topology of a checkpoint with that of this process, one line a difference."""
+    """Compares the topology of a checkpoint with that of this process, one line a difference.
+
+    What an older version did not write down counts as a difference.
+    """
     now = current()
     return [
         f"{key} was {before.get(key)!r} and is {now[key]!r}"

@@ -288,7 +288,10 @@ class _Point:
             reference = self._references.setdefault(answer, parts)
             if reference is parts:
                 continue
-            distance = figures.relative_distance(reference, parts)
+            try:
+                distance = figures.relative_distance(reference, parts)
+            except ValueError as error:
+                raise StoppedError("differs", f"not timed: its {answer}: {error}") from error
             self._agreement.setdefault(name, {})[answer] = distance
             if distance > self._tolerance:
                 raise StoppedError(

@@ -13,7 +13,7 @@ from typing import Any
 
 import figures
 
-from rcnn_jax import huge_pages
+from rcnn_jax import huge_pages, switches
 
 _PROC = pathlib.Path("/proc")
 _HERE = pathlib.Path(__file__).resolve().parent
@@ -21,6 +21,13 @@ PACKAGES = ("jax", "jaxlib", "flax", "optax", "numpy", "torch")
 PLATFORMS = {"cpu": "cpu", "gpu": "cuda"}
 """What a run measures on -> what jax and torch call it."""
 
+# What a worker sets for itself, or would measure something else for if it stood in the shell.
+_OWN = (
+    "XLA_FLAGS",
+    "JAX_COMPILATION_CACHE_DIR",
+    "TORCHINDUCTOR_CACHE_DIR",
+    switches.WINOGRAD,
+)
 _CARD = ("name", "driver_version", "memory.total", "power.limit", "clocks.max.sm")
 
 
@@ -34,11 +41,7 @@ def cores() -> list[int]:
 def environment(where: str = "cpu") -> dict[str, str]:
     """What a worker starts with: threads pinned alike, nothing compiled before, one platform."""
     count = str(len(cores()))
-    env = {
-        name: value
-        for name, value in os.environ.items()
-        if name not in ("XLA_FLAGS", "JAX_COMPILATION_CACHE_DIR", "TORCHINDUCTOR_CACHE_DIR")
-    }
+    env = {name: value for name, value in os.environ.items() if name not in _OWN}
     threads = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
     env |= {**dict.fromkeys(threads, count), "JAX_PLATFORMS": PLATFORMS[where]}
     if where == "gpu":

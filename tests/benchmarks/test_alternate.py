@@ -4,6 +4,7 @@ import ast
 import json
 import math
 import pathlib
+import re
 import subprocess
 import sys
 
@@ -250,9 +251,10 @@ def test_step_that_is_measured_is_that_of_the_config():
 
 def test_a_row_on_a_gpu_shares_the_card_and_takes_no_flags_of_a_cpu(monkeypatch):
     monkeypatch.setenv("XLA_FLAGS", "--xla_something")
+    monkeypatch.setenv("RCNN_JAX_WINOGRAD", "0")
     env = machine.environment("gpu")
     assert (env["JAX_PLATFORMS"], env["XLA_PYTHON_CLIENT_PREALLOCATE"]) == ("cuda", "false")
-    assert "XLA_FLAGS" not in env
+    assert not {"XLA_FLAGS", "RCNN_JAX_WINOGRAD"} & env.keys()
     assert machine.environment()["JAX_PLATFORMS"] == "cpu"
     for platforms, device in (("cuda", "cuda"), ("cpu", "cpu"), ("", "cpu")):
         monkeypatch.setenv("JAX_PLATFORMS", platforms)
@@ -270,6 +272,26 @@ def test_a_row_may_state_its_own_tolerance(tmp_path, tolerance, state):
     row = Row("made_up", "", sides, tolerance=tolerance)
     found = alternate.measure(row, rounds=1, window=0.0, limit=30.0)
     assert found["points"][0]["sides"]["t"]["state"] == state
+
+
+def test_an_answer_of_another_shape_is_another_answer(tmp_path):
+    given = {"log": str(tmp_path / "log")}
+    sides = (
+        Side("o", "made_up_side:square", {**given, "name": "o"}, ours=True),
+        Side("longer", "made_up_side:square", {**given, "name": "longer", "order": 4}),
+        Side("t", "made_up_side:square", {**given, "name": "t"}),
+    )
+    found = alternate.measure(Row("made_up", "", sides), rounds=1, window=0.0, limit=30.0)
+    states = {name: side["state"] for name, side in found["points"][0]["sides"].items()}
+    assert states == {"o": "measured", "longer": "differs", "t": "measured"}
+    message = found["points"][0]["sides"]["longer"]["message"]
+    assert re.search(r"its squares: answers of shapes .*\(3,\).* and .*\(4,\)", message)
+
+
+def test_the_filter_is_compared_with_direct_convolutions():
+    sides = [row.sides for name, row in ROWS.items() if name.startswith("rcnn_winograd")]
+    assert len(sides) == 2
+    assert all([side.ours for side in pair] == [True, False] for pair in sides)
 
 
 def test_rows_that_are_there_and_rows_for_which_no_time_is_left(tmp_path, measured):

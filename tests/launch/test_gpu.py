@@ -173,7 +173,7 @@ def test_training_that_diverges_ends(gpu):
 def test_number_of_dispatches_is_what_the_time_allows(gpu):
     trainer = dataclasses.replace(gpu.trainer, dispatch_s=2.0, evaluation_s=1.0)
     assert gpu.training.plan(trainer, 1e9) == 6
-    # 100 s, less 7 %, less three evaluations, by 2 s.
+    # 100 s, less 7 %, less three evaluations, by 30 s.
     assert gpu.training.plan(dataclasses.replace(trainer, dispatch_s=30.0), 100) == 3
     assert gpu.training.plan(trainer, -5) == 1
     assert gpu.training.looks(100, 4) == {44, 75, 94, 100}

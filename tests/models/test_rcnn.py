@@ -82,7 +82,7 @@ def test_a_wcnn_with_iterations_is_refused():
 
 @pytest.mark.parametrize("preset", [recursive_rcnn, depth_matched_cnn])
 def test_the_signal_outlives_17_rectified_layers(preset):
-    """Kernels of variance 1 / fan-in would leave 2^-8 of it; the classifier sees the rest."""
+    """Kernels of variance 1 / fan-in would leave about 2^-8 of its amplitude to the classifier."""
     model = preset(classes=10, features=32, dropout=0.0)
     x = jax.random.normal(jax.random.key(1), (8, 16, 16, 3))
     _, captured = model.init_with_output(
