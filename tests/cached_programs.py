@@ -13,11 +13,11 @@ import json
 import os
 import sys
 
-from rcnn_jax import compilation_cache, doors, train
+from rcnn_jax import compilation_cache, doors, switches, train
 
 folder, max_bytes = sys.argv.pop(1), int(sys.argv.pop(1))
 if folder == "off":
-    os.environ[compilation_cache.SWITCH] = "0"
+    os.environ[switches.COMPILATION_CACHE] = "0"
 folder = None if folder in ("default", "off") else folder
 
 

@@ -6,7 +6,7 @@ import pathlib
 
 import pytest
 
-from rcnn_jax import compilation_cache
+from rcnn_jax import compilation_cache, switches
 from rcnn_jax.errors import UsageError
 from rcnn_jax.training import checkpoints
 
@@ -142,6 +142,6 @@ def test_a_folder_that_the_user_named_is_used_and_left_as_it_is(start, compiled)
 
 
 def test_the_switch_is_0_or_1(monkeypatch):
-    monkeypatch.setenv(compilation_cache.SWITCH, "off")
+    monkeypatch.setenv(switches.COMPILATION_CACHE, "off")
     with pytest.raises(UsageError, match=r"RCNN_JAX_COMPILATION_CACHE='off' must be 0"):
         compilation_cache.enable()

@@ -57,14 +57,14 @@ PHOTOGRAPHS = DatasetSpec(
 
 def child() -> None:
     """Trains, with the cache in the folder that the command names."""
-    from rcnn_jax import compilation_cache, doors, train
+    from rcnn_jax import compilation_cache, doors, switches, train
 
     del sys.argv[1]
     folder = sys.argv.pop(1)
 
     def main(argv: list[str]) -> int:
         if folder == "off":
-            os.environ[compilation_cache.SWITCH] = "0"
+            os.environ[switches.COMPILATION_CACHE] = "0"
         compilation_cache.enable(None if folder == "off" else folder)
         return train.main(argv)
 
