@@ -23,8 +23,6 @@ from typing import Any
 from rcnn_jax.data.roots import cache_dir
 from rcnn_jax.switches import COMPILATION_CACHE, switched_on
 
-"""Environment variable: 0 switches the cache off, 1 (or unset) leaves it on."""
-
 MAX_BYTES = 2**30
 """What the cache may take on disk, unless the user has named its folder."""
 

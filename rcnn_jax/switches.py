@@ -1,11 +1,14 @@
-"""Environment variables that switch something off."""
+"""Environment variables: 0 switches something off, 1 (or unset) leaves it on."""
 
 import os
 
 from rcnn_jax.errors import UsageError
 
 COMPILATION_CACHE = "RCNN_JAX_COMPILATION_CACHE"
+"""The cache of compiled programs."""
+
 WINOGRAD = "RCNN_JAX_WINOGRAD"
+"""Convolutions by minimal filtering."""
 
 
 def switched_on(variable: str, off: str) -> bool:

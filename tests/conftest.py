@@ -35,7 +35,7 @@ def _numbers_of_its_own(request):
     """A module's `RNG` starts anew for each test, so that none depends on those before it."""
     module = getattr(request, "module", None)
     if isinstance(getattr(module, "RNG", None), np.random.Generator):
-        request.module.RNG = np.random.default_rng(1)
+        module.RNG = np.random.default_rng(1)
 
 
 @pytest.fixture

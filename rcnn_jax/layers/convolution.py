@@ -71,8 +71,11 @@ def convolve(
 
 def filters() -> str:
     """The minimal filters that convolutions of this process may take, such as `F(4, 3)`."""
-    on = switched_on(WINOGRAD, "direct convolutions") and jax.default_backend() == "cpu"
-    return ", ".join(f"F({one.tile}, 3)" for one in FILTERS) if on else ""
+    return ", ".join(f"F({one.tile}, 3)" for one in FILTERS) if _filtering() else ""
+
+
+def _filtering() -> bool:
+    return switched_on(WINOGRAD, "direct convolutions") and jax.default_backend() == "cpu"
 
 
 def _by_winograd(x: Array, kernel: Array) -> bool:
@@ -80,7 +83,7 @@ def _by_winograd(x: Array, kernel: Array) -> bool:
         x.dtype == kernel.dtype == jnp.float32
         and winograd_pays(x.shape, kernel.shape)
         and not _direct.value
-        and bool(filters())
+        and _filtering()
     )
 
 

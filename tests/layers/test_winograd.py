@@ -58,13 +58,13 @@ def test_in_float32_it_rounds_as_much_as_a_direct_convolution(columns):
     assert ours < 4 * theirs
 
 
-def test_it_is_batched_and_checkpointed():
-    x, kernel = arrays((3, 2, 4, 8, 3), (3, 3), np.float32)
+def test_it_is_batched_and_checkpointed(x64):
+    x, kernel = arrays((3, 2, 4, 8, 3), (3, 3))
     ours = jax.vmap(winograd_convolve, (0, None))(x, kernel)
-    np.testing.assert_allclose(ours, jax.vmap(direct, (0, None))(x, kernel), atol=3e-5)
+    np.testing.assert_allclose(ours, jax.vmap(direct, (0, None))(x, kernel), atol=1e-11)
     loss = lambda convolution: lambda k: jnp.sum(convolution(x[0], k) ** 2)  # noqa: E731
     ours = jax.grad(jax.checkpoint(loss(winograd_convolve)))(kernel)
-    np.testing.assert_allclose(ours, jax.grad(loss(direct))(kernel), rtol=1e-4)
+    np.testing.assert_allclose(ours, jax.grad(loss(direct))(kernel), rtol=1e-9)
 
 
 @pytest.mark.parametrize(
