@@ -61,6 +61,15 @@ def judge(
     return found
 
 
+def unsteady(value: float, first_quartile: float, third_quartile: float) -> bool:
+    """Whether quartiles lie further apart than a fifth of the median.
+
+    Rounds of a steady machine are within a tenth. Who shares a virtual machine's host is seen in no
+    process table, but in this.
+    """
+    return third_quartile - first_quartile > value / 5
+
+
 def disturbance(busy: float, own: float, seconds: float) -> float:
     """How many cores others kept busy: time of all processes, less our own, over the time taken.
 

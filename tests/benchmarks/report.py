@@ -5,6 +5,7 @@ import pathlib
 from collections.abc import Mapping
 from typing import Any
 
+import figures
 import machine
 
 from rcnn_jax import results, tables
@@ -69,12 +70,12 @@ def _cells(name: str, point: Mapping[str, Any], compares: str) -> list[list[str]
     """The lines of one point: one for each side, and one more for each further side of ours."""
     at = ", ".join(f"{key} = {value}" for key, value in point["at"].items())
     label = f"{name}, {at}" if at else name
-    disturbed = f"by {point['others_cores']:.2f} cores" if point["disturbed"] else ""
+    disturbed = [f"by {point['others_cores']:.2f} cores"] if point["disturbed"] else []
     lines = []
     for side, facts in point["sides"].items():
         if facts["state"] != "measured":
             text = f"{side}: {facts['state']}: {facts['message']}"
-            lines.append([label, text, *[""] * (len(HEADER) - 3), disturbed])
+            lines.append([label, text, *[""] * (len(HEADER) - 3), *(disturbed or [""])])
             continue
         per_s = f"{_number(facts['per_s'])} {facts['unit']}" if facts.get("per_s") else ""
         seconds = facts["seconds"]
@@ -86,16 +87,20 @@ def _cells(name: str, point: Mapping[str, Any], compares: str) -> list[list[str]
             _number(seconds if compares == "compile" else facts["compile_s"]),
             _number(facts.get("peak_mib", facts["peak_with_compilation_mib"])),
         ]
-        lines += [[*start, *end, disturbed] for end in _endings(side, point)]
+        for *end, steady in _endings(side, point):
+            lines.append([*start, *end, ", ".join(disturbed + [steady] * bool(steady))])
     return lines
 
 
 def _endings(side: str, point: Mapping[str, Any]) -> list[list[str]]:
-    """What the last columns say of a side: its ratios and targets, or its share of a rate."""
+    """What the last columns say of a side: its ratios and targets, or its share of a rate.
+
+    The very last one says `unsteady` where the rounds disagree.
+    """
     for share in point.get("shares", ()):
         if share["side"] == side:
             value, spread = _number(share["share"]), _spread(share)
-            return [[f"{value} of {share['of']}", spread, "", "", ""]]
+            return [[f"{value} of {share['of']}", spread, "", "", "", _steady("share", share)]]
     endings = []
     ratios = [ratio for ratio in point.get("ratios", ()) if ratio["other"] == side]
     for ratio in ratios:
@@ -109,8 +114,14 @@ def _endings(side: str, point: Mapping[str, Any]) -> list[list[str]]:
         bounds = [["", "", ""]]
         if targets:
             bounds = [[f"{t['must']:g}", f"{t['aim']:g}", t["reached"]] for t in targets]
-        endings += [[value, _spread(ratio), *bound] for bound in bounds]
-    return endings or [[""] * 5]
+        steady = _steady("ratio", ratio)
+        endings += [[value, _spread(ratio), *bound, steady] for bound in bounds]
+    return endings or [[""] * 6]
+
+
+def _steady(kind: str, entry: Mapping[str, float]) -> str:
+    quartiles = entry["first_quartile"], entry["third_quartile"]
+    return "unsteady" if figures.unsteady(entry[kind], *quartiles) else ""
 
 
 def _spread(entry: Mapping[str, float]) -> str:

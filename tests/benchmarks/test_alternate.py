@@ -56,6 +56,13 @@ def test_disturbance():
     assert figures.disturbance(busy=20, own=20.01, seconds=10) == 0
 
 
+def test_rounds_that_disagree_are_unsteady():
+    assert figures.unsteady(1.0, first_quartile=0.9, third_quartile=1.11)
+    assert not figures.unsteady(1.0, first_quartile=0.9, third_quartile=1.09)
+    # Relative to the median, and not to 1.
+    assert figures.unsteady(0.25, first_quartile=0.22, third_quartile=0.28)
+
+
 def test_distance_of_answers():
     one = {"a": np.array([3.0, 0.0]), "b": np.array([[4.0]])}
     other = {"a": np.array([3.0, 0.03]), "b": np.array([[4.04]])}
@@ -213,6 +220,18 @@ def test_disturbed_rows_are_marked_in_file_and_table(tmp_path, monkeypatch, othe
         assert "made_up, order = 4" in text
         assert "made_up, o: seconds grows as the power" in text
     assert {fit["of"] for fit in found["fits"]} >= {"seconds"}
+
+
+@pytest.mark.parametrize(("third_quartile", "unsteady"), [(1.25, True), (1.05, False)])
+def test_unsteady_ratios_are_marked_in_the_table(measured, third_quartile, unsteady):
+    row = json.loads(json.dumps(measured[0]))
+    (point,) = row["points"]
+    point["ratios"][0] |= {"ratio": 1.0, "first_quartile": 0.99, "third_quartile": third_quartile}
+    point |= {"disturbed": True, "others_cores": 0.5}
+    for text in (report.terminal({"made_up": row}), report.markdown({"made_up": row})):
+        assert ("by 0.50 cores, unsteady" in text) == unsteady
+        # Of the line of this ratio alone, not of ours, which has none.
+        assert text.count("unsteady") == unsteady
 
 
 def test_results_of_other_rows_stay(tmp_path, measured):
