@@ -10,9 +10,13 @@ import jax
 from rcnn_jax.training.evaluation import means
 from rcnn_jax.training.interface import Sums
 
+_AHEAD = 8
+"""Steps that may be under way. XLA lets some programs wait for a CPU and makes whoever starts one
+more wait, be it the thread that prepares data: the step behind it would seem to want for data."""
+
 
 class Meter:
-    """Collects what steps return, without waiting for it until it is read."""
+    """Collects what steps return, waiting for that of some steps ago and not for the newest."""
 
     def __init__(self, unit: str, batch_size: int):
         """Starts the clock.
@@ -27,8 +31,12 @@ class Meter:
         self._restart(0.0)
 
     def add(self, sums: Sums) -> None:
-        """Takes what one step returned; it may still be computing."""
+        """Takes what one step returned; it may still be computing.
+
+        Waits until no more than `_AHEAD` steps are.
+        """
         self._sums.append(sums)
+        jax.block_until_ready(self._sums[-1 - _AHEAD : -_AHEAD])
 
     def begin(self, waited_s: float) -> None:
         """Starts to measure after the step just added, which was spent on compilation.

@@ -114,6 +114,21 @@ def test_meter_counts_speed_without_compilation_and_evaluation():
     assert entry["loss"] == 1.5  # sums are added up before they are divided
 
 
+def test_meter_lets_eight_steps_be_under_way():
+    clock, finished = meter.Meter("images", 8), []
+
+    class Computing:
+        def __init__(self, step):
+            self.step = step
+
+        def block_until_ready(self):
+            finished.append(self.step)
+
+    for step in range(12):
+        clock.add({"loss": Computing(step)})
+    assert finished == [0, 1, 2, 3]
+
+
 @pytest.mark.parametrize(
     ("axes", "parallelism", "says"),
     [
