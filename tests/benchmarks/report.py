@@ -70,12 +70,12 @@ def _cells(name: str, point: Mapping[str, Any], compares: str) -> list[list[str]
     """The lines of one point: one for each side, and one more for each further side of ours."""
     at = ", ".join(f"{key} = {value}" for key, value in point["at"].items())
     label = f"{name}, {at}" if at else name
-    disturbed = [f"by {point['others_cores']:.2f} cores"] if point["disturbed"] else []
+    disturbed = f"by {point['others_cores']:.2f} cores" if point["disturbed"] else ""
     lines = []
     for side, facts in point["sides"].items():
         if facts["state"] != "measured":
             text = f"{side}: {facts['state']}: {facts['message']}"
-            lines.append([label, text, *[""] * (len(HEADER) - 3), *(disturbed or [""])])
+            lines.append([label, text, *[""] * (len(HEADER) - 3), disturbed])
             continue
         per_s = f"{_number(facts['per_s'])} {facts['unit']}" if facts.get("per_s") else ""
         seconds = facts["seconds"]
@@ -88,7 +88,7 @@ def _cells(name: str, point: Mapping[str, Any], compares: str) -> list[list[str]
             _number(facts.get("peak_mib", facts["peak_with_compilation_mib"])),
         ]
         for *end, steady in _endings(side, point):
-            lines.append([*start, *end, ", ".join(disturbed + [steady] * bool(steady))])
+            lines.append([*start, *end, ", ".join(filter(None, (disturbed, steady)))])
     return lines
 
 
