@@ -64,8 +64,8 @@ def judge(
 def unsteady(value: float, first_quartile: float, third_quartile: float) -> bool:
     """Whether quartiles lie further apart than a fifth of the median.
 
-    On an idle machine most rows have been within a tenth. Who else uses the host of a virtual
-    machine is seen in no process table, but in this.
+    On an idle machine most rows have been within a tenth. What other guests of a virtual machine's
+    host take of its caches and memory is seen in no process table, but in this.
     """
     return third_quartile - first_quartile > value / 5
 

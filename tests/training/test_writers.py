@@ -127,6 +127,8 @@ def test_meter_lets_eight_steps_be_under_way():
     for step in range(12):
         clock.add({"loss": Computing(step)})
     assert finished == [0, 1, 2, 3]
+    with clock.paused():
+        assert finished == [0, 1, 2, 3, 11]  # an evaluation begins when the steps have ended
 
 
 @pytest.mark.parametrize(
