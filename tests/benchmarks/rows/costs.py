@@ -30,7 +30,6 @@ ROWS = [
             rcnn.theirs("training_step", rcnn.COMPILED, **_SMALL),
         ),
         quick=rcnn.QUICK,
-        tolerance=rcnn.TOLERANCE["lrn"],
         compares="compile",
         usual=False,
     ),
@@ -40,7 +39,6 @@ ROWS = [
         sides=_training(**_SMALL),
         points=tuple({"steps": steps} for steps in range(9)),
         quick=rcnn.QUICK,
-        tolerance=rcnn.TOLERANCE["lrn"],
     ),
     Row(
         name="cost_K",
@@ -48,7 +46,6 @@ ROWS = [
         sides=_training(**_SMALL),
         points=tuple({"features": features} for features in (32, 64, 96, 128, 160, 192)),
         quick={"batch": 4, "size": 8},
-        tolerance=rcnn.TOLERANCE["lrn"],
     ),
     Row(
         name="gemm",
@@ -60,7 +57,6 @@ ROWS = [
             rcnn.theirs("training_step", rcnn.EAGER, **_LARGE),
         ),
         quick=rcnn.QUICK,
-        tolerance=rcnn.TOLERANCE["lrn"],
         compares="rate",
     ),
 ]

@@ -15,9 +15,8 @@ QUICK = {"batch": 4, "size": 8, "features": 8}
 # Float32 rounding moves the largest of a few pooling windows and the sign of what a few relus read,
 # and batch normalisation hands the difference to every image. From the gradient in float64, in
 # which all forms agree to 3e-8, ours is up to 0.005 away, torch's forms 0.001 to 0.024. With mean
-# pools and a smooth activation it is 6e-6 (direct convolutions 3e-6). With LRN such a change stays
-# within its image: up to 0.002 between two forms.
-TOLERANCE = {"lrn": 0.005, "batch": 0.05}
+# pools and a smooth activation it is 6e-6 (direct convolutions 3e-6).
+_TOLERANCE = {"lrn": None, "batch": 0.05}
 
 _FORMS = {
     USER: {"best": False, "channels_last": False, "compiled": False},
@@ -62,7 +61,7 @@ def _training(norm: str, batch: int, size: int) -> Row:
             Target(best, must=1.0, aim=0.8) if batch == 128 else Target(best, 1.05, 0.9),
         ),
         quick=QUICK,
-        tolerance=TOLERANCE[norm],
+        tolerance=_TOLERANCE[norm],
         usual=(norm, size) in (("lrn", 32), ("batch", 24)),
     )
 
@@ -95,7 +94,7 @@ def _winograd(batch: int) -> Row:
             dataclasses.replace(direct, ours=False),  # what ratios divide by
         ),
         quick=QUICK,
-        tolerance=TOLERANCE["batch"],
+        tolerance=_TOLERANCE["batch"],
     )
 
 
