@@ -38,6 +38,22 @@ class LossOutput(flax.struct.PyTreeNode):
     metrics: dict[str, tuple[jax.Array, jax.Array]] = flax.struct.field(default_factory=dict)
 
 
+class EvaluatedBatch(flax.struct.PyTreeNode):
+    """What the evaluation of a batch gives; see `BaseTask.evaluate_batch`.
+
+    Attributes:
+        sums: name -> (sum, count): metrics that are means.
+        predictions: name -> `[batch, ...]`; empty unless they are wanted.
+        counts: name -> sums over the batch, of any shape; empty unless they are wanted.
+        carry: Recurrent state handed to the next batch of the split.
+    """
+
+    sums: dict[str, tuple[jax.Array, jax.Array]]
+    predictions: dict[str, jax.Array] = flax.struct.field(default_factory=dict)
+    counts: dict[str, jax.Array] = flax.struct.field(default_factory=dict)
+    carry: PyTree = ()
+
+
 def wide(logits: jax.Array) -> jax.Array:
     """Logits in float32 or wider: a sum in bfloat16 stops counting at 256."""
     return logits.astype(jnp.promote_types(logits.dtype, jnp.float32))
@@ -158,6 +174,76 @@ class BaseTask:
         """No recurrent state is handed from batch to batch."""
         del batch_size
         return ()
+
+    def evaluation_carry(self, batch_size: int) -> PyTree:
+        """The recurrent state before the first batch of an evaluated split."""
+        return self.initial_carry(batch_size)
+
+    def evaluate_batch(
+        self,
+        params: PyTree,
+        model_state: PyTree,
+        carry: PyTree,
+        batch: Batch,
+        *,
+        predictions: bool,
+        counts: bool,
+    ) -> EvaluatedBatch:
+        """Evaluates a batch: `metrics`, and `predict` and `counts` where they are wanted.
+
+        A task whose evaluation depends on the batches before overrides this.
+
+        Args:
+            params: The parameters.
+            model_state: Batch statistics.
+            carry: Recurrent state after the batch before; at first `evaluation_carry`.
+            batch: Leaves `[batch, ...]`, with a `mask`.
+            predictions: Whether predictions are wanted.
+            counts: Whether counts are wanted.
+
+        Returns:
+            Sums, predictions and counts, and the carry as it was given.
+        """
+        return EvaluatedBatch(
+            sums=dict(self.metrics(params, model_state, batch)),
+            predictions=dict(self.predict(params, model_state, batch)) if predictions else {},
+            counts=dict(self.counts(params, model_state, batch)) if counts else {},
+            carry=carry,
+        )
+
+    def metrics(
+        self, params: PyTree, model_state: PyTree, batch: Batch
+    ) -> dict[str, tuple[jax.Array, jax.Array]]:
+        """Metrics of a batch, name -> (sum, count); none here."""
+        del params, model_state, batch
+        return {}
+
+    def predict(self, params: PyTree, model_state: PyTree, batch: Batch) -> dict[str, jax.Array]:
+        """Predictions for a batch, name -> `[batch, ...]`; none here."""
+        del params, model_state, batch
+        return {}
+
+    @property
+    def keeps(self) -> tuple[str, ...]:
+        """Features of a batch, besides `mask`, that `evaluate` and `tables` read on the host.
+
+        All batches of a split are held until its end: name labels and lengths, not pictures.
+        """
+        return ()
+
+    def ratios(self, counts: Mapping[str, np.ndarray]) -> dict[str, float]:
+        """Metrics that are no means over examples, such as mean IoU, from the totals of `counts`.
+
+        Where a task overrides this, training's evaluation counts too, and `config.best_metric`
+        may name what it returns.
+        """
+        del counts
+        return {}
+
+    @property
+    def has_ratios(self) -> bool:
+        """Whether `ratios` is to be called with the counts of a whole split."""
+        return type(self).ratios is not BaseTask.ratios
 
     @property
     def evaluates_on_host(self) -> bool:
