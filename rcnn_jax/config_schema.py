@@ -5,7 +5,10 @@ from typing import Any
 from rcnn_jax.errors import UsageError, nearest
 
 # Sections whose keys are those of whatever `name` names: a model, a task, a sampler and so on.
-OPEN_SECTIONS = ("model", "task", "decoding", "encoder", "sampler", "init_fit", "extra")
+OPEN_SECTIONS = (
+    "model", "task", "decoding", "encoder", "sampler", "evaluation_sampler", "metrics", "init_fit",
+    "extra",
+)  # fmt: skip
 
 DEFAULTS: dict[str, Any] = {
     "seed": 0,  # of the initial weights, the order of examples, augmentation and dropout
@@ -40,6 +43,11 @@ DEFAULTS: dict[str, Any] = {
     # to model and task. "" where examples are arrays already.
     "encoder": {"name": ""},
     "sampler": {"name": "rcnn_jax.data.samplers:Shuffled"},
+    # The order of an evaluated split, each example once; streams side by side with a carry are
+    # evaluated by rcnn_jax.data.streams:Contiguous.
+    "evaluation_sampler": {"name": "rcnn_jax.data.samplers:Sequential"},
+    # Metrics besides the task's: NAME -> {"name": import path, further arguments}.
+    "metrics": {},
     "batch_size": 128,  # examples a step, over all devices
     # In how many parts a batch is taken, one after the other, to hold less in memory: their
     # gradients add up to one step with the same augmentation and dropout. It must divide
@@ -179,6 +187,7 @@ RANGES: dict[str, tuple[float, float, bool]] = {
 # searched for.
 EVALUATION_KEYS = (
     "data.name", "data.train", "data.validation", "data.test", "data.evaluate", "decoding",
+    "evaluation_sampler", "metrics",
 )  # fmt: skip
 
 # What can be written besides metrics.jsonl; `rcnn_jax.training.writers` knows how.

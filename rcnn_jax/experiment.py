@@ -19,7 +19,7 @@ from rcnn_jax.data.encoding import EncodedSource, Encoder, Encoding
 from rcnn_jax.data.sources import Source
 from rcnn_jax.errors import UsageError, nearest
 from rcnn_jax.training import optimizer, schedules, state
-from rcnn_jax.training.interface import Config, PyTree, Task
+from rcnn_jax.training.interface import Config, Metric, PyTree, Task
 from rcnn_jax.training.sharding import Devices
 
 # Compute type and parameter type by `config.precision`.
@@ -155,6 +155,38 @@ def build_task(
         call=call,
         **for_task,
     )
+
+
+def build_metrics(config: Config) -> dict[str, Metric]:
+    """Builds the metrics that a config adds to those of its task.
+
+    Args:
+        config: A complete config; `config.metrics` is name -> section of `name`, an import path,
+            and arguments.
+
+    Returns:
+        name -> metric.
+
+    Raises:
+        UsageError: One of them cannot be imported, does not take its arguments, or is no metric.
+    """
+    metrics = {}
+    for name, section in config.metrics.items():
+        origin = f"config.metrics.{name}"
+        if "name" not in section:
+            raise UsageError(
+                f"{origin} must be a section whose key `name` is the import path of a metric, as "
+                f"in --{origin}.name=rcnn_jax.metrics.segmentation:MeanIoU."
+            )
+        metric = importing.build(section, origin)
+        missing = [part for part in ("sums", "value") if not callable(getattr(metric, part, None))]
+        if missing:
+            raise UsageError(
+                f"{origin}.name={section['name']!r} is no metric: it has no method {missing[0]!r}; "
+                "see rcnn_jax.training.interface.Metric."
+            )
+        metrics[name] = metric
+    return metrics
 
 
 def _task_section(config: Config, decided: Mapping[str, Any]) -> dict[str, Any]:
@@ -301,12 +333,13 @@ def check_training_pass(recipe: Recipe) -> None:
     jax.eval_shape(loss, recipe.batch, jax.random.key(0))
 
 
-def check_best_metric(config: Config, recipe: Recipe) -> None:
+def check_best_metric(config: Config, recipe: Recipe, added: Mapping[str, Metric]) -> None:
     """Checks that what ranks checkpoints is measured.
 
     Args:
         config: A complete config.
         recipe: How the state is made.
+        added: The metrics that the config adds.
 
     Raises:
         UsageError: The task has no such metric.
@@ -314,10 +347,19 @@ def check_best_metric(config: Config, recipe: Recipe) -> None:
     if recipe.task.evaluates_on_host or not config.data.validation:
         return  # host metrics have no names before they are computed
 
-    def metrics(batch: PyTree) -> Any:
-        return recipe.task.metrics(*recipe.task.init(jax.random.key(0), batch), batch)
+    task = recipe.task
 
-    names = jax.eval_shape(metrics, recipe.batch)
+    def evaluated(batch: PyTree) -> Any:
+        carry = task.evaluation_carry(batch["mask"].shape[0])
+        variables = task.init(jax.random.key(0), batch)
+        return task.evaluate_batch(
+            *variables, carry, batch, predictions=False, counts=task.has_ratios
+        )
+
+    shapes = jax.eval_shape(evaluated, recipe.batch)
+    names = [*shapes.sums, *added]
+    if task.has_ratios:
+        names += task.ratios({name: np.ones(c.shape) for name, c in shapes.counts.items()})
     if config.best_metric not in names:
         raise UsageError(
             f"config.best_metric={config.best_metric!r} is not measured by {config.task.name}: "
@@ -335,11 +377,19 @@ def resident(config: Config, source: Source, devices: Devices) -> Source | pipel
 def evaluation_batches(
     config: Config, source: Source | pipeline.DeviceSource, devices: Devices
 ) -> pipeline.Batches:
-    """Batches over a whole split, the last one padded."""
+    """Batches over a whole split, in the order of `config.evaluation_sampler`."""
     size = devices.divisible(config.evaluation_batch_size)
+    sampler = importing.build(
+        config.evaluation_sampler,
+        "config.evaluation_sampler",
+        size=len(source),
+        source=source,
+        batch_size=size,
+        seed=config.seed,
+    )
     return pipeline.evaluation_batches(
         source,
-        size,
+        sampler,
         residency=config.data.residency,
         place=devices.place_global,
         place_all=devices.replicate,

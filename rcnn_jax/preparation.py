@@ -20,6 +20,7 @@ from rcnn_jax.data.sources import Source
 from rcnn_jax.errors import UsageError, nearest
 from rcnn_jax.experiment import (
     Recipe,
+    build_metrics,
     build_task,
     chains,
     check_best_metric,
@@ -40,7 +41,7 @@ from rcnn_jax.training import (
     state,
 )
 from rcnn_jax.training import step as step_lib
-from rcnn_jax.training.interface import Config, Task
+from rcnn_jax.training.interface import Config, Metric, Task
 from rcnn_jax.training.sharding import FSDP_AXIS, Devices, make_devices
 from rcnn_jax.training.sharding_rules import Rules
 from rcnn_jax.training.workdir import Workdir
@@ -78,6 +79,7 @@ class TrainingRun:
     stages: tuple[tuple[int, Task], ...]  # (step up to which it is trained, task), in order
     weights: dict[str, np.ndarray]  # by path, in place of initial ones
     damage: Damage  # records that this process could not read
+    metrics: dict[str, Metric]  # those that the config adds to the task's
 
     def data_facts(self) -> dict[str, Any]:
         """What a run that goes on must find again: see `Workdir.adopt`."""
@@ -122,8 +124,8 @@ class TrainingRun:
     def evaluation_step(self) -> Any:
         """What evaluates a batch, compiled at its first call."""
         task = self.recipe.task
-        return step_lib.compile_evaluation_step(
-            task, self.devices, predictions=task.evaluates_on_host
+        return step_lib.EvaluationStep(
+            task, self.devices, predictions=task.evaluates_on_host, metrics=self.metrics
         )
 
     def batches(self, start: int) -> pipeline.Batches:
@@ -222,7 +224,8 @@ def prepare_training(config: Config, workdir: Workdir, data_dir: str | None) -> 
     recipe = make_recipe(config, task, source, steps)
     for _, staged in tasks:
         check_training_pass(dataclasses.replace(recipe, task=staged))
-    check_best_metric(config, recipe)
+    metrics = build_metrics(config)
+    check_best_metric(config, recipe, metrics)
     rules.check(recipe.abstract_state(devices).params, devices.mesh.shape[FSDP_AXIS])
     weights = {}
     begun = distributed.first(lambda: bool(checkpoints.steps(workdir.checkpoints)))
@@ -249,6 +252,7 @@ def prepare_training(config: Config, workdir: Workdir, data_dir: str | None) -> 
         stages=tasks,
         weights=weights,
         damage=damage,
+        metrics=metrics,
     )
 
 

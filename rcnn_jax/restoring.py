@@ -15,6 +15,7 @@ from rcnn_jax.data.encoding import Encoding
 from rcnn_jax.data.sources import Source
 from rcnn_jax.errors import UsageError, UserError
 from rcnn_jax.experiment import (
+    build_metrics,
     build_task,
     configure_jax,
     encoded,
@@ -62,11 +63,16 @@ class EvaluationRun:
             The metrics, the number of examples, and what was counted.
         """
         task = self.task if task is None else task
-        compiled = step_lib.compile_evaluation_step(
-            task, self.devices, predictions=task.evaluates_on_host, counts=counts
+        metrics = build_metrics(self.config)
+        compiled = step_lib.EvaluationStep(
+            task,
+            self.devices,
+            predictions=task.evaluates_on_host,
+            counts=counts,
+            metrics=metrics,
         )
         with evaluation_batches(self.config, self._resident, self.devices) as batches:
-            return evaluation.evaluate(task, compiled, variables, batches)
+            return evaluation.evaluate(task, compiled, variables, batches, metrics)
 
     def predictions(
         self, variables: tuple[PyTree, PyTree], task: Task | None = None

@@ -177,7 +177,7 @@ def loop(
                         config, run.validation, run.devices
                     ) as whole:
                         metrics = evaluation.evaluate(
-                            task, run.evaluation_step, state.evaluated(), whole
+                            task, run.evaluation_step, state.evaluated(), whole, run.metrics
                         ).metrics
                     entry = {"step": step, "epoch": run.sampler.epoch(step), "split": "validation"}
                     log.write(entry | metrics)

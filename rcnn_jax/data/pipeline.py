@@ -9,6 +9,7 @@ import collections
 import concurrent.futures
 import dataclasses
 import functools
+import math
 import time
 from collections.abc import Callable, Generator, Iterator, Mapping
 from typing import Any
@@ -329,7 +330,7 @@ def train_batches(
 
 def evaluation_batches(
     source: Source | DeviceSource,
-    batch_size: int,
+    order: int | Sampler,
     *,
     residency: str,
     place: Place,
@@ -338,17 +339,28 @@ def evaluation_batches(
     workers: int = 4,
     local_rows: np.ndarray | None = None,
 ) -> Batches:
-    """Each example exactly once, in order; the last batch is padded and says so in `mask`.
+    """Each example exactly once; padded rows say so in `mask`.
 
-    The arguments are those of `train_batches`. Every process gets equally many batches, some of
-    them perhaps of padding alone, so that collective operations stay in step.
+    `order` is how many rows a batch has, for batches in order of which the last is padded, or a
+    sampler. The other arguments are those of `train_batches`. Every process gets equally many
+    batches, some of them perhaps of padding alone, so that collective operations stay in step.
+
+    Raises:
+        ValueError: as `train_batches`; or the sampler does not give each example once.
     """
-    sampler = Sequential(len(source), batch_size)
+    sampler = Sequential(len(source), order) if isinstance(order, int) else order
+    steps = math.ceil(sampler.steps_per_epoch)
+    rows = np.concatenate([sampler.indices(step) for step in range(steps)])
+    if not np.array_equal(np.sort(rows[rows >= 0]), np.arange(len(source))):
+        raise ValueError(
+            f"{type(sampler).__name__} does not give each of {len(source)} examples once in "
+            f"{steps} batches, as evaluation needs: choose another config.evaluation_sampler"
+        )
     return train_batches(
         source,
         sampler,
         start_step=0,
-        num_steps=sampler.num_batches,
+        num_steps=steps,
         residency=residency,
         place=place,
         place_all=place_all,

@@ -23,6 +23,27 @@ class LossOutput(Protocol):
     metrics: Sums
 
 
+class EvaluatedBatch(Protocol):
+    """What `Task.evaluate_batch` returns: a pytree."""
+
+    sums: Sums
+    predictions: Mapping[str, jax.Array]  # `[batch, ...]`, empty unless wanted
+    counts: Mapping[str, jax.Array]  # sums over the batch, of any shape, empty unless wanted
+    carry: PyTree  # recurrent state handed to the next batch of the split
+
+
+class Metric(Protocol):
+    """A metric that the config adds to a task, as `config.metrics.NAME` names its class."""
+
+    def sums(self, predictions: Mapping[str, jax.Array], batch: PyTree) -> PyTree:
+        """Returns sums over the examples of a batch whose `mask` is not 0; pure, inside jit."""
+        ...
+
+    def value(self, totals: PyTree) -> float:
+        """Returns the metric from the sums of a whole split, float64 arrays on the host."""
+        ...
+
+
 class Task(Protocol):
     """What a batch means. All methods but `evaluate` and `details` are pure and run inside jit."""
 
@@ -46,8 +67,21 @@ class Task(Protocol):
         """Returns the training loss of a batch, summed over its examples."""
         ...
 
-    def metrics(self, params: PyTree, model_state: PyTree, batch: PyTree) -> Sums:
-        """Returns the evaluation metrics of a batch as sums and counts."""
+    def evaluation_carry(self, batch_size: int) -> PyTree:
+        """Returns the recurrent state before the first batch of an evaluated split."""
+        ...
+
+    def evaluate_batch(
+        self,
+        params: PyTree,
+        model_state: PyTree,
+        carry: PyTree,
+        batch: PyTree,
+        *,
+        predictions: bool,
+        counts: bool,
+    ) -> EvaluatedBatch:
+        """Returns metrics, and predictions and counts where wanted, and the carry after a batch."""
         ...
 
     def predict(self, params: PyTree, model_state: PyTree, batch: PyTree) -> dict[str, jax.Array]:
@@ -59,16 +93,26 @@ class Task(Protocol):
         """Whether `evaluate` is to be called with the predictions of a whole split."""
         ...
 
+    @property
+    def keeps(self) -> tuple[str, ...]:
+        """Features of a batch, besides `mask`, that `evaluate` and `tables` read on the host."""
+        ...
+
+    @property
+    def has_ratios(self) -> bool:
+        """Whether `ratios` is to be called with the counts of a whole split."""
+        ...
+
+    def ratios(self, counts: Mapping[str, np.ndarray]) -> dict[str, float]:
+        """Returns metrics that are no means over examples, from the totals of the counts."""
+        ...
+
     def evaluate(self, predictions: Iterable[tuple[dict, dict]]) -> dict[str, float]:
         """Returns metrics that cannot be compiled, from pairs (predictions, batch)."""
         ...
 
     def tables(self, predictions: Iterable[tuple[dict, dict]]) -> dict[str, Any]:
         """Returns tables that say more than `evaluate`, from the same pairs."""
-        ...
-
-    def counts(self, params: PyTree, model_state: PyTree, batch: PyTree) -> Mapping[str, jax.Array]:
-        """Returns sums over a batch, of any shape, that `details` reads the totals of."""
         ...
 
     def details(

@@ -2,7 +2,7 @@
 
 import dataclasses
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 import jax
@@ -13,7 +13,7 @@ from rcnn_jax.layers.normalization import real_rows
 from rcnn_jax.layers.randomness import DATA_AXIS
 from rcnn_jax.training import accumulation
 from rcnn_jax.training import optimizer as optimizer_lib
-from rcnn_jax.training.interface import LossOutput, PyTree, Sums, Task
+from rcnn_jax.training.interface import LossOutput, Metric, PyTree, Sums, Task
 from rcnn_jax.training.schedules import Plateau
 from rcnn_jax.training.sharding import Devices
 from rcnn_jax.training.state import TrainState
@@ -22,20 +22,24 @@ STATE_FIELDS = tuple(field.name for field in dataclasses.fields(TrainState))
 StepFunction = Callable[[TrainState, PyTree], tuple[TrainState, Sums]]
 
 
-class EvaluatedBatch(NamedTuple):
+class Evaluated(NamedTuple):
     """What the evaluation of one batch gives.
 
     Attributes:
         count: `[]` how many examples it has.
-        sums: The metrics.
-        predictions: (predictions, batch) where they are wanted, else ().
-        counts: The counts behind the task's details, where they are wanted.
+        sums: The task's metrics.
+        measured: The sums of each metric that the config adds.
+        predictions: Predictions and the features that the task keeps, where they are wanted.
+        counts: The counts behind the task's ratios and details, where they are wanted.
+        carry: Recurrent state after the batch; stays on the devices.
     """
 
     count: jax.Array
     sums: Sums
+    measured: dict[str, PyTree]
     predictions: tuple
     counts: dict[str, jax.Array]
+    carry: PyTree
 
 
 def make_train_step(
@@ -206,33 +210,106 @@ def compile_prediction(
     )
 
 
-def compile_evaluation_step(
-    task: Task, devices: Devices, *, predictions: bool, counts: bool = False
-) -> Callable[[PyTree, PyTree, PyTree], EvaluatedBatch]:
-    """Compiles the evaluation of one batch; always by jit on the mesh.
+class EvaluationStep:
+    """Evaluates one batch after the other; compiled by jit on the mesh, once a batch size."""
 
-    Args:
-        task: What is evaluated.
-        devices: Where it runs.
-        predictions: Whether predictions are wanted too.
-        counts: Whether the counts behind the task's details are wanted too.
+    def __init__(
+        self,
+        task: Task,
+        devices: Devices,
+        *,
+        predictions: bool,
+        counts: bool = False,
+        metrics: Mapping[str, Metric] | None = None,
+    ):
+        """Prepares the step; nothing is compiled yet.
 
-    Returns:
-        A function from (params, model_state, batch) to an `EvaluatedBatch`, the same in every
-        process.
-    """
+        Args:
+            task: What is evaluated.
+            devices: Where it runs.
+            predictions: Whether predictions are wanted on the host.
+            counts: Whether the counts behind the task's details are wanted too; they are counted
+                in any case where the task has ratios.
+            metrics: Further metrics by name.
+        """
+        self._task, self._devices = task, devices
+        self._predictions, self._counts = predictions, counts or task.has_ratios
+        self._metrics = dict(metrics or {})
+        self._compiled: dict[int, Callable[..., Evaluated]] = {}
 
-    def evaluation_step(params: PyTree, model_state: PyTree, batch: PyTree) -> EvaluatedBatch:
-        return EvaluatedBatch(
-            count=jnp.sum(batch["mask"]),
-            sums=dict(task.metrics(params, model_state, batch)),
-            # With the batch, whose rows no process has all of.
-            predictions=(task.predict(params, model_state, batch), batch) if predictions else (),
-            counts=dict(task.counts(params, model_state, batch)) if counts else {},
+    def start(self, rows: int) -> PyTree:
+        """The carry before the first batch of a split, on the devices.
+
+        Args:
+            rows: Of a batch.
+        """
+        shapes = jax.eval_shape(lambda: self._task.evaluation_carry(rows))
+        if not jax.tree.leaves(shapes):
+            return self._task.evaluation_carry(rows)
+        make = jax.jit(
+            lambda: self._task.evaluation_carry(rows), out_shardings=self._shardings(shapes, rows)
+        )
+        return make()
+
+    def _shardings(self, carry: PyTree, rows: int) -> PyTree:
+        """A carry of rows lies as the batch does; one of a single stream is everywhere."""
+        devices = self._devices
+        return jax.tree.map(
+            lambda x: devices.batch if x.shape[:1] == (rows,) else devices.replicated, carry
         )
 
-    return jax.jit(
-        evaluation_step,
-        in_shardings=(None, None, devices.batch),
-        out_shardings=devices.replicated,
-    )
+    def __call__(
+        self, params: PyTree, model_state: PyTree, carry: PyTree, batch: PyTree
+    ) -> Evaluated:
+        """Evaluates a batch.
+
+        Args:
+            params: The parameters.
+            model_state: Batch statistics.
+            carry: From `start`, or of the batch before.
+            batch: Leaves `[batch, ...]`, placed on the devices.
+
+        Returns:
+            The same in every process.
+        """
+        rows = batch["mask"].shape[0]
+        if rows not in self._compiled:
+            everywhere = self._devices.replicated
+            self._compiled[rows] = jax.jit(
+                self._evaluate,
+                in_shardings=(None, None, None, self._devices.batch),
+                out_shardings=Evaluated(
+                    everywhere,
+                    everywhere,
+                    everywhere,
+                    everywhere,  # pyright: ignore[reportArgumentType]
+                    everywhere,  # pyright: ignore[reportArgumentType]
+                    self._shardings(carry, rows),
+                ),
+            )
+        return self._compiled[rows](params, model_state, carry, batch)
+
+    def _evaluate(
+        self, params: PyTree, model_state: PyTree, carry: PyTree, batch: PyTree
+    ) -> Evaluated:
+        task = self._task
+        predictions = self._predictions or bool(self._metrics)
+        out = task.evaluate_batch(
+            params, model_state, carry, batch, predictions=predictions, counts=self._counts
+        )
+        kept = ("mask", *(name for name in task.keeps if name in batch))
+        return Evaluated(
+            count=jnp.sum(batch["mask"]),
+            sums=dict(out.sums),
+            measured={
+                name: metric.sums(out.predictions, batch) for name, metric in self._metrics.items()
+            },
+            # With what belongs to them of the batch, whose rows no process has all of.
+            predictions=(
+                (dict(out.predictions), {name: batch[name] for name in kept})
+                if self._predictions
+                else ()
+            ),
+            counts=dict(out.counts) if self._counts else {},
+            carry=out.carry,
+        )
