@@ -8,7 +8,7 @@ import typing
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from rcnn_jax.errors import UsageError, did_you_mean, nearest
+from rcnn_jax.errors import UsageError, describe, did_you_mean, nearest
 
 
 def resolve(path: str, what: str) -> Any:
@@ -32,7 +32,7 @@ def resolve(path: str, what: str) -> Any:
     except Exception as error:
         # A missing package is the user's to install; anything else is a fault inside theirs.
         missing = getattr(error, "name", None) or ""
-        hint = f"{type(error).__name__}: {error}"
+        hint = describe(error, path)
         if isinstance(error, ImportError) and f"{module_name}.".startswith(f"{missing}."):
             hint = (
                 f"no module {missing!r} was found; install the package, or put its folder on "
