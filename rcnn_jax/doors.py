@@ -2,7 +2,6 @@
 
 import errno
 import os
-import pathlib
 import signal
 import sys
 import traceback
@@ -13,9 +12,7 @@ from absl import app, flags, logging
 
 from rcnn_jax import huge_pages
 from rcnn_jax.config_schema import DEFAULTS
-from rcnn_jax.errors import UserError
-
-_PACKAGE = pathlib.Path(__file__).resolve().parent
+from rcnn_jax.errors import UserError, raised_here
 
 # What the user typed as --config.KEY=VALUE, in order.
 overrides: list[tuple[str, str]] = []
@@ -222,10 +219,8 @@ def _user_error(error: Exception) -> int | None:
         return 1
     # A ValueError that this package itself raised is about a value somebody gave; one from
     # inside a library is a fault of ours and keeps its traceback.
-    frames = traceback.extract_tb(error.__traceback__)
-    raised_in = pathlib.Path(frames[-1].filename).resolve() if frames else pathlib.Path()
-    ours = raised_in.is_relative_to(_PACKAGE)
-    return 1 if isinstance(error, ValueError | FileNotFoundError | ImportError) and ours else None
+    told = isinstance(error, ValueError | FileNotFoundError | ImportError) and raised_here(error)
+    return 1 if told else None
 
 
 def _out_of_memory(error: Exception) -> tuple[int, str] | None:

@@ -2,6 +2,7 @@
 
 import difflib
 import sysconfig
+import traceback
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
@@ -60,6 +61,14 @@ def nearest(name: str, allowed: Iterable[str], limit: int = 12) -> str:
 
 
 _PACKAGE = Path(__file__).resolve().parent
+
+
+def raised_here(error: BaseException) -> bool:
+    """Whether this package itself raised an error, and not a library or a fork that it called."""
+    frames = traceback.extract_tb(error.__traceback__)
+    return bool(frames) and Path(frames[-1].filename).resolve().is_relative_to(_PACKAGE)
+
+
 _STANDARD_LIBRARY = {Path(sysconfig.get_path(name)).resolve() for name in ("stdlib", "platstdlib")}
 _INSTALLED = {"site-packages", "dist-packages"}
 

@@ -17,7 +17,7 @@ from rcnn_jax.data import pipeline, samplers, sources, transforms
 from rcnn_jax.data.damage import Damage
 from rcnn_jax.data.encoding import EncodedSource, Encoder, Encoding
 from rcnn_jax.data.sources import Source
-from rcnn_jax.errors import UsageError, nearest
+from rcnn_jax.errors import UsageError
 from rcnn_jax.training import optimizer, schedules, state
 from rcnn_jax.training.interface import Config, Metric, PyTree, Task
 from rcnn_jax.training.sharding import Devices
@@ -312,59 +312,6 @@ def make_recipe(config: Config, task: Task, source: Source, steps: int) -> Recip
         seed=config.seed,
         ema=config.ema_decay > 0,
     )
-
-
-def check_training_pass(recipe: Recipe) -> None:
-    """Traces the loss of a batch, so that what is impossible in training is said beforehand.
-
-    Args:
-        recipe: How the state is made.
-
-    Raises:
-        UserError: The model or the task cannot be trained on such batches.
-    """
-
-    def loss(batch: PyTree, key: jax.Array) -> Any:
-        task = recipe.task
-        params, model_state = task.init(key, batch)
-        carry = task.initial_carry(jax.tree.leaves(batch)[0].shape[0])
-        return task.loss(params, model_state, carry, batch, key).total
-
-    jax.eval_shape(loss, recipe.batch, jax.random.key(0))
-
-
-def check_best_metric(config: Config, recipe: Recipe, added: Mapping[str, Metric]) -> None:
-    """Checks that what ranks checkpoints is measured.
-
-    Args:
-        config: A complete config.
-        recipe: How the state is made.
-        added: The metrics that the config adds.
-
-    Raises:
-        UsageError: The task has no such metric.
-    """
-    if recipe.task.evaluates_on_host or not config.data.validation:
-        return  # host metrics have no names before they are computed
-
-    task = recipe.task
-
-    def evaluated(batch: PyTree) -> Any:
-        carry = task.evaluation_carry(batch["mask"].shape[0])
-        variables = task.init(jax.random.key(0), batch)
-        return task.evaluate_batch(
-            *variables, carry, batch, predictions=False, counts=task.has_ratios
-        )
-
-    shapes = jax.eval_shape(evaluated, recipe.batch)
-    names = [*shapes.sums, *added]
-    if task.has_ratios:
-        names += task.ratios({name: np.ones(c.shape) for name, c in shapes.counts.items()})
-    if config.best_metric not in names:
-        raise UsageError(
-            f"config.best_metric={config.best_metric!r} is not measured by {config.task.name}: "
-            f"{nearest(config.best_metric, names)}."
-        )
 
 
 def resident(config: Config, source: Source, devices: Devices) -> Source | pipeline.DeviceSource:

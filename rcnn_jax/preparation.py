@@ -5,12 +5,12 @@ import dataclasses
 import functools
 import math
 import pathlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
-from rcnn_jax import compilation_cache, doors, importing
+from rcnn_jax import compilation_cache, doors, importing, rehearsal
 from rcnn_jax.data import assets as assets_lib
 from rcnn_jax.data import pipeline, samplers, transforms
 from rcnn_jax.data.damage import Damage
@@ -23,8 +23,6 @@ from rcnn_jax.experiment import (
     build_metrics,
     build_task,
     chains,
-    check_best_metric,
-    check_training_pass,
     configure_jax,
     encoded,
     make_encoder,
@@ -80,6 +78,7 @@ class TrainingRun:
     weights: dict[str, np.ndarray]  # by path, in place of initial ones
     damage: Damage  # records that this process could not read
     metrics: dict[str, Metric]  # those that the config adds to the task's
+    fresh: list[state.TrainState]  # one that was made for the checks before the start, or none
 
     def data_facts(self) -> dict[str, Any]:
         """What a run that goes on must find again: see `Workdir.adopt`."""
@@ -95,7 +94,7 @@ class TrainingRun:
 
     def initial_state(self) -> state.TrainState:
         """The state before the first step, with weights from `config.init_from` if set."""
-        fresh = self.recipe.create_state(self.devices)
+        fresh = self.fresh.pop() if self.fresh else self.recipe.create_state(self.devices)
         return initial.replace(fresh, self.weights, self.devices) if self.weights else fresh
 
     def train_step(self, step: int) -> step_lib.StepFunction:
@@ -212,8 +211,9 @@ def prepare_training(config: Config, workdir: Workdir, data_dir: str | None) -> 
         others = [open_split(config, "validation", data_dir, damage)]
     encoding = None if encoder is None else encoder.bind(assets, others)
     source = encoded(config, encoding, source)
+    others = [encoded(config, encoding, split) for split in others]
     for split in others:
-        validation = resident(config, encoded(config, encoding, split), devices)
+        validation = resident(config, split, devices)
     sampler = make_sampler(config, source)
     steps = config.steps or max(1, math.ceil(config.epochs * sampler.steps_per_epoch))
     tasks = tuple(
@@ -222,24 +222,26 @@ def prepare_training(config: Config, workdir: Workdir, data_dir: str | None) -> 
     task = tasks[-1][1]
     task.check(source.features)
     recipe = make_recipe(config, task, source, steps)
-    for _, staged in tasks:
-        check_training_pass(dataclasses.replace(recipe, task=staged))
     metrics = build_metrics(config)
-    check_best_metric(config, recipe, metrics)
+    for _, staged in tasks:
+        rehearsal.check_training_pass(config, dataclasses.replace(recipe, task=staged))
+    if others:
+        rehearsal.check_evaluation_pass(config, recipe, metrics)
     rules.check(recipe.abstract_state(devices).params, devices.mesh.shape[FSDP_AXIS])
-    weights = {}
+    weights, fresh = {}, []
     begun = distributed.first(lambda: bool(checkpoints.steps(workdir.checkpoints)))
     if config.init_from and not begun:
         weights = _initial_weights(config, recipe.abstract_state(devices))
     if config.init_fit.name and not begun:
         preprocess = transforms.build(config.data.preprocess, assets)
+        fresh = [recipe.create_state(devices)]
         weights |= initial.fit_for(
-            recipe.create_state(devices),
+            fresh[0],
             importing.build(config.init_fit, "config.init_fit"),
             transforms.blocks(source, preprocess),
             devices,
         )
-    return TrainingRun(
+    run = TrainingRun(
         config=config,
         devices=devices,
         source=source,
@@ -253,7 +255,35 @@ def prepare_training(config: Config, workdir: Workdir, data_dir: str | None) -> 
         weights=weights,
         damage=damage,
         metrics=metrics,
+        fresh=fresh,
     )
+    if not begun:
+        _rehearse(run, others)
+    return run
+
+
+def _rehearse(run: TrainingRun, validation: Sequence[Source]) -> None:
+    """Tries what only numbers show, before a run begins for the first time.
+
+    Raises:
+        UserError: The run would end later, or minimise something else than on one device.
+    """
+    config, recipe, devices = run.config, run.recipe, run.devices
+    note = rehearsal.coupled_rows(config, recipe, devices, run.source, run.sampler)
+    if note:
+        distributed.say(f"note: {note}")
+    if recipe.task.evaluates_on_host and validation:
+        if not run.fresh:
+            run.fresh.append(recipe.create_state(devices))
+        rehearsal.rehearse_evaluation(
+            config,
+            recipe.task,
+            run.evaluation_step,
+            run.fresh[0].evaluated(),
+            validation[0],
+            devices,
+            run.metrics,
+        )
 
 
 def _initial_weights(config: Config, abstract: state.TrainState) -> dict[str, np.ndarray]:

@@ -169,10 +169,22 @@ class _Rows:
             )
 
     def __call__(self, step: int) -> np.ndarray:
-        rows = self.sampler.indices(step)
+        rows = np.asarray(self.sampler.indices(step))
+        size, name = self.sampler.batch_size, type(self.sampler).__name__
+        if rows.shape != (size,) or rows.dtype.kind not in "iu":
+            raise ValueError(
+                f"{name} gives {rows.dtype}{list(rows.shape)} for batch {step}, which are to be "
+                f"{size} whole numbers, one a row (config.batch_size)"
+            )
+        if rows.min() < samplers.PADDING or rows.max() >= self.sampler.size:
+            wrong = rows.min() if rows.min() < samplers.PADDING else rows.max()
+            raise ValueError(
+                f"{name} names example {wrong} in batch {step}, there are {self.sampler.size}: "
+                "allowed are 0 to the number of examples - 1, and -1 for an empty row"
+            )
         if rows.min() < 0 and not samplers.pads(self.sampler):
             raise ValueError(
-                f"{type(self.sampler).__name__} gives batch {step} empty rows and has no attribute "
+                f"{name} gives batch {step} empty rows and has no attribute "
                 "`pads = True`, without which batch statistics would count them"
             )
         return rows if self.local is None else rows[self.local]
@@ -186,6 +198,18 @@ class _Rows:
         """These rows of batch `step`, gathered on the host."""
         batch = host_batch(source, self(step), samplers.cut(self.sampler, step))
         return _joined(batch, self.columns(step))
+
+
+def training_rows(source: Source, sampler: Sampler, step: int, rows: np.ndarray) -> Example:
+    """Some rows of batch `step` on the host, with what the sampler adds to them.
+
+    Args:
+        source: the examples.
+        sampler: their order.
+        step: number of the batch.
+        rows: which rows of the global batch, int64.
+    """
+    return _Rows(sampler, rows).on_host(source, step)
 
 
 def _joined(batch: Batch, columns: Batch) -> Batch:

@@ -53,6 +53,11 @@ def part_of_batch(number: int | Int[Array, ""], parts: int, groups: int = 1) -> 
         yield
 
 
+def is_part_of_batch() -> bool:
+    """True within `part_of_batch`, where the caller sees some rows of a batch alone."""
+    return _part.value is not None
+
+
 def data_axis_bound() -> bool:
     """True where the caller runs inside a `pmap` or `shard_map` over an axis named `DATA_AXIS`.
 

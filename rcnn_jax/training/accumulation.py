@@ -104,11 +104,11 @@ def gradient_of_sum(
         summed = Summed(out.total, out.count, out.model_state, out.carry, dict(out.metrics))
         return gradient, summed
 
-    cut = jax.tree.map(lambda rows: _cut(rows, parts, groups), (batch, carry))
+    pieces = jax.tree.map(lambda rows: cut(rows, parts, groups), (batch, carry))
     if loop or (loop is None and not _loops_are_slow()):
-        gradient, out, carries = _in_a_loop(one_part, model_state, cut, parts)
+        gradient, out, carries = _in_a_loop(one_part, model_state, pieces, parts)
     else:
-        gradient, out, carries = _one_after_the_other(one_part, model_state, cut, parts)
+        gradient, out, carries = _one_after_the_other(one_part, model_state, pieces, parts)
     return gradient, out._replace(carry=jax.tree.map(lambda x: _join(x, groups), carries))
 
 
@@ -178,19 +178,31 @@ def _after(earlier: PyTree, piece: PyTree) -> PyTree:
     return jax.tree.map(lambda rows: lax.select(never, jnp.zeros_like(rows), rows), piece)
 
 
-def _cut(rows: jax.Array, parts: int, groups: int) -> jax.Array:
-    """`[batch, ...]` as `[parts, batch / parts, ...]`, each part with rows of every group."""
+def cut(rows: jax.Array, parts: int, groups: int) -> jax.Array:
+    """Cuts rows into parts, each with rows of every group.
+
+    Args:
+        rows: `[batch, ...]`.
+        parts: How many parts.
+        groups: Over how many devices the rows are spread, a block of them each.
+
+    Returns:
+        `[parts, batch / parts, ...]`.
+
+    Raises:
+        ValueError: The rows cannot be cut evenly.
+    """
     if rows.shape[0] % (parts * groups):
         raise ValueError(
             f"a batch of {rows.shape[0]} rows cannot be cut into {parts} parts (config.accumulate) "
             f"of {groups} equal pieces"
         )
-    cut = rows.reshape(groups, parts, -1, *rows.shape[1:])
-    return jnp.moveaxis(cut, 1, 0).reshape(parts, -1, *rows.shape[1:])
+    blocks = rows.reshape(groups, parts, -1, *rows.shape[1:])
+    return jnp.moveaxis(blocks, 1, 0).reshape(parts, -1, *rows.shape[1:])
 
 
 def _join(parts: jax.Array, groups: int) -> jax.Array:
-    """Undoes `_cut`."""
+    """Undoes `cut`."""
     rest = parts.shape[2:]
     split = parts.reshape(parts.shape[0], groups, -1, *rest)
     return jnp.moveaxis(split, 0, 1).reshape(-1, *rest)

@@ -274,18 +274,12 @@ class EvaluationStep:
         """
         rows = batch["mask"].shape[0]
         if rows not in self._compiled:
-            everywhere = self._devices.replicated
+            # All but the carry goes to the host, in every process.
+            everywhere: list[Any] = [self._devices.replicated] * (len(Evaluated._fields) - 1)
             self._compiled[rows] = jax.jit(
                 self._evaluate,
                 in_shardings=(None, None, None, self._devices.batch),
-                out_shardings=Evaluated(
-                    everywhere,
-                    everywhere,
-                    everywhere,
-                    everywhere,  # pyright: ignore[reportArgumentType]
-                    everywhere,  # pyright: ignore[reportArgumentType]
-                    self._shardings(carry, rows),
-                ),
+                out_shardings=Evaluated(*everywhere, carry=self._shardings(carry, rows)),
             )
         return self._compiled[rows](params, model_state, carry, batch)
 

@@ -1,0 +1,370 @@
+"""What can be found out before a run starts: everything that would end or spoil it later.
+
+Shapes are traced without being computed. What only numbers show, the evaluation on the host and
+whether the rows of a batch are independent, is tried on a few examples.
+"""
+
+import contextlib
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from rcnn_jax import importing
+from rcnn_jax.data import pipeline, samplers
+from rcnn_jax.data.sources import Source
+from rcnn_jax.errors import UsageError, UserError, describe, nearest, raised_here
+from rcnn_jax.experiment import Recipe
+from rcnn_jax.layers.randomness import DATA_AXIS, part_of_batch
+from rcnn_jax.training import accumulation, distributed, evaluation, paths
+from rcnn_jax.training.interface import Config, Metric, PyTree, Task
+from rcnn_jax.training.sharding import FSDP_AXIS, Devices
+from rcnn_jax.training.step import EvaluationStep
+
+# What a step reports besides the task's metrics.
+RESERVED = ("loss", "gradient_norm", "learning_rate")
+
+
+@contextlib.contextmanager
+def explained(what: str, path: str = "") -> Iterator[None]:
+    """Turns an error inside the code of a config's model or task into one sentence.
+
+    Args:
+        what: What was tried, the beginning of the sentence.
+        path: Import path of what was at work.
+
+    Raises:
+        UsageError: Something else than a sentence of this package was raised inside. It names the
+            file and the line of the fork's code.
+    """
+    try:
+        yield
+    except UserError:
+        raise
+    except Exception as error:
+        of_machine = isinstance(error, MemoryError) or "RESOURCE_EXHAUSTED" in str(error)[:200]
+        if raised_here(error) or of_machine or distributed.explain(error) is not None:
+            raise
+        raise UsageError(f"{what}: {describe(error, path)}; --traceback shows more.") from error
+
+
+def check_training_pass(config: Config, recipe: Recipe) -> None:
+    """Traces one training step's loss and checks all that it returns.
+
+    Args:
+        config: A complete config; names the task in messages.
+        recipe: How the state is made.
+
+    Raises:
+        UserError: The model or the task cannot be trained on such batches, or the state after a
+            batch would not be like the state before it, so that no checkpoint could be restored.
+    """
+    task, name = recipe.task, config.task.name
+
+    def loss(batch: PyTree, key: jax.Array) -> Any:
+        initial = task.init(key, batch)
+        if not isinstance(initial, tuple) or len(initial) != 2:
+            raise UsageError(
+                f"`init` of {name} returns (params, model_state), not {_kind(initial)}."
+            )
+        params, model_state = initial
+        carry = task.initial_carry(batch["mask"].shape[0])
+        out = task.loss(params, model_state, carry, batch, key)
+        fields = ("total", "count", "model_state", "carry", "metrics")
+        missing = [field for field in fields if not hasattr(out, field)]
+        if missing:
+            raise UsageError(
+                f"`loss` of {name} returns a LossOutput, not {_kind(out)}, which has no "
+                f"{missing[0]!r}."
+            )
+        for field, meaning in (
+            ("total", "the loss summed over the examples of the batch"),
+            ("count", "what it is divided by"),
+        ):
+            value = getattr(out, field)
+            if not _is_scalar(value):
+                raise UsageError(
+                    f"`loss` of {name}: `{field}` is {meaning}, a scalar, not {_shown(value)}."
+                )
+        if not jnp.issubdtype(jnp.result_type(out.total), jnp.floating):
+            raise UsageError(
+                f"`loss` of {name}: `total` is a floating number, not {_shown(out.total)}."
+            )
+        _check_unchanged(model_state, out.model_state, f"`loss` of {name}: the model state")
+        _check_unchanged(carry, out.carry, f"`loss` of {name}: the carry")
+        _check_pairs(out.metrics, f"`loss` of {name}: `metrics`")
+        taken = [metric for metric in RESERVED if metric in out.metrics]
+        if taken:
+            raise UsageError(
+                f"`loss` of {name}: `metrics` has a metric {taken[0]!r}, which every step reports "
+                "already: give it another name."
+            )
+        return out.total
+
+    with explained(f"a training step of {name} cannot be traced", name):
+        jax.eval_shape(loss, recipe.batch, jax.random.key(0))
+
+
+def check_evaluation_pass(config: Config, recipe: Recipe, added: Mapping[str, Metric]) -> None:
+    """Traces the evaluation of a batch, and checks that what ranks checkpoints is measured.
+
+    Args:
+        config: A complete config.
+        recipe: How the state is made.
+        added: The metrics that the config adds.
+
+    Raises:
+        UserError: A batch cannot be evaluated, or the task has no such metric.
+    """
+    task, name = recipe.task, config.task.name
+    counting, predicting = task.has_ratios, task.evaluates_on_host or bool(added)
+
+    def evaluated(batch: PyTree) -> Any:
+        rows = batch["mask"].shape[0]
+        carry = task.evaluation_carry(rows)
+        params, model_state = task.init(jax.random.key(0), batch)
+        out = task.evaluate_batch(
+            params, model_state, carry, batch, predictions=predicting, counts=counting
+        )
+        _check_pairs(out.sums, f"the metrics of {name}")
+        _check_unchanged(carry, out.carry, f"`evaluate_batch` of {name}: the carry")
+        for key, value in out.predictions.items() if predicting else ():
+            if jnp.shape(value)[:1] != (rows,):
+                raise UsageError(
+                    f"`predict` of {name}: {key!r} has one row an example, [{rows}, ...], not "
+                    f"{_shown(value)}."
+                )
+        unknown = [key for key in task.keeps if key not in batch]
+        if unknown:
+            raise UsageError(
+                f"`keeps` of {name} names {unknown[0]!r}, which no batch has: "
+                f"{nearest(unknown[0], batch)}."
+            )
+        measured = {key: metric.sums(out.predictions, batch) for key, metric in added.items()}
+        return dict(out.sums), dict(out.counts) if counting else {}, measured
+
+    with explained(f"an evaluation by {name} cannot be traced", name):
+        sums, counts, _ = jax.eval_shape(evaluated, recipe.batch)
+        names = [*sums, *added]
+        if counting:
+            names += task.ratios({key: np.ones(c.shape) for key, c in counts.items()})
+    # The metrics of an evaluation on the host have names once it has run, see `rehearse`.
+    if not task.evaluates_on_host:
+        check_best_metric(config, names)
+
+
+def check_best_metric(config: Config, names: Iterable[str]) -> None:
+    """Checks that what ranks checkpoints is measured.
+
+    Args:
+        config: A complete config.
+        names: The metrics there are.
+
+    Raises:
+        UsageError: `config.best_metric` is not among them.
+    """
+    if config.best_metric not in names:
+        raise UsageError(
+            f"config.best_metric={config.best_metric!r} is not measured by {config.task.name}: "
+            f"{nearest(config.best_metric, names)}."
+        )
+
+
+def rehearse_evaluation(
+    config: Config,
+    task: Task,
+    step: EvaluationStep,
+    variables: tuple[PyTree, PyTree],
+    source: Source,
+    devices: Devices,
+    metrics: Mapping[str, Metric],
+) -> dict[str, float]:
+    """Evaluates one padded batch, the part on the host included.
+
+    Args:
+        config: A complete config.
+        task: What is evaluated.
+        step: The run's own, so that it is compiled once.
+        variables: (params, model_state), perhaps untrained.
+        source: The validation split, encoded.
+        devices: Where it runs.
+        metrics: Those that the config adds.
+
+    Returns:
+        The metrics.
+
+    Raises:
+        UsageError: The evaluation fails, gives no mapping from names to numbers, or does not
+            measure what ranks checkpoints.
+    """
+    name, size = config.task.name, devices.divisible(config.evaluation_batch_size)
+    # At least one row is padding, as in the last batch of most splits.
+    real = min(len(source), max(size - 1, 1))
+    rows = np.append(np.arange(real), np.full(size - real, samplers.PADDING))
+    local = devices.local_rows(size)
+    batch = pipeline.host_batch(source, rows if local is None else rows[local])
+    batch = _with_columns(config, batch, size, local)
+    with explained(f"the evaluation of {name} on the host fails", name):
+        result = evaluation.evaluate(
+            task, step, variables, [devices.place_global(batch)], metrics
+        ).metrics
+    check_best_metric(config, result)
+    return result
+
+
+def coupled_rows(
+    config: Config, recipe: Recipe, devices: Devices, source: Source, sampler: samplers.Sampler
+) -> str:
+    """Finds out whether the loss of a batch depends on how its rows are spread.
+
+    A few rows are taken at once, and spread as the config says: over devices by pmap, in parts by
+    `accumulate`. A loss over all pairs of a batch, or a normalization by statistics of what one
+    device holds, gives other numbers then.
+
+    Args:
+        config: A complete config.
+        recipe: How the state is made.
+        devices: Where the run will be.
+        source: The training split, encoded.
+        sampler: Its order.
+
+    Returns:
+        A sentence where the parts of an accumulated batch differ from the batch and the model
+        keeps batch statistics, as batch normalization is said to; else "".
+
+    Raises:
+        UsageError: The loss would silently be another one than on a single device.
+    """
+    groups = devices.count if config.parallelism == "pmap" else 1
+    parts = config.accumulate
+    if groups * parts == 1 or devices.mesh.shape[FSDP_AXIS] > 1:
+        return ""
+    whole, spread, stateful = losses(recipe, source, sampler, groups, parts)
+    tolerance = {"float64": 1e-9, "float32": 1e-3}.get(config.precision, 3e-2)
+    if abs(whole - spread) <= tolerance * max(abs(whole), 1e-6) or not np.isfinite(whole):
+        return ""
+    numbers = f"the loss of the first rows is {whole:.6g} at once and {spread:.6g}"
+    if parts > 1 and stateful:
+        alone = losses(recipe, source, sampler, groups, 1)[1] if groups > 1 else whole
+        if abs(whole - alone) <= tolerance * max(abs(whole), 1e-6):
+            return (
+                f"config.accumulate={parts} is not one large batch for this model: {numbers} in "
+                f"{parts} parts, each normalized by itself"
+            )
+    way = f"by pmap on {groups} devices" if groups > 1 else f"in {parts} parts"
+    mend = (
+        "config.accumulate=1"
+        if groups == 1
+        else "config.parallelism=jit, where arrays are global; under pmap `whole_batch` of "
+        "rcnn_jax.layers.global_batch gathers rows, and dropout and normalization are those of "
+        "rcnn_jax.layers"
+    )
+    raise UsageError(
+        f"the rows of a batch are coupled: {numbers} {way}, so that training would minimise "
+        f"something else than on one device. Use {mend}."
+    )
+
+
+def losses(
+    recipe: Recipe, source: Source, sampler: samplers.Sampler, groups: int, parts: int
+) -> tuple[float, float, bool]:
+    """The summed loss of the first rows of the first batch, at once and spread.
+
+    Args:
+        recipe: How the state is made.
+        source: The training split, encoded.
+        sampler: Its order.
+        groups: Over how many devices the rows are spread, as under pmap; all are simulated on one.
+        parts: In how many parts each device takes its rows.
+
+    Returns:
+        The loss at once, the loss spread, and whether the model keeps a state.
+    """
+    task = recipe.task
+    count = min(2 * groups * parts, sampler.batch_size)
+    batch = pipeline.training_rows(source, sampler, 0, np.arange(count))
+    key = jax.random.key(recipe.seed)
+    params, model_state = jax.jit(task.init)(key, batch)
+
+    def total(params: PyTree, model_state: PyTree, carry: PyTree, batch: PyTree, parts: int) -> Any:
+        if parts == 1:
+            return task.loss(params, model_state, carry, batch, key).total
+        summed = jnp.zeros(())
+        for number in range(parts):
+            piece, own = jax.tree.map(
+                lambda rows, n=number: accumulation.cut(rows, parts, 1)[n], (batch, carry)
+            )
+            with part_of_batch(number, parts):
+                out = task.loss(params, model_state, own, piece, key)
+            summed, model_state = summed + out.total, out.model_state
+        return summed
+
+    def both(params: PyTree, model_state: PyTree, batch: PyTree) -> tuple[Any, Any]:
+        carry = task.initial_carry(count)
+        at_once = total(params, model_state, carry, batch, 1)
+        if groups == 1:
+            return at_once, total(params, model_state, carry, batch, parts)
+        split = jax.tree.map(lambda x: x.reshape(groups, -1, *x.shape[1:]), (batch, carry))
+        on_device = jax.vmap(
+            lambda rows: total(params, model_state, rows[1], rows[0], parts), axis_name=DATA_AXIS
+        )
+        return at_once, jnp.sum(on_device(split))
+
+    at_once, spread = jax.jit(both)(params, model_state, batch)
+    return float(at_once), float(spread), bool(jax.tree.leaves(model_state))
+
+
+def _with_columns(
+    config: Config, batch: dict[str, np.ndarray], size: int, local: np.ndarray | None
+) -> dict[str, np.ndarray]:
+    """A batch with the columns that the sampler of evaluated splits adds."""
+    kind = importing.resolve(config.evaluation_sampler.name, "config.evaluation_sampler.name")
+    rows = size if local is None else len(local)
+    return batch | {name: np.ones(rows, dtype) for name, dtype in samplers.columns(kind).items()}
+
+
+def _is_scalar(value: Any) -> bool:
+    return (hasattr(value, "dtype") and jnp.shape(value) == ()) or isinstance(value, int | float)
+
+
+def _kind(value: Any) -> str:
+    return "None" if value is None else f"a {type(value).__name__}"
+
+
+def _shown(value: Any) -> str:
+    if hasattr(value, "dtype"):
+        return f"{value.dtype}{list(jnp.shape(value))}"
+    return _kind(value)
+
+
+def _check_pairs(metrics: Any, origin: str) -> None:
+    if not isinstance(metrics, Mapping):
+        raise UsageError(f"{origin} are a dict name -> (sum, count), not {_kind(metrics)}.")
+    for name, pair in metrics.items():
+        if not isinstance(pair, tuple | list) or len(pair) != 2 or not all(map(_is_scalar, pair)):
+            raise UsageError(
+                f"{origin}: {name!r} is a pair (sum, count) of scalars, not {_shown(pair)}: sums "
+                "add up over batches and devices, means do not."
+            )
+
+
+def _check_unchanged(before: PyTree, after: PyTree, what: str) -> None:
+    """A state that changes its form could be saved and never restored."""
+    left, right = paths.flatten(before), paths.flatten(after)
+    for path in left.keys() | right.keys():
+        forms = [
+            _shown(jnp.asarray(tree[path])) if path in tree else "missing" for tree in (left, right)
+        ]
+        if forms[0] != forms[1]:
+            where = f" {path}" if path else ""
+            raise UsageError(
+                f"{what}{where} is {forms[0]} before a batch and {forms[1]} after it: it must keep "
+                "its shape and dtype."
+            )
+    if jax.tree.structure(before) != jax.tree.structure(after):
+        raise UsageError(
+            f"{what} is a {type(before).__name__} before a batch and a {type(after).__name__} "
+            "after it, or its parts are: it must keep its structure."
+        )
