@@ -3,10 +3,9 @@
 import dataclasses
 import inspect
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any
+from typing import Any, Self
 
 import flax.linen as nn
-import flax.struct
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -14,44 +13,14 @@ import numpy as np
 from rcnn_jax import importing
 from rcnn_jax.errors import nearest
 from rcnn_jax.layers.randomness import example_keys
+from rcnn_jax.outputs import EvaluatedBatch, LossOutput
+
+__all__ = ["BaseTask", "Batch", "EvaluatedBatch", "LossOutput", "PyTree", "Transform",
+           "found_answers", "real_examples", "wide"]  # fmt: skip
 
 PyTree = Any
 Batch = dict[str, jax.Array]
 Transform = Callable[[Batch, jax.Array | None], Batch]
-
-
-class LossOutput(flax.struct.PyTreeNode):
-    """What a batch gives in training.
-
-    Attributes:
-        total: `[]`, summed over the examples of the batch.
-        count: `[]`, what `total` is divided by, once both are summed over all devices.
-        model_state: Batch statistics after this batch.
-        carry: Recurrent state handed to the next batch, `()` where there is none.
-        metrics: name -> (sum, count), logged beside the loss.
-    """
-
-    total: jax.Array
-    count: jax.Array
-    model_state: PyTree
-    carry: PyTree = ()
-    metrics: dict[str, tuple[jax.Array, jax.Array]] = flax.struct.field(default_factory=dict)
-
-
-class EvaluatedBatch(flax.struct.PyTreeNode):
-    """What the evaluation of a batch gives; see `BaseTask.evaluate_batch`.
-
-    Attributes:
-        sums: name -> (sum, count): metrics that are means.
-        predictions: name -> `[batch, ...]`; empty unless they are wanted.
-        counts: name -> sums over the batch, of any shape; empty unless they are wanted.
-        carry: Recurrent state handed to the next batch of the split.
-    """
-
-    sums: dict[str, tuple[jax.Array, jax.Array]]
-    predictions: dict[str, jax.Array] = flax.struct.field(default_factory=dict)
-    counts: dict[str, jax.Array] = flax.struct.field(default_factory=dict)
-    carry: PyTree = ()
 
 
 def wide(logits: jax.Array) -> jax.Array:
@@ -265,7 +234,7 @@ class BaseTask:
         """What it needs of a file to answer for it, features by name; () where it reads none."""
         return ()
 
-    def answering(self, n_best: int) -> "BaseTask":
+    def answering(self, n_best: int) -> Self:
         """The task in a form that gives so many answers to an example."""
         del n_best
         return self
@@ -282,6 +251,30 @@ class BaseTask:
 
         Returns:
             For each example its answers, the best first, all with the same keys; none here.
+        """
+        del predicted, features, n_best
+        return []
+
+    @property
+    def has_files(self) -> bool:
+        """Whether the task overrides `files`."""
+        return type(self).files is not BaseTask.files
+
+    def files(
+        self, predicted: Mapping[str, np.ndarray], features: Mapping[str, Any], n_best: int
+    ) -> Sequence[Mapping[str, bytes]]:
+        """Files that show what predictions say, such as masks or crops; none here.
+
+        `rcnn_jax.predict --output=FOLDER` writes them. The task knows no path: what it names
+        `mask.png` is written as `STEM_mask.png`, by the name of the file that was predicted.
+
+        Args:
+            predicted: What `predict` returned, on the host.
+            features: `rcnn_jax.data.spec.Feature` by name, as the data set stores them.
+            n_best: How many answers there are to be for an example, at most.
+
+        Returns:
+            For each example {name: content}; a name has a suffix and no folder.
         """
         del predicted, features, n_best
         return []

@@ -3,7 +3,7 @@
 import dataclasses
 import functools
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any
+from typing import Any, Self
 
 import jax
 import jax.numpy as jnp
@@ -301,7 +301,7 @@ class Captioning(SummedTask):
         """The feature that `inputs` names."""
         return (self.inputs,)
 
-    def answering(self, n_best: int) -> "Captioning":
+    def answering(self, n_best: int) -> Self:
         """The same task with that many sentences to a picture, and a beam at least as wide."""
         width = max(self.beam_width, n_best)
         return dataclasses.replace(self, n_best=n_best, beam_width=width)

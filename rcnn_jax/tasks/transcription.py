@@ -4,7 +4,7 @@ import dataclasses
 import functools
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from typing import Any, Self
 
 import jax
 import jax.numpy as jnp
@@ -266,7 +266,7 @@ class Transcription(SummedTask):
         """The feature that `inputs` names."""
         return (self.inputs,)
 
-    def answering(self, n_best: int) -> "Transcription":
+    def answering(self, n_best: int) -> Self:
         """The same task with that many answers to a line, and a beam where it needs one."""
         width = max(self.beam_width, _SEARCHED, n_best) if n_best > 1 else self.beam_width
         return dataclasses.replace(self, n_best=n_best, beam_width=width)

@@ -1,10 +1,31 @@
-"""What `training` expects of a task: it imports no task and no model, it is handed them."""
+"""What is expected of a task, by who expects it: `training` imports none, it is handed them.
 
-from collections.abc import Iterable, Mapping
-from typing import Any, Protocol
+`rcnn_jax.tasks.base.BaseTask` has all of it but `init` and `loss`; its docstrings say what a task
+of one's own overrides. Methods that return arrays are pure and run inside jit, unless they say that
+they run on the host.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, Protocol, runtime_checkable
 
 import jax
 import numpy as np
+
+from rcnn_jax.outputs import EvaluatedBatch, LossOutput
+
+__all__ = [
+    "Answering",
+    "Config",
+    "Evaluable",
+    "EvaluatedBatch",
+    "Iterating",
+    "LossOutput",
+    "Metric",
+    "PyTree",
+    "Sums",
+    "Task",
+    "Trainable",
+]
 
 PyTree = Any
 # An `ml_collections.ConfigDict`, or anything else with a config's keys as attributes.
@@ -13,48 +34,21 @@ Config = Any
 Sums = Mapping[str, tuple[jax.Array, jax.Array]]
 
 
-class LossOutput(Protocol):
-    """What `Task.loss` returns: a pytree."""
+@runtime_checkable
+class Trainable(Protocol):
+    """What the training step, its checks and its log need."""
 
-    total: jax.Array  # [] sum over the batch of what is minimised
-    count: jax.Array  # [] what it is divided by: examples, or tokens
-    model_state: PyTree  # batch statistics after this batch
-    carry: PyTree  # recurrent state handed to the next batch
-    metrics: Sums
-
-
-class EvaluatedBatch(Protocol):
-    """What `Task.evaluate_batch` returns: a pytree."""
-
-    sums: Sums
-    predictions: Mapping[str, jax.Array]  # `[batch, ...]`, empty unless wanted
-    counts: Mapping[str, jax.Array]  # sums over the batch, of any shape, empty unless wanted
-    carry: PyTree  # recurrent state handed to the next batch of the split
-
-
-class Metric(Protocol):
-    """A metric that the config adds to a task, as `config.metrics.NAME` names its class."""
-
-    def sums(self, predictions: Mapping[str, jax.Array], batch: PyTree) -> PyTree:
-        """Returns sums over the examples of a batch whose `mask` is not 0; pure, inside jit."""
+    @property
+    def unit(self) -> str:
+        """What is counted in a second: "images", "sentences"."""
         ...
-
-    def value(self, totals: PyTree) -> float:
-        """Returns the metric from the sums of a whole split, float64 arrays on the host."""
-        ...
-
-
-class Task(Protocol):
-    """What a batch means. All methods but `evaluate` and `details` are pure and run inside jit."""
-
-    unit: str  # what is counted in a second: "images", "sentences"
 
     def init(self, key: jax.Array, batch: PyTree) -> tuple[PyTree, PyTree]:
         """Returns the initial (params, model_state) for batches like `batch`."""
         ...
 
     def check(self, features: Mapping[str, Any]) -> None:
-        """Raises a `ValueError` where a data set with these features cannot be used."""
+        """Raises a `ValueError` where a data set with these features cannot be used (host)."""
         ...
 
     def initial_carry(self, batch_size: int) -> PyTree:
@@ -66,6 +60,11 @@ class Task(Protocol):
     ) -> LossOutput:
         """Returns the training loss of a batch, summed over its examples."""
         ...
+
+
+@runtime_checkable
+class Evaluable(Protocol):
+    """What the evaluation of a split needs."""
 
     def evaluation_carry(self, batch_size: int) -> PyTree:
         """Returns the recurrent state before the first batch of an evaluated split."""
@@ -81,11 +80,25 @@ class Task(Protocol):
         predictions: bool,
         counts: bool,
     ) -> EvaluatedBatch:
-        """Returns metrics, and predictions and counts where wanted, and the carry after a batch."""
+        """Returns sums of metrics, predictions and counts where they are wanted, and the carry.
+
+        `ratios` and `details` read the totals of the counts.
+        """
         ...
 
-    def predict(self, params: PyTree, model_state: PyTree, batch: PyTree) -> dict[str, jax.Array]:
-        """Returns predictions `[batch, ...]`."""
+    @property
+    def has_ratios(self) -> bool:
+        """Whether `ratios` is to be called with the totals of a whole split."""
+        ...
+
+    def ratios(self, counts: Mapping[str, np.ndarray]) -> dict[str, float]:
+        """Returns metrics that are no means over examples, from the totals of the counts (host)."""
+        ...
+
+    def details(
+        self, counts: Mapping[str, np.ndarray], features: Mapping[str, Any]
+    ) -> dict[str, Any]:
+        """Returns tables that say more than the metrics: lists of dicts or of numbers (host)."""
         ...
 
     @property
@@ -95,28 +108,85 @@ class Task(Protocol):
 
     @property
     def keeps(self) -> tuple[str, ...]:
-        """Features of a batch, besides `mask`, that `evaluate` and `tables` read on the host."""
-        ...
-
-    @property
-    def has_ratios(self) -> bool:
-        """Whether `ratios` is to be called with the counts of a whole split."""
-        ...
-
-    def ratios(self, counts: Mapping[str, np.ndarray]) -> dict[str, float]:
-        """Returns metrics that are no means over examples, from the totals of the counts."""
+        """Features of a batch, besides `mask`, that `evaluate` and `tables` read."""
         ...
 
     def evaluate(self, predictions: Iterable[tuple[dict, dict]]) -> dict[str, float]:
-        """Returns metrics that cannot be compiled, from pairs (predictions, batch)."""
+        """Returns metrics that cannot be compiled, from pairs (predictions, batch) (host)."""
         ...
 
     def tables(self, predictions: Iterable[tuple[dict, dict]]) -> dict[str, Any]:
-        """Returns tables that say more than `evaluate`, from the same pairs."""
+        """Returns tables that say more than `evaluate`, from the same pairs (host)."""
         ...
 
-    def details(
-        self, counts: Mapping[str, np.ndarray], features: Mapping[str, Any]
-    ) -> dict[str, Any]:
-        """Returns tables that say more than the metrics: lists of dicts, or of numbers."""
+
+class Metric(Protocol):
+    """A metric that the config adds to a task, as `config.metrics.NAME` names its class."""
+
+    def sums(self, predictions: Mapping[str, jax.Array], batch: PyTree) -> PyTree:
+        """Returns sums over the examples of a batch whose `mask` is not 0; pure, inside jit."""
         ...
+
+    def value(self, totals: PyTree) -> float:
+        """Returns the metric from the sums of a whole split, float64 arrays on the host."""
+        ...
+
+
+@runtime_checkable
+class Answering(Protocol):
+    """What `rcnn_jax.predict` needs."""
+
+    @property
+    def reads(self) -> tuple[str, ...]:
+        """Features of a file that it needs to answer for it; () where it answers for none."""
+        ...
+
+    def answering(self, n_best: int) -> "Task":
+        """Returns the task in a form that gives so many answers to an example."""
+        ...
+
+    def predict(self, params: PyTree, model_state: PyTree, batch: PyTree) -> dict[str, jax.Array]:
+        """Returns predictions `[batch, ...]`."""
+        ...
+
+    def answers(
+        self, predicted: Mapping[str, np.ndarray], features: Mapping[str, Any], n_best: int
+    ) -> list[list[dict[str, Any]]]:
+        """Returns for each example its answers, for people, the best first (host)."""
+        ...
+
+    @property
+    def has_files(self) -> bool:
+        """Whether `files` is to be called."""
+        ...
+
+    def files(
+        self, predicted: Mapping[str, np.ndarray], features: Mapping[str, Any], n_best: int
+    ) -> Sequence[Mapping[str, bytes]]:
+        """Returns for each example the files that show its answers, {name: content} (host)."""
+        ...
+
+
+@runtime_checkable
+class Iterating(Protocol):
+    """What `rcnn_jax.iterations` varies: fields of a dataclass, for `dataclasses.replace`."""
+
+    @property
+    def model(self) -> Any:
+        """The model; one that iterates has an attribute `steps`."""
+        ...
+
+    @property
+    def call(self) -> dict[str, Any]:
+        """Further keyword arguments of the model's call in evaluation."""
+        ...
+
+    @property
+    def train_call(self) -> dict[str, Any]:
+        """The same in training."""
+        ...
+
+
+@runtime_checkable
+class Task(Trainable, Evaluable, Answering, Iterating, Protocol):
+    """What a batch means: all that is expected of a task."""
