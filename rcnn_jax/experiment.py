@@ -232,6 +232,12 @@ def added_columns(config: Config) -> dict[str, str]:
     return samplers.columns(importing.resolve(config.sampler.name, "config.sampler.name"))
 
 
+def evaluation_columns(config: Config) -> dict[str, str]:
+    """Name -> type of the columns that batches of evaluated splits have besides the examples'."""
+    name = config.evaluation_sampler.name
+    return samplers.columns(importing.resolve(name, "config.evaluation_sampler.name"))
+
+
 def stages(config: Config) -> list[tuple[float, Config]]:
     """The parts of training, each with its own augmentation; one, unless the config has more.
 

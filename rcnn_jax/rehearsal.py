@@ -12,11 +12,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from rcnn_jax import importing
 from rcnn_jax.data import pipeline, samplers
 from rcnn_jax.data.sources import Source
 from rcnn_jax.errors import UsageError, UserError, describe, nearest, raised_here
-from rcnn_jax.experiment import Recipe
+from rcnn_jax.experiment import Recipe, added_columns, evaluation_columns
 from rcnn_jax.layers.randomness import DATA_AXIS, part_of_batch
 from rcnn_jax.training import accumulation, distributed, evaluation, paths
 from rcnn_jax.training.interface import Config, Metric, PyTree, Task
@@ -119,6 +118,12 @@ def check_evaluation_pass(config: Config, recipe: Recipe, added: Mapping[str, Me
         UserError: A batch cannot be evaluated, or the task has no such metric.
     """
     task, name = recipe.task, config.task.name
+    trained = added_columns(config)
+    batch = {key: value for key, value in recipe.batch.items() if key not in trained}
+    batch |= {
+        key: jax.ShapeDtypeStruct(batch["mask"].shape, dtype)
+        for key, dtype in evaluation_columns(config).items()
+    }
     counting, predicting = task.has_ratios, task.evaluates_on_host or bool(added)
 
     def evaluated(batch: PyTree) -> Any:
@@ -146,7 +151,7 @@ def check_evaluation_pass(config: Config, recipe: Recipe, added: Mapping[str, Me
         return dict(out.sums), dict(out.counts) if counting else {}, measured
 
     with explained(f"an evaluation by {name} cannot be traced", name):
-        sums, counts, _ = jax.eval_shape(evaluated, recipe.batch)
+        sums, counts, _ = jax.eval_shape(evaluated, batch)
         names = [*sums, *added]
         if counting:
             names += task.ratios({key: np.ones(c.shape) for key, c in counts.items()})
@@ -205,7 +210,8 @@ def rehearse_evaluation(
     rows = np.append(np.arange(real), np.full(size - real, samplers.PADDING))
     local = devices.local_rows(size)
     batch = pipeline.host_batch(source, rows if local is None else rows[local])
-    batch = _with_columns(config, batch, size, local)
+    added = evaluation_columns(config).items()
+    batch |= {key: np.ones(len(batch["mask"]), dtype) for key, dtype in added}
     with explained(f"the evaluation of {name} on the host fails", name):
         result = evaluation.evaluate(
             task, step, variables, [devices.place_global(batch)], metrics
@@ -314,15 +320,6 @@ def losses(
 
     at_once, spread = jax.jit(both)(params, model_state, batch)
     return float(at_once), float(spread), bool(jax.tree.leaves(model_state))
-
-
-def _with_columns(
-    config: Config, batch: dict[str, np.ndarray], size: int, local: np.ndarray | None
-) -> dict[str, np.ndarray]:
-    """A batch with the columns that the sampler of evaluated splits adds."""
-    kind = importing.resolve(config.evaluation_sampler.name, "config.evaluation_sampler.name")
-    rows = size if local is None else len(local)
-    return batch | {name: np.ones(rows, dtype) for name, dtype in samplers.columns(kind).items()}
 
 
 def _is_scalar(value: Any) -> bool:

@@ -155,9 +155,6 @@ def make(target: pathlib.Path) -> None:
 
 def _leaves(checkpoints, folder: pathlib.Path, step: int) -> dict:
     """Every leaf of a state by path, read as it was written."""
-    import jax
-    import jax.numpy as jnp
-
     from rcnn_jax.training import checksums, paths
 
     leaves = checkpoints._manifest(folder, step)["leaves"]

@@ -10,6 +10,7 @@ import optax
 
 from rcnn_jax.data.spec import DatasetSpec, Feature
 from rcnn_jax.layers.recurrent.gated_cells import LSTM
+from rcnn_jax.layers.recurrent.layer import zero_carry
 from rcnn_jax.layers.recurrent.stack import Stack
 from rcnn_jax.tasks.base import EvaluatedBatch, LossOutput
 from rcnn_jax.tasks.streams import StreamTask
@@ -18,7 +19,7 @@ CHUNK, SHARES = 16, {"train": (0.0, 0.8), "validation": (0.8, 0.9), "test": (0.9
 
 
 def read(root, split):
-    """The split's part of text.txt in chunks; each begins with the last character of the one before."""
+    """The split's part of text.txt in chunks, each with the first character of the next."""
     text = np.frombuffer((root / "text.txt").read_bytes(), np.uint8)
     start, stop = (int(share * len(text)) for share in SHARES[split])
     text, count = text[start:stop], (stop - start - 1) // CHUNK
@@ -55,8 +56,7 @@ class NextCharacter(StreamTask):
     unit: str = "chunks"
 
     def initial_carry(self, batch_size):
-        layer = dict.fromkeys(("hidden", "cell"), jnp.zeros((batch_size, self.model.hidden)))
-        return (layer,) * self.model.layers
+        return (zero_carry(LSTM(self.model.hidden), batch_size),) * self.model.layers
 
     def init(self, key, batch):
         carry = self.initial_carry(len(batch["mask"]))

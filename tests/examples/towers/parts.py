@@ -14,7 +14,7 @@ from rcnn_jax.tasks.base import BaseTask, LossOutput
 class Towers(nn.Module):
     """Embeddings [batch, width] of pictures and of sentences as ids."""
 
-    vocabulary: int
+    classes: int
     width: int = 8
     dtype: str | None = None
     param_dtype: str = "float32"
@@ -25,7 +25,7 @@ class Towers(nn.Module):
         x = nn.avg_pool(image, (8, 8), (8, 8))
         x = RCL(self.width, steps=1, norm="lrn", **types)(x, train=train)
         x = nn.Dense(self.width, **types)(x.reshape(len(x), -1))
-        return x, nn.Embed(self.vocabulary, self.width, **types)(words).mean(1)
+        return x, nn.Embed(self.classes, self.width, **types)(words).mean(1)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -35,12 +35,13 @@ class Ranking(BaseTask):
     margin: float = 1.0
 
     def read(self, params, batch, train=False):
-        image, words = batch["image"] / 255.0, batch["words"]
+        image, words = batch["image"] / 255.0, batch["captions"][:, 0]
         return self.model.apply({"params": params}, image, words, train=train)
 
     def init(self, key, batch):
         image = batch["image"] / 255.0
-        return self.model.init(key, image, batch["words"], train=False)["params"], {}
+        words = batch["captions"][:, 0]
+        return self.model.init(key, image, words, train=False)["params"], {}
 
     def loss(self, params, model_state, carry, batch, key):
         del key
