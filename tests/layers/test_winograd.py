@@ -42,18 +42,18 @@ def test_values_and_gradients_are_those_of_a_direct_convolution(columns, height,
 
 
 # Rounding in float32, for inputs and kernels of independent entries of mean 0 and mean square 1. An
-# operation rounds to nearest: its error is uniform within half a unit in the last place, so that the
-# relative error has a mean square of at most UNIT**2 / 3. Errors of different operations count as
-# uncorrelated (Higham & Mary, A new approach to probabilistic rounding error analysis, SIAM J. Sci.
-# Comput. 2019), so that their squares add. In units of UNIT**2 / 3:
-#   - a sum of n independent terms of mean square s: an addition that completes k of them errs by k s.
-#     Over the additions, k sums to at most n (n + 1) / 2 - 1, where one term follows the other; lanes
-#     and blocks of whatever instruction set only make it less. Rounded products add n s (fused
-#     multiply-adds have none): n s (n + 3) / 2 together;
-#   - a combination of t independent terms, as in B' and G: one multiplication a term, t - 1 additions
-#     of partial sums no larger than the whole: t times the mean square of the whole;
-#   - a combination of t products, as in A'. They are not independent, but no partial sum's root mean
-#     square is larger than the sum of theirs: t times the square of that sum.
+# operation rounds to nearest: its error is uniform within half a unit in the last place, so that
+# the relative error has a mean square of at most UNIT**2 / 3. Errors of different operations count
+# as uncorrelated (Higham & Mary, A new approach to probabilistic rounding error analysis, SIAM J.
+# Sci. Comput. 2019), so that their squares add. In units of UNIT**2 / 3:
+#   - a sum of n independent terms of mean square s: an addition that completes k of them errs by
+#     k s. Over the additions, k sums to at most n (n + 1) / 2 - 1, where one term follows the
+#     other; lanes and blocks of any instruction set only make it less. Rounded products add n s
+#     (fused multiply-adds have none). Together less than n s (n + 3) / 2;
+#   - a combination of t independent terms, as in B' and G: one multiplication a term, and t - 1
+#     additions of partial sums no larger than the whole: t times the mean square of the whole;
+#   - a combination of t products, as in A'. They are not independent, but no partial sum has a
+#     larger root mean square than the sum of theirs: t times the square of that sum.
 UNIT = 2.0**-24
 
 
