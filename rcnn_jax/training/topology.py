@@ -2,11 +2,26 @@
 
 import importlib.metadata
 import os
+import pathlib
 from typing import Any
 
 import jax
 
 from rcnn_jax.layers import convolution
+
+_CPUINFO = pathlib.Path("/proc/cpuinfo")
+# A flag of /proc/cpuinfo -> the instruction set, the widest first: x86, then Arm.
+_VECTORS = {
+    "amx_tile": "AMX",
+    "avx512f": "AVX-512",
+    "avx2": "AVX2",
+    "avx": "AVX",
+    "sse4_2": "SSE4.2",
+    "sve": "SVE",
+    "asimd": "NEON",
+}
+# Keys that checkpoints of older versions lack without their arithmetic having been another.
+_NOT_ALWAYS_NOTED = ("cpu",)
 
 
 def current() -> dict[str, Any]:
@@ -16,6 +31,9 @@ def current() -> dict[str, Any]:
         "processes": jax.process_count(),
         "platform": jax.default_backend(),
         "device_kind": jax.devices()[0].device_kind,
+        # Kernels of matrix products are chosen by the CPU's instructions, and each sums in an order
+        # of its own; `device_kind` says no more than "cpu".
+        "cpu": cpu(_CPUINFO) if jax.default_backend() == "cpu" else None,
         "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else None,
         "jax": jax.__version__,
         "jaxlib": importlib.metadata.version("jaxlib"),
@@ -24,14 +42,38 @@ def current() -> dict[str, Any]:
     }
 
 
+def cpu(cpuinfo: pathlib.Path) -> str | None:
+    """Names the model of the first CPU and its widest vector or matrix instructions.
+
+    Args:
+        cpuinfo: The file in which Linux describes the CPUs.
+
+    Returns:
+        What is written there of both, as in "AMD EPYC 7763 64-Core Processor, AVX2"; `None` where
+        there is no such file, as on other systems, or neither stands in it.
+    """
+    try:
+        lines = cpuinfo.read_text().splitlines()
+    except OSError:
+        return None
+    fields: dict[str, str] = {}
+    for name, _, value in (line.partition(":") for line in lines):
+        fields.setdefault(name.strip(), value.strip())
+    flags = fields.get("flags", fields.get("Features", "")).split()
+    widest = next((vectors for flag, vectors in _VECTORS.items() if flag in flags), None)
+    named = [name for name in (fields.get("model name"), widest) if name]
+    return ", ".join(named) or None
+
+
 def changes(before: dict[str, Any]) -> list[str]:
     """Compares the topology of a checkpoint with that of this process, one line a difference.
 
-    What an older version did not write down counts as a difference.
+    What an older version did not write down counts as a difference, except for the CPU: a run that
+    goes on where it was begun would be said to have moved.
     """
     now = current()
     return [
         f"{key} was {before.get(key)!r} and is {now[key]!r}"
         for key in now
-        if before.get(key) != now[key]
+        if before.get(key) != now[key] and (key in before or key not in _NOT_ALWAYS_NOTED)
     ]

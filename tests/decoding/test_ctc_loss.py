@@ -236,8 +236,9 @@ def test_padding_has_no_effect(x64):
     longer[np.arange(12) >= frames[:, None]] = np.nan
     wider = np.concatenate([labels, rng.integers(-9, 99, (8, 2))], 1)
     same_value, same = loss_and_gradient(longer, frames, wider, lengths, 0)
-    np.testing.assert_array_equal(value, same_value)
-    np.testing.assert_allclose(gradient, np.asarray(same)[:, :9], atol=1e-15)
+    # Two programs: vectors of other lengths may round in other places, a few times a frame.
+    np.testing.assert_allclose(value, same_value, rtol=1e-13)
+    np.testing.assert_allclose(gradient, np.asarray(same)[:, :9], atol=1e-14)
     assert (np.asarray(same)[:, 9:] == 0).all()
     for row in range(2):
         part = slice(row, row + 1)

@@ -1,5 +1,7 @@
 """What a checkpoint says of the machine whose arithmetic it continues."""
 
+import pytest
+
 from rcnn_jax import switches
 from rcnn_jax.training import topology
 
@@ -21,3 +23,34 @@ def test_what_was_not_written_down_is_a_difference():
     del before["minimal filters"]
     (change,) = topology.changes(before)
     assert change.startswith("minimal filters was None and is ")
+
+
+def test_another_cpu_is_said():
+    before = topology.current() | {"cpu": "AMD EPYC 7763 64-Core Processor, AVX2"}
+    (change,) = topology.changes(before)
+    assert change.startswith("cpu was 'AMD EPYC 7763 64-Core Processor, AVX2' and is ")
+
+
+def test_a_cpu_that_an_older_version_did_not_note_is_no_difference():
+    before = topology.current()
+    del before["cpu"]
+    assert topology.changes(before) == []
+
+
+@pytest.mark.one_row
+@pytest.mark.parametrize(
+    ("lines", "expected"),
+    [
+        (["model name\t: Xeon", "flags\t\t: sse4_2 avx avx2 avx512f"], "Xeon, AVX-512"),
+        (["model name\t: EPYC", "flags\t\t: fma avx sse4_2 avx2"], "EPYC, AVX2"),
+        (["model name\t: A", "flags\t: avx", "model name\t: B", "flags\t: avx2"], "A, AVX"),
+        (["CPU part\t: 0xd40", "Features\t: fp asimd sve"], "SVE"),
+        (["processor\t: 0"], None),
+        (None, None),  # no such file
+    ],
+)
+def test_the_cpu_is_named_with_its_widest_vectors(lines, expected, tmp_path):
+    cpuinfo = tmp_path / "cpuinfo"
+    if lines is not None:
+        cpuinfo.write_text("\n".join(lines))
+    assert topology.cpu(cpuinfo) == expected
