@@ -56,6 +56,10 @@ class _OfConfusion(abc.ABC):
                     f"{type(self).__name__} needs {key}={name!r}, there are {', '.join(there)}"
                 )
         true, predicted = batch[self.label], predictions[self.prediction]
+        if not jnp.issubdtype(true.dtype, jnp.integer):
+            raise ValueError(
+                f"{type(self).__name__} counts classes, and {self.label!r} is {true.dtype}"
+            )
         if predicted.ndim == true.ndim + 1:
             predicted = jnp.argmax(predicted, axis=-1)
         if predicted.shape != true.shape:
