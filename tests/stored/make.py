@@ -121,10 +121,12 @@ def run(door: str, *arguments: str) -> None:
 
 
 def machine() -> dict[str, str]:
-    """What the bits of a result depend on besides what a checkpoint notes."""
-    lines = pathlib.Path("/proc/cpuinfo").read_text().splitlines()
-    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-    return {"cpu": names[0]}
+    """The CPU, which the bits of a result depend on besides what a checkpoint notes."""
+    fields: dict[str, str] = {}
+    for line in pathlib.Path("/proc/cpuinfo").read_text().splitlines():
+        name, _, value = line.partition(":")
+        fields.setdefault(name.strip(), value.strip())
+    return {name: fields.get(name, "") for name in ("model name", "flags")}
 
 
 def make(target: pathlib.Path) -> None:
@@ -154,7 +156,7 @@ def make(target: pathlib.Path) -> None:
 
 
 def _leaves(checkpoints, folder: pathlib.Path, step: int) -> dict:
-    """Every leaf of a state by path, read as it was written."""
+    """Every leaf of a state by path."""
     from rcnn_jax.training import checksums, paths
 
     leaves = checkpoints._manifest(folder, step)["leaves"]

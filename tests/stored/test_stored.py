@@ -1,0 +1,44 @@
+"""Runs of an older version evaluate and go on: to the same bits on the machine they came from.
+
+`make.py` made them; nothing in `a20cca2` is ever changed.
+"""
+
+import json
+import math
+import pathlib
+
+import pytest
+
+from stored import make
+
+HERE = pathlib.Path(__file__).parent
+STORED = HERE / "a20cca2"
+
+
+def same_cpu() -> bool:
+    try:
+        return json.loads((STORED / "machine.json").read_text()) == make.machine()
+    except OSError:  # not on Linux
+        return False
+
+
+def test_stored_workdirs_evaluate_and_go_on_to_the_stored_states(door, tmp_path):
+    names = sorted(make.EXPERIMENTS)
+    result = door(HERE / "go_on.py", STORED, tmp_path / "runs", *names)
+    assert result.returncode == 0, result.stderr
+    lines = {line["name"]: line for line in map(json.loads, result.stdout.splitlines())}
+    assert sorted(lines) == names
+    for name, line in lines.items():
+        assert line["step"] == make.AT
+        assert not line["paths"], f"{name}: the state has other leaves"
+        expected = json.loads((STORED / name / "evaluation.json").read_text())["metrics"]
+        assert line["metrics"].keys() == expected.keys()
+        if same_cpu() and not line["topology"]:
+            assert line["metrics"] == pytest.approx(expected, abs=0, rel=0, nan_ok=True)
+            assert line["exact"], f"{name}: other bits, {line['distances']}"
+        else:
+            # A share of examples may change by one where two answers were all but equal.
+            assert line["metrics"]["loss"] == pytest.approx(expected["loss"], rel=1e-5)
+            for part, distance in line["distances"].items():
+                assert distance < 1e-5, f"{name}: {part} is {distance} away"
+        assert not any(math.isnan(d) for d in line["distances"].values())
