@@ -5,7 +5,7 @@ import dataclasses
 import functools
 import math
 import pathlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -68,7 +68,8 @@ class TrainingRun:
     config: Config
     devices: Devices
     source: Source
-    validation: Source | pipeline.DeviceSource | None
+    evaluated_split: Source | None  # the validation split, encoded
+    validation: Source | pipeline.DeviceSource | None  # the same where `residency` wants it
     sampler: Sampler
     steps: int
     evaluate_every: int
@@ -245,6 +246,7 @@ def prepare_training(config: Config, workdir: Workdir, data_dir: str | None) -> 
         config=config,
         devices=devices,
         source=source,
+        evaluated_split=others[0] if others else None,
         validation=validation,
         sampler=sampler,
         steps=steps,
@@ -258,11 +260,11 @@ def prepare_training(config: Config, workdir: Workdir, data_dir: str | None) -> 
         fresh=fresh,
     )
     if not begun:
-        _rehearse(run, others)
+        _rehearse(run)
     return run
 
 
-def _rehearse(run: TrainingRun, validation: Sequence[Source]) -> None:
+def _rehearse(run: TrainingRun) -> None:
     """Tries what only numbers show, before a run begins for the first time.
 
     Raises:
@@ -272,7 +274,7 @@ def _rehearse(run: TrainingRun, validation: Sequence[Source]) -> None:
     note = rehearsal.coupled_rows(config, recipe, devices, run.source, run.sampler)
     if note:
         distributed.say(f"note: {note}")
-    if recipe.task.evaluates_on_host and validation:
+    if recipe.task.evaluates_on_host and run.evaluated_split is not None:
         if not run.fresh:
             run.fresh.append(recipe.create_state(devices))
         rehearsal.rehearse_evaluation(
@@ -280,7 +282,7 @@ def _rehearse(run: TrainingRun, validation: Sequence[Source]) -> None:
             recipe.task,
             run.evaluation_step,
             run.fresh[0].evaluated(),
-            validation[0],
+            run.evaluated_split,
             devices,
             run.metrics,
         )

@@ -205,19 +205,29 @@ def rehearse_evaluation(
             measure what ranks checkpoints.
     """
     name, size = config.task.name, devices.divisible(config.evaluation_batch_size)
-    # At least one row is padding, as in the last batch of most splits.
+    batch = evaluated_batch(config, source, size, devices)
+    with explained(f"the evaluation of {name} fails", name):
+        result = evaluation.evaluate(task, step, variables, [batch], metrics).metrics
+    check_best_metric(config, result)
+    return result
+
+
+def evaluated_batch(config: Config, source: Source, size: int, devices: Devices) -> PyTree:
+    """A batch of an evaluated split on the devices, at least one row of which is padding.
+
+    Args:
+        config: A complete config.
+        source: The split, encoded.
+        size: Rows of the batch.
+        devices: Where it is put.
+    """
     real = min(len(source), max(size - 1, 1))
     rows = np.append(np.arange(real), np.full(size - real, samplers.PADDING))
     local = devices.local_rows(size)
     batch = pipeline.host_batch(source, rows if local is None else rows[local])
     added = evaluation_columns(config).items()
     batch |= {key: np.ones(len(batch["mask"]), dtype) for key, dtype in added}
-    with explained(f"the evaluation of {name} on the host fails", name):
-        result = evaluation.evaluate(
-            task, step, variables, [devices.place_global(batch)], metrics
-        ).metrics
-    check_best_metric(config, result)
-    return result
+    return devices.place_global(batch)
 
 
 def coupled_rows(

@@ -1,0 +1,168 @@
+"""Tries everything that a training run will do, once, on a single batch.
+
+    python -m rcnn_jax.check --config=configs/rcnn_digits.py
+    python -m rcnn_jax.check --config=mine.py --config.batch_size=512 --config.parallelism=pmap
+
+Opens the data, checks model and task, takes one training step and then another, evaluates one
+batch of the validation split (the part on the host included), saves a checkpoint, restores it and
+predicts; and prints how long each took and how much memory it needed. All keys of a config can be
+set as for train. Nothing is left behind: the checkpoint lies in a temporary folder.
+"""
+
+import contextlib
+import pathlib
+import resource
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from typing import Any
+
+from absl import flags
+
+from rcnn_jax import configuration, doors, tables, xla_flags
+from rcnn_jax.errors import UserError
+
+FLAGS = flags.FlagValues()
+_CONFIG = flags.DEFINE_string(
+    "config",
+    "rcnn_digits",
+    "Config file, or name of a shipped config; `:variant` may follow.",
+    flag_values=FLAGS,
+)
+_DATA_DIR = doors.define_data_dir(FLAGS)
+
+
+class Stages:
+    """What each stage took; rows of a table."""
+
+    def __init__(self):
+        self.rows: list[list[str]] = []
+
+    @contextlib.contextmanager
+    def measure(self, name: str) -> Iterator[list[str]]:
+        """Measures a stage. What is appended to the list inside is printed as its note."""
+        notes: list[str] = []
+        started = time.monotonic()
+        yield notes
+        seconds = time.monotonic() - started
+        self.rows.append([name, f"{seconds:.2f}", *memory(), "; ".join(notes)])
+
+
+def main(argv: list[str]) -> int:
+    """Checks; returns the exit code."""
+    del argv
+    config: Any = configuration.load(_CONFIG.value, doors.overrides)
+    xla_flags.apply(config.xla_flags)
+    doors.quiet_libraries()
+    # Here and not above: the compiler's flags must be set before jax starts.
+    from rcnn_jax import preparation
+    from rcnn_jax.training import distributed
+
+    preparation.join()
+    if distributed.count() > 1:
+        raise UserError("check runs in one process: it asks what a batch needs, not a cluster.")
+    stages = Stages()
+    with tempfile.TemporaryDirectory() as scratch:
+        try:
+            check(config, pathlib.Path(scratch), _DATA_DIR.value, stages)
+        finally:
+            columns = ["stage", "seconds", "memory MiB", "device MiB", ""]
+            print(tables.table(stages.rows, columns))
+    print(f"{_CONFIG.value} can be trained, saved, restored, evaluated and asked")
+    return 0
+
+
+def check(config: Any, path: pathlib.Path, data_dir: str | None, stages: Stages) -> None:
+    """Goes through all stages of a run.
+
+    Args:
+        config: A complete config.
+        path: An empty folder, for the checkpoint.
+        data_dir: Where original data sets lie; None: see `rcnn_jax.data.roots`.
+        stages: What each stage took is added here.
+
+    Raises:
+        UserError: A stage cannot be done.
+    """
+    import jax
+    import numpy as np
+
+    from rcnn_jax import preparation, rehearsal
+    from rcnn_jax.training import checkpoints, checksums, saving
+    from rcnn_jax.training import step as step_lib
+    from rcnn_jax.training.workdir import Workdir
+
+    workdir = Workdir(path)
+    with stages.measure("data, model, checks") as notes:
+        run = preparation.prepare_training(config, workdir, data_dir)
+        state = run.initial_state()
+        count = sum(x.size for x in jax.tree.leaves(state.params))
+        notes.append(f"{len(run.source):,} examples, {count:,} parameters")
+    task = run.recipe.task
+    with rehearsal.explained("the loss of a few rows cannot be computed", config.task.name):
+        whole, summed, stateful = rehearsal.losses(run.recipe, run.source, run.sampler, 1, 2)
+    if not stateful and abs(whole - summed) > 1e-2 * abs(whole):
+        raise UserError(
+            f"`loss` of {config.task.name} is no sum over the examples of a batch: of some rows it "
+            f"is {whole:.6g} at once and {summed:.6g} as two halves added up. `total` is the sum, "
+            "`count` what it is divided by; a loss over pairs uses rcnn_jax.layers.global_batch."
+        )
+    with run.batches(0) as batches:
+        with stages.measure("first step, compiled") as notes:
+            state, sums = run.train_step(1)(state, next(batches))
+            notes.append(_loss(jax.device_get(sums)))
+        if run.steps > 1:
+            with stages.measure("second step") as notes:
+                state, sums = run.train_step(2)(state, next(batches))
+                notes.append(_loss(jax.device_get(sums)))
+    validation = run.evaluated_split
+    metrics: dict[str, float] = {}
+    if validation is not None:
+        with stages.measure("evaluation of a batch") as notes:
+            metrics = rehearsal.rehearse_evaluation(
+                config, task, run.evaluation_step, state.evaluated(), validation, run.devices,
+                run.metrics,
+            )  # fmt: skip
+            notes.append(", ".join(f"{k} {tables.number(k, v)}" for k, v in metrics.items()))
+    with stages.measure("save") as notes, saving.Checkpoints(workdir.checkpoints, config) as saver:
+        saver.save(int(state.step), state, metrics)
+        saver.wait()
+        size = sum(f.stat().st_size for f in workdir.checkpoints.rglob("*") if f.is_file())
+        notes.append(f"{size / 2**20:.1f} MiB on disk")
+    with stages.measure("restore") as notes:
+        restored = checkpoints.restore_latest(
+            workdir.checkpoints, run.recipe.abstract_state(run.devices), []
+        )
+        if restored is None or checksums.describe(restored.state) != checksums.describe(state):
+            raise UserError("what was restored is not what was saved.")
+        notes.append("the same bits")
+    with stages.measure("prediction of a batch") as notes:
+        source = run.source if validation is None else validation
+        size = run.devices.divisible(min(config.evaluation_batch_size, len(source)))
+        batch = rehearsal.evaluated_batch(config, source, size, run.devices)
+        with rehearsal.explained("predictions cannot be computed", config.task.name):
+            predict = step_lib.compile_prediction(task, run.devices)
+            predicted = jax.device_get(predict(*state.evaluated(), batch))
+        notes.append(", ".join(f"{k} {list(np.shape(v))}" for k, v in predicted.items()) or "none")
+
+
+def _loss(sums: Any) -> str:
+    total, count = sums["loss"]
+    return f"loss {float(total) / max(float(count), 1e-30):.4g}"
+
+
+def memory() -> tuple[str, str]:
+    """The most that this process has held so far, on the host and on a device, in MiB."""
+    import jax
+
+    # Kilobytes on Linux, bytes on macOS.
+    unit = 2**20 if sys.platform == "darwin" else 2**10
+    host = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / unit
+    stats = jax.local_devices()[0].memory_stats() or {}
+    peak = stats.get("peak_bytes_in_use")
+    return f"{host:.0f}", "-" if peak is None else f"{peak / 2**20:.0f}"
+
+
+if __name__ == "__main__":
+    doors.run(main, FLAGS)
