@@ -16,12 +16,16 @@ import ast
 import contextlib
 import io
 import pathlib
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from absl import flags
 
 from rcnn_jax import configuration, doors, results, tables, xla_flags
 from rcnn_jax.errors import UsageError
+
+if TYPE_CHECKING:  # jax starts when they are imported
+    from rcnn_jax.data.sources import Source
+    from rcnn_jax.restoring import EvaluationRun
 
 FLAGS = flags.FlagValues()
 _RUN = doors.define_evaluation_flags(FLAGS, split="test", output="evaluation.json")
@@ -121,7 +125,7 @@ def evaluate(
     return examine(run, path, step)
 
 
-def examine(run: Any, path: pathlib.Path, step: str) -> dict[str, Any]:
+def examine(run: "EvaluationRun", path: pathlib.Path, step: str) -> dict[str, Any]:
     """Evaluates a checkpoint with what has been prepared; nothing is written.
 
     Args:
@@ -152,7 +156,11 @@ def examine(run: Any, path: pathlib.Path, step: str) -> dict[str, Any]:
 
 
 def save_gallery(
-    run: Any, path: pathlib.Path, split: str, data_dir: str | None, result: dict[str, Any]
+    run: "EvaluationRun",
+    path: pathlib.Path,
+    split: str,
+    data_dir: str | None,
+    result: dict[str, Any],
 ) -> None:
     """Saves pictures of the examples that an evaluation names; a warning where that fails.
 
@@ -166,11 +174,16 @@ def save_gallery(
     from rcnn_jax.reports import gallery
     from rcnn_jax.training import distributed
 
-    details = result["details"] if "image" in run.source.features else {}
+    feature = "image"
+    if feature not in run.source.features:
+        feature = getattr(run.task, "inputs", feature)
+    details = result["details"] if feature in run.source.features else {}
+
+    def source() -> "Source":
+        return original_examples(run, split, data_dir)
+
     try:
-        gallery.save(
-            path, result["split"], details, lambda: original_examples(run, split, data_dir)
-        )
+        gallery.save(path, result["split"], details, source, feature)
     except ImportError as error:
         distributed.warn(
             f"no pictures were saved for the report ({error}): pip install 'rcnn-jax[pictures]'"
@@ -179,7 +192,7 @@ def save_gallery(
         distributed.warn(f"pictures in {path / 'gallery'} were not saved: {error}")
 
 
-def original_examples(run: Any, split: str, data_dir: str | None) -> Any:
+def original_examples(run: "EvaluationRun", split: str, data_dir: str | None) -> "Source":
     """The split as the data set stores it, before an encoder scaled or padded its pictures."""
     from rcnn_jax import experiment
     from rcnn_jax.data.encoding import EncodedSource

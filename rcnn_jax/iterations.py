@@ -114,16 +114,18 @@ def evaluate_iterations(
 
     from rcnn_jax import preparation, restoring
     from rcnn_jax.layers.rcl import extend_steps
+    from rcnn_jax.training.interface import Iterating
     from rcnn_jax.training.recalibration import recalibrate
 
     run = restoring.prepare_evaluation(config, path, split, data_dir, {})
-    task: Any = run.task
-    model: Any = getattr(task, "model", None)
-    trained = getattr(task, "train_call", {}).get("steps", getattr(model, "steps", None))
+    task, trained = run.task, None
+    if isinstance(task, Iterating):
+        trained = task.train_call.get("steps", getattr(task.model, "steps", None))
     if not isinstance(trained, int):
         raise UserError(
             f"{config.model.name} has no number of iterations (an attribute `steps`) to vary."
         )
+    model = task.model
     if not trained and up_to:
         raise UserError(f"--up_to={up_to}: a model without iterations runs for none.")
     restored = restoring.restore_step(run, path, step)

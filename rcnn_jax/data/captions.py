@@ -30,7 +30,8 @@ TOKENIZERS = ("ptb", "whitespace")
 UNKNOWN = ("other", "drop")
 _CAPTIONED = "pictures with sentences have"
 _OTHER_NAME = "<other>"
-_MADE = ("captions", "caption_lengths", "references", "reference_lengths")
+# Features of encoded examples, as `rcnn_jax.tasks.captioning` reads them.
+MADE = ("captions", "caption_lengths", "references", "reference_lengths")
 _RESERVED = {name: name.strip("<>") for name in (_OTHER_NAME, *SPECIALS)}
 
 
@@ -257,8 +258,8 @@ class BoundCaptions:
             empty[: len(encoded["file"])] = encoded["file"]
             encoded["file"] = empty
         if held is not None:
-            empty = padding({name: features[name] for name in _MADE})
-            encoded |= {name: empty[name] for name in _MADE}
+            empty = padding({name: features[name] for name in MADE})
+            encoded |= {name: empty[name] for name in MADE}
             encoded["captions"][:] = encoded["references"][:] = NOTHING
             for row, ids in enumerate(held.ids_of(index)):
                 learnt = self._learnt(ids)

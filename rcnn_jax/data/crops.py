@@ -258,6 +258,7 @@ class NineCrop(PerImage):
     size: Size
     stride: int = 4
     name: ClassVar[str] = "nine_crop"
+    makes_views: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         _check_size(self.name, self.size)

@@ -15,6 +15,8 @@ from rcnn_jax.data.spec import Feature
 from rcnn_jax.data.vocabulary import END, NOTHING, OTHER, SPECIALS, Vocabulary
 
 _SIDES = ("source", "target")
+# Features of encoded examples, as `rcnn_jax.tasks.sequence_to_sequence` reads them.
+MADE = ("source", "source_length", "target", "target_length")
 
 
 @dataclasses.dataclass(frozen=True)

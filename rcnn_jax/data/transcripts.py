@@ -16,6 +16,8 @@ from rcnn_jax.data.line_images import to_height, width_at
 from rcnn_jax.data.sources import Example, Source
 from rcnn_jax.data.spec import Feature
 
+# Features of encoded examples beside the lines, as `rcnn_jax.tasks.transcription` reads them.
+MADE = ("length", "labels", "label_length")
 IN_TRAINING = ("error", "drop")
 ELSEWHERE = ("keep", "drop", "error")
 

@@ -64,6 +64,11 @@ class Chain:
         """Whether it needs keys."""
         return any(transform.random for transform in self.transforms)
 
+    @property
+    def makes_views(self) -> bool:
+        """Whether it turns one image into several, [batch, views, height, width, channels]."""
+        return any(getattr(transform, "makes_views", False) for transform in self.transforms)
+
     def __call__(self, batch: Batch, keys: jax.Array | None = None) -> Batch:
         """Transforms `batch["image"]`, [batch, height, width, channels].
 

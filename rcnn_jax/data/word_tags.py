@@ -21,6 +21,8 @@ from rcnn_jax.data.vocabulary import (
     letter_trigrams,
 )
 
+# Features of encoded examples, as `rcnn_jax.tasks.tagging` reads them.
+MADE = ("words", "tags", "length")
 ENCODINGS = ("one_hot", "one_hot_other", "trigrams", "embedding")
 
 

@@ -45,18 +45,20 @@ def save(
     split: str,
     details: Mapping[str, Any],
     source: "Callable[[], Source]",
+    feature: str = "image",
 ) -> int:
     """Saves the pictures of the examples that tables name, in place of those of earlier tables.
 
-    A picture is an example's feature `image` as the data set stores it: uint8, or floats in 0 to 1
-    (others are spread from their least to their greatest value), of one channel or three. It is
-    scaled down to 65,536 pixels, and 1,024 of its longer side, where it is larger.
+    A picture is what an example holds in `feature`, as the data set stores it: uint8, or floats in
+    0 to 1 (others are spread from their least to their greatest value), of one channel or three. It
+    is scaled down to 65,536 pixels, and 1,024 of its longer side, where it is larger.
 
     Args:
         workdir: The folder of the run.
         split: Of the examples.
         details: Tables by name.
         source: Opens the split; only called where a picture is wanted.
+        feature: Name of the feature that holds the picture.
 
     Returns:
         How many there are.
@@ -69,7 +71,7 @@ def save(
     if numbers := _numbers(details):
         from PIL import Image  # noqa: F401 - before data are read
 
-        pictures = _encoded(source(), numbers)
+        pictures = _encoded(source(), numbers, feature)
     if pictures:
         place.mkdir(parents=True, exist_ok=True)
     for number, content in pictures.items():
@@ -85,14 +87,14 @@ def _numbers(details: Mapping[str, Any]) -> list[int]:
     return list(dict.fromkeys(number for number in named if number is not None))[:MOST]
 
 
-def _encoded(source: "Source", numbers: list[int]) -> dict[int, bytes]:
+def _encoded(source: "Source", numbers: list[int], feature: str) -> dict[int, bytes]:
     """The files by number; examples without a picture are left out."""
-    if "image" not in source.features:
+    if feature not in source.features:
         return {}
     images = {}
     for number in numbers:
         example = source[number] if number < len(source) else {"mask": 0}
-        if example.get("mask", 1) and _is_picture(image := np.asarray(example["image"])):
+        if example.get("mask", 1) and _is_picture(image := np.asarray(example[feature])):
             images[number] = image
     greatest = max((int(i.max()) for i in images.values() if i.dtype == np.uint8), default=255)
     top = greatest if 0 < greatest < _FAINT else 255

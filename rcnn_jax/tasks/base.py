@@ -22,6 +22,21 @@ PyTree = Any
 Batch = dict[str, jax.Array]
 Transform = Callable[[Batch, jax.Array | None], Batch]
 
+# Methods of tasks, by the names that they had first.
+_RENAMED = {
+    "_question": "model_inputs",
+    "_sums": "sums",
+    "_logits": "logits",
+    "_initial": "init_model",
+    "_answers": "apply_model",
+    "_answers_in_training": "apply_model_in_training",
+    "_training_batch": "training_batch",
+    "_require": "require_features",
+    "_asked_of_model": "model_call_arguments",
+    "_evaluated_images": "evaluated_images",
+    "_names": "class_names",
+}
+
 
 def wide(logits: jax.Array) -> jax.Array:
     """Logits in float32 or wider: a sum in bfloat16 stops counting at 256."""
@@ -55,7 +70,12 @@ def found_answers(
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class BaseTask:
-    """A model and the transforms of its input.
+    """A model, the transforms of its input, and defaults of all that is asked of a task.
+
+    A task has `init` and `loss`, and overrides what else it has to say: `metrics`, `predict`,
+    `counts` with `details` or `ratios`, `evaluates_on_host` with `evaluate`, `tables` and `keeps`,
+    `reads` with `answers` and `files`. `rcnn_jax.tasks.summed.SummedTask` writes most of it for a
+    task that calls its model once. See `README.md` in this folder.
 
     Attributes:
         model: A Linen module.
@@ -63,6 +83,7 @@ class BaseTask:
         evaluation_transform: The same for evaluation, where the keys are None.
         call: Further keyword arguments of the model's call in evaluation, such as `steps`.
         train_call: The same in training.
+        unit: What is counted in a second, for the log: "examples", "sentences".
     """
 
     model: nn.Module
@@ -80,7 +101,7 @@ class BaseTask:
         hints = importing.arguments(type(self.model).__call__)
         names = [p.name for p in accepted[2:] if p.name != "train"]
         given = [*self.call.items(), *self.train_call.items()]
-        for name, value in (*given, *((name, True) for name in self._asked_of_model())):
+        for name, value in (*given, *((name, True) for name in self.model_call_arguments())):
             model = type(self.model).__name__
             if name not in names:
                 raise ValueError(
@@ -92,14 +113,37 @@ class BaseTask:
                     f"{importing.readable(hints[name])}."
                 )
 
-    def _asked_of_model(self) -> tuple[str, ...]:
-        """Further arguments that the task itself hands to the model's call."""
+    def __init_subclass__(cls, **arguments: Any) -> None:
+        """Refuses a method that tasks were once extended by: it would never be called."""
+        super().__init_subclass__(**arguments)
+        for old, new in _RENAMED.items():
+            if any(old in vars(base) for base in cls.__mro__):
+                raise TypeError(
+                    f"the task {cls.__module__}:{cls.__name__} defines {old!r}, which is never "
+                    f"called: the method is called {new!r} now"
+                )
+
+    def model_call_arguments(self) -> tuple[str, ...]:
+        """Names of further arguments that the task itself hands to the model's call.
+
+        Called once, when the task is made: a model whose call does not take them is refused.
+        """
         return ()
 
-    def _require(
+    def require_features(
         self, features: Mapping[str, Any], what: str, names: Sequence[str], hint: str = ""
     ) -> None:
-        """Raises a `ValueError` that says what `what` needs where a feature is missing."""
+        """Checks that a data set has features; for `check`.
+
+        Args:
+            features: `rcnn_jax.data.spec.Feature` by name.
+            what: What needs them, the beginning of the sentence.
+            names: The features.
+            hint: The end of the sentence, such as `; see config.task.label`.
+
+        Raises:
+            ValueError: A feature is missing; the sentence names it and those that there are.
+        """
         for name in names:
             if name not in features:
                 raise ValueError(
@@ -107,19 +151,48 @@ class BaseTask:
                     f"{', '.join(map(repr, features))}{hint}."
                 )
 
-    def _training_batch(self, batch: Batch, key: jax.Array) -> Batch:
-        """The batch that the model sees in training; each example has a random key of its own."""
+    def training_batch(self, batch: Batch, key: jax.Array) -> Batch:
+        """Makes the batch that the model sees in training; inside jit, in `init` and `loss`.
+
+        Args:
+            batch: Leaves `[batch, ...]`, as the data set stores them, with a `mask`.
+            key: Random key of the batch. Each example gets its own, whatever device it lies on.
+
+        Returns:
+            The batch behind `train_transform`.
+        """
         return self.train_transform(batch, example_keys(key, batch["mask"].shape[0]))
 
-    def _initial(self, key: jax.Array, inputs: Any, **arguments: Any) -> tuple[PyTree, PyTree]:
-        """Initialises the model; returns (params, model_state)."""
+    def init_model(self, key: jax.Array, inputs: Any, **arguments: Any) -> tuple[PyTree, PyTree]:
+        """Initialises the model; for `init`.
+
+        Args:
+            key: Random key.
+            inputs: What the model reads, of the shapes that it is called with later.
+            **arguments: Further arguments of its call.
+
+        Returns:
+            (params, model_state); `model_state` holds the other collections, such as
+            `batch_stats`.
+        """
         variables = dict(self.model.init(key, inputs, train=False, **arguments))
         return variables.pop("params"), variables
 
-    def _answers_in_training(
+    def apply_model_in_training(
         self, params: PyTree, model_state: PyTree, inputs: Any, key: jax.Array, **arguments: Any
     ) -> tuple[Any, PyTree]:
-        """Calls the model; returns its answers and the model state after the batch."""
+        """Calls the model with `train=True` and `train_call`; for `loss`.
+
+        Args:
+            params: The parameters.
+            model_state: Batch statistics.
+            inputs: What the model reads, behind the transforms.
+            key: Random key of its collection `dropout`.
+            **arguments: Further arguments of its call.
+
+        Returns:
+            What the model returns, and the model state after the batch.
+        """
         return self.model.apply(
             {"params": params, **model_state},
             inputs,
@@ -130,22 +203,51 @@ class BaseTask:
             **arguments,
         )
 
-    def _answers(self, params: PyTree, model_state: PyTree, inputs: Any, **arguments: Any) -> Any:
-        """Calls the model in evaluation."""
+    def apply_model(
+        self, params: PyTree, model_state: PyTree, inputs: Any, **arguments: Any
+    ) -> Any:
+        """Calls the model with `train=False` and `call`; for `metrics`, `predict` and `counts`.
+
+        Args:
+            params: The parameters.
+            model_state: Batch statistics.
+            inputs: What the model reads, behind the transforms.
+            **arguments: Further arguments of its call.
+
+        Returns:
+            What the model returns.
+        """
         variables = {"params": params, **model_state}
         return self.model.apply(variables, inputs, train=False, **self.call, **arguments)
 
     def check(self, features: Mapping[str, Any]) -> None:
-        """Accepts every data set; `features` are `rcnn_jax.data.spec.Feature` by name."""
+        """Accepts every data set; called once, before training.
+
+        Args:
+            features: `rcnn_jax.data.spec.Feature` by name, of the encoded training split.
+
+        Raises:
+            ValueError: The task cannot be trained on them; never here.
+        """
         del features
 
     def initial_carry(self, batch_size: int) -> PyTree:
-        """No recurrent state is handed from batch to batch."""
+        """The recurrent state before the first batch of training; none here.
+
+        `loss` gets it, and then what the `LossOutput` of the step before holds as `carry`: of the
+        same structure, shapes and dtypes. It is saved with the state.
+
+        Args:
+            batch_size: Rows of the batch.
+
+        Returns:
+            Leaves `[batch_size, ...]`; () where no state is handed from batch to batch.
+        """
         del batch_size
         return ()
 
     def evaluation_carry(self, batch_size: int) -> PyTree:
-        """The recurrent state before the first batch of an evaluated split."""
+        """The recurrent state before the first batch of an evaluated split, as `initial_carry`."""
         return self.initial_carry(batch_size)
 
     def evaluate_batch(
@@ -183,13 +285,63 @@ class BaseTask:
     def metrics(
         self, params: PyTree, model_state: PyTree, batch: Batch
     ) -> dict[str, tuple[jax.Array, jax.Array]]:
-        """Metrics of a batch, name -> (sum, count); none here."""
+        """Metrics of a batch that are means; none here. Pure, inside jit.
+
+        Args:
+            params: The parameters.
+            model_state: Batch statistics.
+            batch: Leaves `[batch, ...]`, with a `mask`: rows where it is 0 are in no sum.
+
+        Returns:
+            name -> (sum, count), both `[]`. They are added up over the split and divided last.
+        """
         del params, model_state, batch
         return {}
 
     def predict(self, params: PyTree, model_state: PyTree, batch: Batch) -> dict[str, jax.Array]:
-        """Predictions for a batch, name -> `[batch, ...]`; none here."""
+        """Predictions for a batch; none here. Pure, inside jit.
+
+        Args:
+            params: The parameters.
+            model_state: Batch statistics.
+            batch: Leaves `[batch, ...]`, with a `mask`; of a file that is predicted it has what
+                `reads` names alone.
+
+        Returns:
+            name -> `[batch, ...]`.
+        """
         del params, model_state, batch
+        return {}
+
+    def counts(self, params: PyTree, model_state: PyTree, batch: Batch) -> dict[str, jax.Array]:
+        """Sums over a batch, of any shape, such as a confusion matrix; none here. Pure, inside jit.
+
+        `ratios` and `details` read their totals over a split.
+
+        Args:
+            params: The parameters.
+            model_state: Batch statistics.
+            batch: Leaves `[batch, ...]`, with a `mask`: rows where it is 0 do not count.
+
+        Returns:
+            name -> sums, without an axis of examples.
+        """
+        del params, model_state, batch
+        return {}
+
+    def details(
+        self, counts: Mapping[str, np.ndarray], features: Mapping[str, Any]
+    ) -> dict[str, Any]:
+        """Tables that say more than the metrics, for `evaluation.json`; none here.
+
+        Args:
+            counts: Totals of `counts` over the split, float64.
+            features: `rcnn_jax.data.spec.Feature` by name.
+
+        Returns:
+            name -> a list of dicts with the same keys, or of lists of numbers.
+        """
+        del counts, features
         return {}
 
     @property
@@ -205,6 +357,12 @@ class BaseTask:
 
         Where a task overrides this, training's evaluation counts too, and `config.best_metric`
         may name what it returns.
+
+        Args:
+            counts: Totals of `counts` over the split, float64.
+
+        Returns:
+            name -> value; none here.
         """
         del counts
         return {}
@@ -216,33 +374,53 @@ class BaseTask:
 
     @property
     def evaluates_on_host(self) -> bool:
-        """All metrics are compiled."""
+        """Whether `evaluate` is to be called with the predictions of a whole split; not here."""
         return False
 
     def evaluate(self, predictions: Iterable[tuple[dict, dict]]) -> dict[str, float]:
-        """Returns no further metrics."""
+        """Metrics that cannot be compiled; none here. Runs on the host.
+
+        It is called where `evaluates_on_host` is true, once a split.
+
+        Args:
+            predictions: Pairs (predictions, batch) of NumPy arrays, one a batch and in the order of
+                the split; the batch has `mask` and what `keeps` names. The last ones are padded.
+
+        Returns:
+            name -> value.
+        """
         del predictions
         return {}
 
     def tables(self, predictions: Iterable[tuple[dict, dict]]) -> dict[str, Any]:
-        """Has nothing to say of predictions beyond the metrics."""
+        """Tables that say more than the metrics, for `evaluation.json`; none here.
+
+        Called by `rcnn_jax.evaluate` where `evaluates_on_host` is true, behind `evaluate`.
+
+        Args:
+            predictions: As in `evaluate`.
+
+        Returns:
+            name -> a list of dicts with the same keys. A row with `example`, a number in the split,
+            gets the example's picture in the report.
+        """
         del predictions
         return {}
 
     @property
     def reads(self) -> tuple[str, ...]:
-        """What it needs of a file to answer for it, features by name; () where it reads none."""
+        """Features that it needs of a file to answer for it; () where it answers for none."""
         return ()
 
     def answering(self, n_best: int) -> Self:
-        """The task in a form that gives so many answers to an example."""
+        """The task in a form whose `predict` gives so many answers to an example; itself here."""
         del n_best
         return self
 
     def answers(
         self, predicted: Mapping[str, np.ndarray], features: Mapping[str, Any], n_best: int
     ) -> list[list[dict[str, Any]]]:
-        """What predictions say, for people.
+        """What predictions say, for people. Runs on the host.
 
         Args:
             predicted: What `predict` returned, on the host.
@@ -278,15 +456,3 @@ class BaseTask:
         """
         del predicted, features, n_best
         return []
-
-    def counts(self, params: PyTree, model_state: PyTree, batch: Batch) -> dict[str, jax.Array]:
-        """Counts nothing further."""
-        del params, model_state, batch
-        return {}
-
-    def details(
-        self, counts: Mapping[str, np.ndarray], features: Mapping[str, Any]
-    ) -> dict[str, Any]:
-        """Has nothing to say beyond the metrics."""
-        del counts, features
-        return {}

@@ -2,7 +2,7 @@
 
 import dataclasses
 import functools
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Self
 
 import jax
@@ -10,6 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from rcnn_jax import importing
+from rcnn_jax.data.captions import MADE
 from rcnn_jax.data.vocabulary import END, NOTHING, OTHER, START
 from rcnn_jax.decoding.beam import beam_search
 from rcnn_jax.decoding.writing import sample
@@ -23,7 +24,6 @@ from rcnn_jax.tasks.tokens import token_sums
 
 SENTENCES = ("one", "all")
 SHOWN = 64  # captions in evaluation.json
-_SENTENCES = ("captions", "caption_lengths", "references", "reference_lengths")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -55,9 +55,10 @@ class Captioning(SummedTask):
         top_k: Draw from so many of the most probable words; 0: from all.
         drawing_seed: What is drawn depends on it and on the picture alone.
         n_best: How many sentences `predict` gives for a picture.
-        judge: Import path of a function that judges captions by the other features of their
-            examples, `judge(captions, features) -> {metric: value}`; features are stacked arrays.
-            Empty: none.
+        judge: Import path of a function, or of another callable, that judges captions by other
+            features of their examples: `judge(captions, features) -> {metric: value}`. Its
+            attribute `reads` names these features, which it is handed as stacked arrays. Empty:
+            none.
     """
 
     words: Sequence[str]
@@ -96,14 +97,22 @@ class Captioning(SummedTask):
             raise ValueError(
                 f"the {len(self.words)} words of the data do not fit a model with classes={classes}"
             )
-        if self.judge:
-            self._judge  # noqa: B018 - what cannot be imported is said before training
+        if self.judge and not hasattr(self._judge, "reads"):
+            raise ValueError(
+                f"config.task.judge={self.judge!r} has no attribute `reads`, the names of the "
+                "features that it is handed, as in judge.reads = ('objects',)."
+            )
 
     @functools.cached_property
-    def _judge(self) -> Callable[..., dict[str, float]]:
+    def _judge(self) -> Any:
         return importing.resolve(self.judge, "config.task.judge")
 
-    def _asked_of_model(self) -> tuple[str, ...]:
+    @property
+    def _judged(self) -> tuple[str, ...]:
+        return tuple(self._judge.reads) if self.judge else ()
+
+    def model_call_arguments(self) -> tuple[str, ...]:
+        """`targets`."""
         return ("targets",)
 
     def check(self, features: Mapping[str, Any]) -> None:
@@ -116,13 +125,16 @@ class Captioning(SummedTask):
             ValueError: A feature is missing.
         """
         hint = "; see config.task.inputs and config.encoder"
-        self._require(features, "captioning", (self.inputs, *_SENTENCES), hint)
+        self.require_features(features, "captioning", (self.inputs, *MADE), hint)
+        hint = "; see config.task.judge"
+        self.require_features(features, f"the judge {self.judge}", self._judged, hint)
 
-    def _training_batch(self, batch: Batch, key: jax.Array) -> Batch:
+    def training_batch(self, batch: Batch, key: jax.Array) -> Batch:
+        """See `BaseTask.training_batch`; with `sentences="one"`, one sentence of each picture."""
         if self.sentences == "all" or "captions" not in batch:
-            return super()._training_batch(batch, key)
+            return super().training_batch(batch, key)
         own, chosen = jax.random.split(key)
-        batch = super()._training_batch(batch, own)
+        batch = super().training_batch(batch, own)
         counts = (batch["caption_lengths"] > 0).sum(axis=1)
 
         def draw(key: jax.Array, count: jax.Array) -> jax.Array:
@@ -132,14 +144,15 @@ class Captioning(SummedTask):
         one = {name: _row(batch[name], row) for name in ("captions", "caption_lengths")}
         return {**batch, **one}
 
-    def _question(self, batch: Batch) -> tuple[jax.Array, dict[str, Any]]:
-        """The picture, and what people said, of which each word is told before the next.
+    def model_inputs(self, batch: Batch) -> tuple[jax.Array, dict[str, Any]]:
+        """The pictures, and their sentences, for teacher forcing.
 
-        A picture that is only asked about comes without sentences.
+        Pictures that are only predicted have no sentences.
         """
         return batch[self.inputs], {"targets": batch.get("captions")}
 
-    def _sums(self, logits: jax.Array, batch: Batch) -> dict[str, tuple[jax.Array, jax.Array]]:
+    def sums(self, logits: jax.Array, batch: Batch) -> dict[str, tuple[jax.Array, jax.Array]]:
+        """See `SummedTask.sums`: `loss` and `error`, by word."""
         pictures, sentences, steps, classes = logits.shape
         rows = pictures * sentences
         live = live_steps(batch["caption_lengths"].reshape(rows), steps)
@@ -208,14 +221,18 @@ class Captioning(SummedTask):
         return [self.sentence(ids[:count].tolist()) for ids, count in sentences if count]
 
     def further(self, features: Mapping[str, Any]) -> dict[str, Any]:
-        """Features beside the picture and its sentences, as a judge sees them."""
-        known = (self.inputs, *_SENTENCES, "mask")
-        return {name: value for name, value in features.items() if name not in known}
+        """The features of examples that the judge reads."""
+        return {name: features[name] for name in self._judged}
 
     @property
     def evaluates_on_host(self) -> bool:
-        """Sentences are compared as text."""
+        """True: sentences are compared as text."""
         return True
+
+    @property
+    def keeps(self) -> tuple[str, ...]:
+        """References, the names of files where the data set has them, and what the judge reads."""
+        return ("references", "reference_lengths", "file", *self._judged)
 
     def evaluate(self, predictions: Iterable[tuple[dict, dict]]) -> dict[str, float]:
         """Caption metrics.
@@ -241,7 +258,7 @@ class Captioning(SummedTask):
         Args:
             captions: One for each picture, tokens between spaces; at least one.
             references: What people said of each.
-            features: Other features of the examples, stacked, for the judge.
+            features: What the judge reads of the examples, stacked.
         """
         measured = scores.corpus_scores(dict(enumerate(captions)), dict(enumerate(references)))
         found = {name: value for name, value in measured.items() if not name.endswith("_each")}
@@ -263,17 +280,17 @@ class Captioning(SummedTask):
             is the number of the example in its split and `file` what the data set calls it.
         """
         predictions = list(predictions)
-        captions, references, features = self._read(predictions)
+        captions, references, _ = self._read(predictions)
         if not captions:
             return {"captions": []}
         numbers = real_examples(predictions)
         each = scores.corpus_scores(dict(enumerate(captions)), dict(enumerate(references)))
-        files = features.get("file")
+        files = _file_names(predictions)
         return {
             "captions": [
                 {
                     "example": number,
-                    "file": "" if files is None else _text(files[place]),
+                    "file": files[place] if files else "",
                     "caption": captions[place],
                     "references": references[place],
                     "cider_d": each["cider_d_each"][place],
@@ -285,13 +302,13 @@ class Captioning(SummedTask):
     def _read(
         self, predictions: Iterable[tuple[dict, dict]]
     ) -> tuple[list[str], list[list[str]], dict[str, np.ndarray]]:
-        """Best captions, references and other features, of all real pictures."""
+        """Best captions, references and the judge's features, of all real pictures."""
         captions, references, columns = [], [], {}
         for predicted, batch in predictions:
             real = np.flatnonzero(np.asarray(batch["mask"]) > 0)
             captions += [self.sentence(predicted["ids"][row, 0].tolist()) for row in real]
-            told = {name: batch[name] for name in ("references", "reference_lengths")}
-            references += [self.said_of({k: v[row] for k, v in told.items()}) for row in real]
+            said = {name: batch[name] for name in ("references", "reference_lengths")}
+            references += [self.said_of({k: v[row] for k, v in said.items()}) for row in real]
             for name, values in self.further(batch).items():
                 columns.setdefault(name, []).append(np.asarray(values)[real])
         return captions, references, {name: np.concatenate(v) for name, v in columns.items()}
@@ -350,5 +367,11 @@ def picture_keys(seed: int, pictures: jax.Array) -> jax.Array:
     return jax.vmap(jax.random.fold_in, (None, 0))(jax.random.key(seed), totals)
 
 
-def _text(characters: np.ndarray) -> str:
-    return characters[characters > 0].astype(np.uint8).tobytes().decode(errors="replace")
+def _file_names(predictions: Iterable[tuple[dict, dict]]) -> list[str]:
+    """What the data set calls all real pictures; empty where it has no names."""
+    return [
+        name[name > 0].astype(np.uint8).tobytes().decode(errors="replace")
+        for _, batch in predictions
+        if "file" in batch
+        for name in np.asarray(batch["file"])[np.asarray(batch["mask"]) > 0]
+    ]

@@ -16,11 +16,11 @@ from rcnn_jax.tasks.images import ImageTask
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Classification(ImageTask):
-    """Classifies images.
+    """Classifies images, or what else `inputs` names.
 
-    A batch has `image` `[batch, height, width, channels]`, `label` `[batch]` integer and `mask`
-    `[batch]` (0 for padding). A transform may turn each image into several views `[batch, views,
-    height, width, channels]`; their probabilities are averaged.
+    A batch has what `inputs` names, `label` `[batch]` integer and `mask` `[batch]` (0 for padding).
+    The probabilities of several views of an example are averaged, see `ImageTask`. With `lengths`
+    the model is a `SequenceClassifier`, or another one whose call takes them.
 
     Attributes:
         label_smoothing: Share of the target's probability that is spread over all classes, [0, 1).
@@ -44,11 +44,16 @@ class Classification(ImageTask):
                 f"config.task.label_smoothing={self.label_smoothing} must be in [0, 1)."
             )
 
-    def _asked_of_model(self) -> tuple[str, ...]:
-        return ("every_step",) if self.every_step else ()
+    def model_call_arguments(self) -> tuple[str, ...]:
+        """`lengths` and `every_step`, as far as the config asks for them."""
+        return (*super().model_call_arguments(), *self._flags)
+
+    @property
+    def _flags(self) -> dict[str, bool]:
+        return {"every_step": True} if self.every_step else {}
 
     def check(self, features: Mapping[str, Any]) -> None:
-        """Checks that there are images, and as many classes as the model has.
+        """Checks that there are inputs and labels, and as many classes as the model has.
 
         Args:
             features: `rcnn_jax.data.spec.Feature` by name.
@@ -56,8 +61,8 @@ class Classification(ImageTask):
         Raises:
             ValueError: A feature is missing, or the numbers of classes differ.
         """
-        names = ("image", self.label)
-        self._require(features, "classification", names, "; see config.task.label")
+        self.require_inputs(features, "classification")
+        self.require_features(features, "classification", (self.label,), "; see config.task.label")
         labels, own = features[self.label].num_classes, getattr(self.model, "classes", None)
         if None not in (labels, own) and labels != own:
             raise ValueError(
@@ -70,10 +75,10 @@ class Classification(ImageTask):
     ) -> LossOutput:
         """Cross-entropy with smoothed targets, summed over the examples of the batch."""
         transform_key, dropout_key = jax.random.split(key)
-        batch = self._training_batch(batch, transform_key)
-        asked = dict.fromkeys(self._asked_of_model(), True)
-        logits, model_state = self._answers_in_training(
-            params, model_state, batch["image"], dropout_key, **asked
+        batch = self.training_batch(batch, transform_key)
+        inputs, arguments = self.model_inputs(batch)
+        logits, model_state = self.apply_model_in_training(
+            params, model_state, inputs, dropout_key, **arguments, **self._flags
         )
         logits = wide(logits)
         answers = logits if self.every_step else logits[None]
@@ -94,9 +99,9 @@ class Classification(ImageTask):
         self, params: PyTree, model_state: PyTree, batch: Batch
     ) -> Float[jax.Array, "answers batch classes"]:
         """Of each answer, averaged over views; one answer unless there is one a step."""
-        image, views = self._evaluated_images(batch)
-        asked = dict.fromkeys(self._asked_of_model(), True)
-        logits = wide(self._answers(params, model_state, image, **asked))
+        inputs, arguments, views = self.evaluated_images(batch)
+        outputs = self.apply_model(params, model_state, inputs, **arguments, **self._flags)
+        logits = wide(outputs)
         answers = logits.shape[0] if self.every_step else 1
         logits = logits.reshape(answers, -1, views, logits.shape[-1])
         return jax.nn.logsumexp(jax.nn.log_softmax(logits), axis=2, b=1.0 / views)
@@ -116,16 +121,25 @@ class Classification(ImageTask):
     ) -> dict[str, tuple[jax.Array, jax.Array]]:
         """Error, top-5 error and cross-entropy of the averaged prediction."""
         answers = self._log_probabilities(params, model_state, batch)
-        sums = self._sums(answers[-1], batch)
+        sums = self.sums(answers[-1], batch)
         if self.every_step:
             for step, answer in enumerate(answers):
-                for name, pair in self._sums(answer, batch).items():
+                for name, pair in self.sums(answer, batch).items():
                     sums[f"{name}_after_{step}"] = pair
         return sums
 
-    def _sums(
+    def sums(
         self, log_p: Float[jax.Array, "batch classes"], batch: Batch
     ) -> dict[str, tuple[jax.Array, jax.Array]]:
+        """What is added up over a batch in evaluation, for `metrics`.
+
+        Args:
+            log_p: Log-probabilities of an answer, averaged over views.
+            batch: As the data set stores it.
+
+        Returns:
+            name -> (sum, count).
+        """
         label, mask = batch[self.label], batch["mask"].astype(log_p.dtype)
         own = jnp.take_along_axis(log_p, label[:, None], axis=-1)
         # How many classes come before the right one; of equal ones the first, as for arg-max.
@@ -168,7 +182,7 @@ class Classification(ImageTask):
             classes, in the order of their numbers.
         """
         confusion = np.rint(counts["confusion"]).astype(int)
-        names = self._names(features, len(confusion))
+        names = self.class_names(features, len(confusion))
         rows = []
         for number, row in enumerate(confusion):
             wrong = row.copy()

@@ -6,16 +6,16 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 
 from rcnn_jax.layers.recurrent.lengths import live_steps
 from rcnn_jax.tasks.base import Batch, PyTree
+from rcnn_jax.tasks.inputs import InputTask
 from rcnn_jax.tasks.summed import SummedTask
 from rcnn_jax.tasks.tokens import token_sums
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class SequenceLabelling(SummedTask):
+class SequenceLabelling(InputTask, SummedTask):
     """Labels every step of a sequence.
 
     A batch has `mask` `[batch]` (0 for padding) and the features that `inputs` `[batch, time, ...]`
@@ -25,17 +25,12 @@ class SequenceLabelling(SummedTask):
     time, classes]`.
 
     Attributes:
-        inputs: Name of the feature that the model reads.
         targets: Name of the feature that holds the labels.
-        lengths: Name of the feature that holds how many steps of a sequence count, `[batch]`; the
-            model is called with it as `lengths`. Empty: all steps.
         blank: A label that says that nothing is to be said. `recall_error` is the error over the
             steps that have another one. None: there is no such label, and no such metric.
     """
 
-    inputs: str = "inputs"
     targets: str = "targets"
-    lengths: str = ""
     blank: int | None = None
     unit: str = "sequences"
 
@@ -48,9 +43,6 @@ class SequenceLabelling(SummedTask):
                 f"config.task.blank={self.blank} must be the number of a class{few}, from 0 on."
             )
 
-    def _asked_of_model(self) -> tuple[str, ...]:
-        return ("lengths",) if self.lengths else ()
-
     def check(self, features: Mapping[str, Any]) -> None:
         """Checks that each step has a label, and that the model has as many classes as there are.
 
@@ -61,14 +53,12 @@ class SequenceLabelling(SummedTask):
             ValueError: A feature is missing or has another shape or type, or the numbers of
                 classes differ.
         """
-        named = {"inputs": self.inputs, "targets": self.targets}
-        named |= {"lengths": self.lengths} if self.lengths else {}
-        for role, name in named.items():
-            self._require(features, "sequence labelling", (name,), f"; see config.task.{role}")
+        what = "sequence labelling"
+        self.require_inputs(features, what)
+        self.require_features(features, what, (self.targets,), "; see config.task.targets")
         targets = features[self.targets]
-        self._require_integers(features, self.targets, 1, "a label for each step, integers [time]")
-        if self.lengths:
-            self._require_integers(features, self.lengths, 0, "one integer")
+        wanted = "a label for each step, integers [time]"
+        self.require_integers(features, what, self.targets, 1, wanted)
         time = features[self.inputs].shape[:1]
         if time != targets.shape:
             raise ValueError(
@@ -82,20 +72,6 @@ class SequenceLabelling(SummedTask):
                 "classes."
             )
 
-    def _require_integers(
-        self, features: Mapping[str, Any], name: str, axes: int, what: str
-    ) -> None:
-        found = features[name]
-        if len(found.shape) != axes or not np.issubdtype(np.dtype(found.dtype), np.integer):
-            raise ValueError(
-                f"sequence labelling needs {what} in {name!r}, an example has {found.dtype} of the "
-                f"shape {found.shape}."
-            )
-
-    def _question(self, batch: Batch) -> tuple[jax.Array, dict[str, jax.Array]]:
-        told = {"lengths": batch[self.lengths]} if self.lengths else {}
-        return batch[self.inputs], told
-
     def predict(self, params: PyTree, model_state: PyTree, batch: Batch) -> dict[str, jax.Array]:
         """The labels that the model gives.
 
@@ -103,7 +79,7 @@ class SequenceLabelling(SummedTask):
             `labels` int32 `[batch, time]`, the most probable ones, -1 beyond the length; and
             `log_probabilities` `[batch, time, classes]`.
         """
-        logits, batch = self._logits(params, model_state, batch)
+        logits, batch = self.logits(params, model_state, batch)
         answers = jnp.argmax(logits, axis=-1).astype(jnp.int32)
         return {
             "labels": jnp.where(self._live(batch), answers, -1),
@@ -116,7 +92,8 @@ class SequenceLabelling(SummedTask):
         live = jnp.broadcast_to(batch["mask"][:, None] > 0, (batch["mask"].shape[0], time))
         return live & live_steps(batch[self.lengths], time) if self.lengths else live
 
-    def _sums(self, logits: jax.Array, batch: Batch) -> dict[str, tuple[jax.Array, jax.Array]]:
+    def sums(self, logits: jax.Array, batch: Batch) -> dict[str, tuple[jax.Array, jax.Array]]:
+        """See `SummedTask.sums`: `loss`, `error` and, with a `blank`, `recall_error`, by step."""
         targets = batch[self.targets]
         if logits.ndim != 3 or logits.shape[:2] != targets.shape:
             raise ValueError(

@@ -16,12 +16,12 @@ from rcnn_jax.tasks.images import ImageTask
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class MultiLabel(ImageTask):
-    """Says of each label whether it holds of an image.
+    """Says of each label whether it holds of an image, or of what else `inputs` names.
 
-    A batch has `image` `[batch, height, width, channels]`, `mask` `[batch]` (0 for padding) and the
-    labels `[batch, labels]`, 0 or 1. The model answers logits `[batch, labels]`; a label is said to
-    hold from a probability of one half on. A transform may turn each image into several views
-    `[batch, views, height, width, channels]`; their probabilities are averaged.
+    A batch has what `inputs` names, `mask` `[batch]` (0 for padding) and the labels `[batch,
+    labels]`, 0 or 1. The model answers logits `[batch, labels]`; a label is said to hold from a
+    probability of one half on. The probabilities of several views of an example are averaged, see
+    `ImageTask`.
 
     Attributes:
         label: Name of the feature that holds the labels.
@@ -31,7 +31,7 @@ class MultiLabel(ImageTask):
     answer: ClassVar[str] = "label"
 
     def check(self, features: Mapping[str, Any]) -> None:
-        """Checks that there are images, and as many labels as the model has answers.
+        """Checks that there are inputs, and as many labels as the model has answers.
 
         Args:
             features: `rcnn_jax.data.spec.Feature` by name.
@@ -39,8 +39,9 @@ class MultiLabel(ImageTask):
         Raises:
             ValueError: A feature is missing, is no vector of whole numbers, or the numbers differ.
         """
-        names = ("image", self.label)
-        self._require(features, "multi-label classification", names, "; see config.task.label")
+        what = "multi-label classification"
+        self.require_inputs(features, what)
+        self.require_features(features, what, (self.label,), "; see config.task.label")
         labels, own = features[self.label], getattr(self.model, "classes", None)
         if len(labels.shape) != 1 or np.dtype(labels.dtype).kind not in "iub":
             raise ValueError(
@@ -58,9 +59,10 @@ class MultiLabel(ImageTask):
     ) -> LossOutput:
         """Cross-entropy of an image, summed over its labels, summed over the batch."""
         transform_key, dropout_key = jax.random.split(key)
-        batch = self._training_batch(batch, transform_key)
-        logits, model_state = self._answers_in_training(
-            params, model_state, batch["image"], dropout_key
+        batch = self.training_batch(batch, transform_key)
+        inputs, arguments = self.model_inputs(batch)
+        logits, model_state = self.apply_model_in_training(
+            params, model_state, inputs, dropout_key, **arguments
         )
         logits = wide(logits)
         labels, mask = batch[self.label], batch["mask"].astype(logits.dtype)
@@ -81,8 +83,8 @@ class MultiLabel(ImageTask):
             `probabilities` `[batch, labels]`, the mean over views where there are several, and of
             them `log_probabilities` and `log_complements`, the logarithms of p and of 1 - p.
         """
-        image, views = self._evaluated_images(batch)
-        logits = wide(self._answers(params, model_state, image))
+        inputs, arguments, views = self.evaluated_images(batch)
+        logits = wide(self.apply_model(params, model_state, inputs, **arguments))
         logits = logits.reshape(-1, views, logits.shape[-1])
 
         def averaged(log_p: jax.Array) -> jax.Array:
@@ -147,7 +149,7 @@ class MultiLabel(ImageTask):
             images a label holds of; what has no value, such as the precision of a label that was
             never said, is None. A label that neither holds nor is said of any image comes last.
         """
-        names = self._names(features, len(counts["hit"]))
+        names = self.class_names(features, len(counts["hit"]))
         rows = []
         for number, name in enumerate(names):
             hit, missed, invented = (

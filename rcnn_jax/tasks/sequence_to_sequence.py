@@ -7,6 +7,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from rcnn_jax.data.sequence_pairs import MADE
 from rcnn_jax.data.vocabulary import NOTHING
 from rcnn_jax.layers.recurrent.lengths import live_steps
 from rcnn_jax.models.encoder_decoder import greedy
@@ -29,7 +30,8 @@ class SequenceToSequence(SummedTask):
 
     unit: str = "sequences"
 
-    def _asked_of_model(self) -> tuple[str, ...]:
+    def model_call_arguments(self) -> tuple[str, ...]:
+        """`lengths` and `targets`."""
         return ("lengths", "targets")
 
     def check(self, features: Mapping[str, Any]) -> None:
@@ -41,14 +43,14 @@ class SequenceToSequence(SummedTask):
         Raises:
             ValueError: A feature is missing.
         """
-        names = ("source", "source_length", "target", "target_length")
-        self._require(features, "sequence to sequence", names)
+        self.require_features(features, "sequence to sequence", MADE, "; see config.encoder")
 
-    def _question(self, batch: Batch) -> tuple[jax.Array, dict[str, jax.Array]]:
-        """The source, and what is right, of which each id is told before the next is asked."""
+    def model_inputs(self, batch: Batch) -> tuple[jax.Array, dict[str, jax.Array]]:
+        """The sources with their lengths, and the targets, for teacher forcing."""
         return batch["source"], {"lengths": batch["source_length"], "targets": batch["target"]}
 
-    def _sums(self, logits: jax.Array, batch: Batch) -> dict[str, tuple[jax.Array, jax.Array]]:
+    def sums(self, logits: jax.Array, batch: Batch) -> dict[str, tuple[jax.Array, jax.Array]]:
+        """See `SummedTask.sums`: `loss` and `error`, by token of the targets."""
         steps = live_steps(batch["target_length"], batch["target"].shape[1])
         return token_sums(logits, batch["target"], steps & (batch["mask"] > 0)[:, None])
 
@@ -71,12 +73,12 @@ class SequenceToSequence(SummedTask):
         self, params: PyTree, model_state: PyTree, batch: Batch
     ) -> dict[str, tuple[jax.Array, jax.Array]]:
         """Share of sequences that are not written whole, and of wrong ids after the right ones."""
-        logits, batch = self._logits(params, model_state, batch)
+        logits, batch = self.logits(params, model_state, batch)
         steps = live_steps(batch["target_length"], batch["target"].shape[1])
         right = jnp.where(steps, batch["target"], NOTHING)
         wrong = (self._write(params, model_state, batch) != right).any(axis=1)
         mask = batch["mask"]
         return {
             "sequence_error": ((mask * wrong).sum(), mask.sum()),
-            **self._sums(logits, batch),
+            **self.sums(logits, batch),
         }

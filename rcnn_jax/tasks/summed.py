@@ -13,46 +13,70 @@ from rcnn_jax.tasks.base import BaseTask, Batch, LossOutput, PyTree, wide
 class SummedTask(BaseTask, abc.ABC):
     """What is the same where loss and metrics are sums over the logits of one call.
 
-    A subclass says what the model is asked, `_question`, and what is added up, `_sums`.
+    A subclass says what the model reads, `model_inputs`, and what is added up, `sums`.
     """
 
     @abc.abstractmethod
-    def _question(self, batch: Batch) -> tuple[Any, dict[str, Any]]:
-        """What the model reads, and further arguments of its call."""
+    def model_inputs(self, batch: Batch) -> tuple[Any, dict[str, Any]]:
+        """What the model is called with. Pure, inside jit, in training and in evaluation.
+
+        Args:
+            batch: Leaves `[batch, ...]` behind the transforms, with a `mask`.
+
+        Returns:
+            The input of the model, and further arguments of its call by name.
+        """
 
     @abc.abstractmethod
-    def _sums(self, logits: Any, batch: Batch) -> dict[str, tuple[jax.Array, jax.Array]]:
-        """Name -> (sum, count); `loss` is what is minimised."""
+    def sums(self, logits: Any, batch: Batch) -> dict[str, tuple[jax.Array, jax.Array]]:
+        """What is added up over a batch. Pure, inside jit, in training and in evaluation.
+
+        Args:
+            logits: What the model returns, `[batch, ...]`, in float32 or wider.
+            batch: The batch that the model saw; rows whose `mask` is 0 are in no sum.
+
+        Returns:
+            name -> (sum, count), both `[]`. `loss` is minimised, the others are metrics.
+        """
 
     def init(self, key: jax.Array, batch: Batch) -> tuple[PyTree, PyTree]:
-        """Initialises the model."""
-        inputs, told = self._question(self._training_batch(batch, key))
-        return self._initial(key, inputs, **told)
+        """Initialises the model for a batch as the training transforms make it."""
+        inputs, arguments = self.model_inputs(self.training_batch(batch, key))
+        return self.init_model(key, inputs, **arguments)
 
     def loss(
         self, params: PyTree, model_state: PyTree, carry: PyTree, batch: Batch, key: jax.Array
     ) -> LossOutput:
         """The sum and the count called `loss`; the other sums are logged beside it."""
         transform_key, dropout_key = jax.random.split(key)
-        batch = self._training_batch(batch, transform_key)
-        inputs, told = self._question(batch)
-        logits, model_state = self._answers_in_training(
-            params, model_state, inputs, dropout_key, **told
+        batch = self.training_batch(batch, transform_key)
+        inputs, arguments = self.model_inputs(batch)
+        logits, model_state = self.apply_model_in_training(
+            params, model_state, inputs, dropout_key, **arguments
         )
-        sums = self._sums(wide(logits), batch)
+        sums = self.sums(wide(logits), batch)
         total, count = sums.pop("loss")
         return LossOutput(
             total=total, count=count, model_state=model_state, carry=carry, metrics=sums
         )
 
-    def _logits(self, params: PyTree, model_state: PyTree, batch: Batch) -> tuple[Any, Batch]:
-        """The model's answers in evaluation, and the batch as its transform made it."""
+    def logits(self, params: PyTree, model_state: PyTree, batch: Batch) -> tuple[Any, Batch]:
+        """Calls the model in evaluation; for `metrics`, `predict` and `counts`.
+
+        Args:
+            params: The parameters.
+            model_state: Batch statistics.
+            batch: Leaves `[batch, ...]`, as the data set stores them.
+
+        Returns:
+            What the model returns, in float32 or wider, and the batch behind the transforms.
+        """
         batch = self.evaluation_transform(batch, None)
-        inputs, told = self._question(batch)
-        return wide(self._answers(params, model_state, inputs, **told)), batch
+        inputs, arguments = self.model_inputs(batch)
+        return wide(self.apply_model(params, model_state, inputs, **arguments)), batch
 
     def metrics(
         self, params: PyTree, model_state: PyTree, batch: Batch
     ) -> dict[str, tuple[jax.Array, jax.Array]]:
         """The same sums in evaluation."""
-        return self._sums(*self._logits(params, model_state, batch))
+        return self.sums(*self.logits(params, model_state, batch))

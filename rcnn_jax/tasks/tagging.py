@@ -10,6 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float
 
+from rcnn_jax.data.word_tags import MADE
 from rcnn_jax.layers.recurrent.lengths import live_steps
 from rcnn_jax.metrics.chunk_counts import TagKinds, chunk_counts
 from rcnn_jax.tasks.base import Batch, PyTree
@@ -45,7 +46,8 @@ class Tagging(SummedTask):
             )
         TagKinds.of(self.tags)  # refuses what is no tag
 
-    def _asked_of_model(self) -> tuple[str, ...]:
+    def model_call_arguments(self) -> tuple[str, ...]:
+        """`lengths`."""
         return ("lengths",)
 
     @functools.cached_property
@@ -61,12 +63,14 @@ class Tagging(SummedTask):
         Raises:
             ValueError: A feature is missing.
         """
-        self._require(features, "tagging", ("words", "tags"))
+        self.require_features(features, "tagging", MADE, "; see config.encoder")
 
-    def _question(self, batch: Batch) -> tuple[jax.Array, dict[str, jax.Array]]:
+    def model_inputs(self, batch: Batch) -> tuple[jax.Array, dict[str, jax.Array]]:
+        """The words, and how many of them each sentence has."""
         return batch["words"], {"lengths": batch["length"]}
 
-    def _sums(self, logits: jax.Array, batch: Batch) -> dict[str, tuple[jax.Array, jax.Array]]:
+    def sums(self, logits: jax.Array, batch: Batch) -> dict[str, tuple[jax.Array, jax.Array]]:
+        """See `SummedTask.sums`: `loss` and `error`, by word."""
         return token_sums(logits, batch["tags"], _live(batch))
 
     def predict(self, params: PyTree, model_state: PyTree, batch: Batch) -> dict[str, jax.Array]:
@@ -76,7 +80,7 @@ class Tagging(SummedTask):
             `tags` int32 `[batch, time]`, -1 beyond the length; and `probabilities`
             `[batch, time]`, that of each of these tags, 0 beyond the length.
         """
-        logits, batch = self._logits(params, model_state, batch)
+        logits, batch = self.logits(params, model_state, batch)
         live = _live(batch)
         best = jax.nn.softmax(logits).max(axis=-1)
         return {
@@ -93,10 +97,10 @@ class Tagging(SummedTask):
         number of gold and predicted ones. So they are those of the `conlleval` script over the
         whole split, however it is batched. A ratio without a denominator is NaN here, 0 there.
         """
-        logits, batch = self._logits(params, model_state, batch)
+        logits, batch = self.logits(params, model_state, batch)
         found = {name: n.sum() for name, n in self._chunks(logits, batch).items()}
         gold, predicted, correct = found["gold"], found["predicted"], found["correct"]
-        sums = self._sums(logits, batch)
+        sums = self.sums(logits, batch)
         tokens, known = sums["error"][1], sums["loss"][1]
         return {
             **sums,
@@ -118,7 +122,7 @@ class Tagging(SummedTask):
         Returns:
             `gold`, `predicted` and `correct` `[types]`, and `tokens` `[tags]`.
         """
-        logits, batch = self._logits(params, model_state, batch)
+        logits, batch = self.logits(params, model_state, batch)
         tokens = jax.nn.one_hot(batch["tags"], len(self.tags)) * _live(batch)[..., None]
         return {**self._chunks(logits, batch), "tokens": tokens.sum(axis=(0, 1))}
 

@@ -11,6 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool
 
+from rcnn_jax.data.transcripts import MADE
 from rcnn_jax.decoding import ctc
 from rcnn_jax.metrics import edit_distance
 from rcnn_jax.tasks.base import Batch, PyTree, found_answers, real_examples
@@ -75,7 +76,8 @@ class Transcription(SummedTask):
                 f"n_best={self.n_best} and beam_width={self.beam_width}."
             )
 
-    def _asked_of_model(self) -> tuple[str, ...]:
+    def model_call_arguments(self) -> tuple[str, ...]:
+        """`lengths`."""
         return ("lengths",)
 
     def check(self, features: Mapping[str, Any]) -> None:
@@ -87,10 +89,11 @@ class Transcription(SummedTask):
         Raises:
             ValueError: A feature is missing.
         """
-        names = (self.inputs, "length", "labels", "label_length")
-        self._require(features, "transcription", names, "; see config.task.inputs")
+        hint = "; see config.task.inputs and config.encoder"
+        self.require_features(features, "transcription", (self.inputs, *MADE), hint)
 
-    def _question(self, batch: Batch) -> tuple[jax.Array, dict[str, jax.Array]]:
+    def model_inputs(self, batch: Batch) -> tuple[jax.Array, dict[str, jax.Array]]:
+        """The lines, and the width or number of frames of each."""
         return batch[self.inputs], {"lengths": batch["length"]}
 
     def _frames(self, batch: Batch) -> jax.Array:
@@ -102,7 +105,8 @@ class Transcription(SummedTask):
         counted = jnp.arange(labels.shape[1], dtype=counts.dtype)[None] < counts[:, None]
         return jnp.all(~counted | ((labels > 0) & (labels <= len(self.alphabet))), axis=1)
 
-    def _sums(self, logits: jax.Array, batch: Batch) -> dict[str, tuple[jax.Array, jax.Array]]:
+    def sums(self, logits: jax.Array, batch: Batch) -> dict[str, tuple[jax.Array, jax.Array]]:
+        """See `SummedTask.sums`: `loss`, and the shares of lines that have none, by line."""
         labels, counts, frames = batch["labels"], batch["label_length"], self._frames(batch)
         real = batch["mask"] > 0
         known = self._known(labels, counts)
@@ -130,7 +134,7 @@ class Transcription(SummedTask):
             `[batch, n_best]`; and `confidences` `[batch, n_best]`, in 0..1, 0 where a beam found
             fewer answers.
         """
-        logits, batch = self._logits(params, model_state, batch)
+        logits, batch = self.logits(params, model_state, batch)
         frames = self._frames(batch)
         if self.beam_width:
             beams = ctc.beam_search(logits, frames, width=self.beam_width, n_best=self.n_best)
@@ -169,8 +173,13 @@ class Transcription(SummedTask):
 
     @property
     def evaluates_on_host(self) -> bool:
-        """Edit distances are not compiled."""
+        """True: edit distances are not compiled."""
         return True
+
+    @property
+    def keeps(self) -> tuple[str, ...]:
+        """The labels, and the lengths that say which lines had no loss."""
+        return MADE
 
     def evaluate(self, predictions: Iterable[tuple[dict, dict]]) -> dict[str, float]:
         """Error rates of characters and words, right lines, and what confidences are worth.

@@ -5,8 +5,9 @@ of one's own overrides. Methods that return arrays are pure and run inside jit, 
 they run on the host.
 """
 
+import dataclasses
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, ClassVar, Protocol, runtime_checkable
 
 import jax
 import numpy as np
@@ -170,6 +171,8 @@ class Answering(Protocol):
 @runtime_checkable
 class Iterating(Protocol):
     """What `rcnn_jax.iterations` varies: fields of a dataclass, for `dataclasses.replace`."""
+
+    __dataclass_fields__: ClassVar[dict[str, dataclasses.Field[Any]]]
 
     @property
     def model(self) -> Any:

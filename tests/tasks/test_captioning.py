@@ -192,10 +192,25 @@ def test_right_sentences_and_copies():
 
 
 def judged(captions, features):
+    assert set(features) == {"file"}
     return {"judged": float(len(captions)), "files": float(features["file"].sum())}
 
 
-def test_a_judge_sees_captions_and_the_other_features():
+judged.reads = ("file",)
+
+
+def test_what_is_kept_of_a_batch_is_all_that_is_read_on_the_host():
+    task = make(judge=f"{__name__}:judged")
+    whole = [(answered(["a dog", "a", "a"]), BATCH)]
+    kept = [(whole[0][0], {name: BATCH[name] for name in ("mask", *task.keeps)})]
+    assert "features" not in kept[0][1]
+    assert task.evaluate(kept) == task.evaluate(whole)
+    assert task.tables(kept) == task.tables(whole)
+    without = [(whole[0][0], {k: v for k, v in BATCH.items() if k != "file"})]
+    assert [row["file"] for row in make().tables(without)["captions"]] == ["", ""]
+
+
+def test_a_judge_sees_captions_and_the_features_that_it_names():
     task = make(judge=f"{__name__}:judged")
     found = task.evaluate([(answered(["a", "a", "a"]), BATCH)] * 2)
     assert found["judged"] == 4
@@ -225,6 +240,7 @@ def test_answers_for_people():
         ({"temperature": -1.0}, r"at least 0, got -1\.0, 0 and 0: see config\.decoding"),
         ({"words": WORDS[:5]}, "5 words of the data do not fit a model with classes=7"),
         ({"judge": "nobody:judge"}, "config.task.judge"),
+        ({"judge": f"{__name__}:answered"}, r"answered' has no attribute `reads`"),
         ({"model": Tagger(classes=7, vocabulary=3)}, "targets"),
     ],
 )
@@ -238,6 +254,10 @@ def test_a_data_set_without_sentences():
         make().check({"features": Feature((SIZE,), "float32")})
     with pytest.raises(ValueError, match=r"needs a feature 'image'.*config\.task\.inputs"):
         make(inputs="image").check({"features": Feature((SIZE,), "float32")})
+    features = {name: Feature(value.shape[1:], "int32") for name, value in BATCH.items()}
+    del features["file"]
+    with pytest.raises(ValueError, match=r"the judge .*:judged needs a feature 'file'"):
+        make(judge=f"{__name__}:judged").check(features)
 
 
 def test_four_devices_draw_the_same_sentences():
@@ -247,7 +267,7 @@ def test_four_devices_draw_the_same_sentences():
     batch = jax.tree.map(jnp.asarray, batch)
 
     def drawn(rows):
-        return task._training_batch(rows, jnp.asarray(KEY))["captions"]
+        return task.training_batch(rows, jnp.asarray(KEY))["captions"]
 
     whole = jax.jit(drawn)(batch)
     split = jax.tree.map(lambda value: value.reshape(4, 2, *value.shape[1:]), batch)

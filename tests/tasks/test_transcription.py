@@ -180,6 +180,9 @@ def test_tables_say_which_characters_and_which_lines():
     assert found["without_loss"] == [{"why": "a character that is not in the alphabet", "lines": 1}]
     short = batch_of(LINES)
     answers = run(make(), "predict", short)
+    kept = [(a, {name: batch[name] for name in ("mask", *make().keeps)}) for a, batch in PAIRS]
+    assert (make().tables(kept), make().evaluate(kept)) == (found, make().evaluate(PAIRS))
+    assert "frames" not in kept[0][1]
     found = make().tables([(answers, short)])
     assert [row["lines"] for row in found["without_loss"]] == [2, 3]
 
