@@ -1,7 +1,6 @@
 """A character model with a carry: trained on streams, evaluated as one, resumed inside an epoch."""
 
 import json
-import pathlib
 import shutil
 import sys
 
@@ -11,18 +10,14 @@ import pytest
 
 from rcnn_jax.training import checkpoints
 
-HERE = pathlib.Path(__file__).parent / "characters"
-
 
 @pytest.fixture
-def characters(tmp_path):
-    for file in HERE.glob("*.py"):
-        shutil.copy(file, tmp_path)
+def characters(example):
     rng = np.random.default_rng(0)
     words = ["".join(rng.choice(list("abcdefgh"), 5)) for _ in range(12)]
     text = " ".join(words[i] for i in rng.integers(0, len(words), 400))
-    (tmp_path / "text.txt").write_text(text)
-    return tmp_path
+    (example / "text.txt").write_text(text)
+    return example
 
 
 def unbroken_loss(folder, monkeypatch) -> float:
