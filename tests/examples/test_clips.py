@@ -1,4 +1,4 @@
-"""A convolutional LSTM on clips of different lengths: padded, masked, classified by a shipped task."""
+"""A convolutional LSTM on clips of different lengths, padded and masked, in a shipped task."""
 
 import json
 

@@ -19,10 +19,11 @@ class Confidence:
 
 class Lines:
     def __init__(self, folder):
-        self.file = open(folder / "lines.txt", "a")
+        self.path = folder / "lines.txt"
 
     def write(self, entry):
-        self.file.write(json.dumps(entry) + "\n")
+        with self.path.open("a") as file:
+            file.write(json.dumps(entry) + "\n")
 
     def close(self):
-        self.file.close()
+        pass
