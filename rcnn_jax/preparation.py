@@ -12,7 +12,7 @@ import numpy as np
 
 from rcnn_jax import compilation_cache, doors, importing, rehearsal
 from rcnn_jax.data import assets as assets_lib
-from rcnn_jax.data import pipeline, samplers, transforms
+from rcnn_jax.data import pipeline, samplers, sources, transforms
 from rcnn_jax.data.damage import Damage
 from rcnn_jax.data.encoding import Encoding
 from rcnn_jax.data.samplers import Sampler
@@ -215,6 +215,7 @@ def prepare_training(config: Config, workdir: Workdir, data_dir: str | None) -> 
     for split in others:
         validation = resident(config, split, devices)
     sampler = make_sampler(config, source)
+    sources.check_stacking(source, sampler.indices(0))
     steps = config.steps or max(1, math.ceil(config.epochs * sampler.steps_per_epoch))
     tasks = tuple(
         (round(end * steps), build_task(own, assets, encoding)) for end, own in stages(config)
