@@ -36,6 +36,8 @@ from rcnn_jax.training import (
     checkpoints,
     distributed,
     initial,
+    protocol,
+    ranking,
     state,
 )
 from rcnn_jax.training import step as step_lib
@@ -213,6 +215,7 @@ def prepare_training(config: Config, workdir: Workdir, data_dir: str | None) -> 
     source = encoded(config, encoding, source)
     others = [encoded(config, encoding, split) for split in others]
     for split in others:
+        sources.check_stacking(split, np.arange(min(len(split), config.evaluation_batch_size)))
         validation = resident(config, split, devices)
     sampler = make_sampler(config, source)
     sources.check_stacking(source, sampler.indices(0))
@@ -222,6 +225,7 @@ def prepare_training(config: Config, workdir: Workdir, data_dir: str | None) -> 
     )
     task = tasks[-1][1]
     task.check(source.features)
+    protocol.check_protocol(task)
     recipe = make_recipe(config, task, source, steps)
     metrics = build_metrics(config)
     for _, staged in tasks:
@@ -231,6 +235,8 @@ def prepare_training(config: Config, workdir: Workdir, data_dir: str | None) -> 
     rules.check(recipe.abstract_state(devices).params, devices.mesh.shape[FSDP_AXIS])
     weights, fresh = {}, []
     begun = distributed.first(lambda: bool(checkpoints.steps(workdir.checkpoints)))
+    if config.data.validation and not begun:
+        ranking.check_best_mode(config.best_metric, config.best_mode)
     if config.init_from and not begun:
         weights = _initial_weights(config, recipe.abstract_state(devices))
     if config.init_fit.name and not begun:
