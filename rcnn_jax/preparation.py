@@ -5,7 +5,7 @@ import dataclasses
 import functools
 import math
 import pathlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -41,7 +41,7 @@ from rcnn_jax.training import (
     state,
 )
 from rcnn_jax.training import step as step_lib
-from rcnn_jax.training.interface import Config, Metric, Task
+from rcnn_jax.training.interface import Config, LossOutput, Metric, Task
 from rcnn_jax.training.sharding import FSDP_AXIS, Devices, make_devices
 from rcnn_jax.training.sharding_rules import Rules
 from rcnn_jax.training.workdir import Workdir
@@ -101,7 +101,20 @@ class TrainingRun:
 
     def train_step(self, step: int) -> step_lib.StepFunction:
         """What takes step number `step` (from 1), compiled at its first call."""
-        return self._train_steps[bisect.bisect_left([end for end, _ in self.stages], step)]
+        return self._train_steps[self._stage(step)]
+
+    def _stage(self, step: int) -> int:
+        return bisect.bisect_left([end for end, _ in self.stages], step)
+
+    def loss_of(self, step: int) -> Callable[..., LossOutput]:
+        """The loss of the task as step number `step` (from 1) takes it, see `Task.loss`."""
+        loss = self.stages[self._stage(step)][1].loss
+        return step_lib.over_real_rows(loss) if self._padded else loss
+
+    @property
+    def _padded(self) -> bool:
+        """Whether a training batch may have rows of padding."""
+        return self.config.data.damaged == "skip" or samplers.pads(self.sampler)
 
     @functools.cached_property
     def _train_steps(self) -> list[step_lib.StepFunction]:
@@ -117,7 +130,7 @@ class TrainingRun:
             ema_decay=self.config.ema_decay,
             accumulate=self.config.accumulate,
             devices=self.devices.count,
-            padded=self.config.data.damaged == "skip" or samplers.pads(self.sampler),
+            padded=self._padded,
         )
         return step_lib.compile_train_step(make, self.devices)
 

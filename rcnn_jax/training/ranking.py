@@ -4,11 +4,51 @@ from rcnn_jax.errors import UsageError
 
 # Words that a metric's name is made of, as `best_metric` has them: `chunk_f1`, `top_5_error`.
 _HIGHER = frozenset(
-    "accuracy acc auc auroc ap map miou iou dice f1 precision recall bleu cider meteor rouge spice "
-    "psnr ssim r2 reward return success solved".split()
+    [
+        "accuracy",
+        "acc",
+        "auc",
+        "auroc",
+        "ap",
+        "map",
+        "miou",
+        "iou",
+        "dice",
+        "f1",
+        "precision",
+        "recall",
+        "bleu",
+        "cider",
+        "meteor",
+        "rouge",
+        "spice",
+        "psnr",
+        "ssim",
+        "r2",
+        "reward",
+        "return",
+        "success",
+        "solved",
+    ]
 )
 _LOWER = frozenset(
-    "error errors err loss nll mse mae rmse cer wer perplexity ppl bpc bits distance".split()
+    [
+        "error",
+        "errors",
+        "err",
+        "loss",
+        "nll",
+        "mse",
+        "mae",
+        "rmse",
+        "cer",
+        "wer",
+        "perplexity",
+        "ppl",
+        "bpc",
+        "bits",
+        "distance",
+    ]
 )
 
 

@@ -51,7 +51,8 @@ class Optional(BaseTask):
 
 @pytest.mark.parametrize(("kind", "method"), [(Evaluates, "evaluate"), (Tables, "tables")])
 def test_a_method_without_its_switch(kind, method):
-    says = rf"{kind.__name__} has a method {method!r}.* `evaluates_on_host = True` to {kind.__name__}"
+    name = kind.__name__
+    says = f"{name} has a method {method!r}.* `evaluates_on_host = True` to {name}"
     with pytest.raises(UsageError, match=says):
         check_protocol(made(kind))
 
