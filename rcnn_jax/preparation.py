@@ -243,6 +243,7 @@ def prepare_training(config: Config, workdir: Workdir, data_dir: str | None) -> 
     metrics = build_metrics(config)
     for _, staged in tasks:
         rehearsal.check_training_pass(config, dataclasses.replace(recipe, task=staged))
+    rehearsal.check_answers(config, recipe, source.features)
     if others:
         rehearsal.check_evaluation_pass(config, recipe, metrics)
     rules.check(recipe.abstract_state(devices).params, devices.mesh.shape[FSDP_AXIS])

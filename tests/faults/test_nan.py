@@ -1,7 +1,5 @@
 """A NaN is traced back to the example, the layer or the labels that it comes from."""
 
-import json
-
 import pytest
 
 FORK = """
