@@ -9,7 +9,6 @@ from collections.abc import Mapping
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 from rcnn_jax import importing
@@ -276,7 +275,8 @@ class Recipe:
     def create_state(self, devices: Devices) -> state.TrainState:
         """Makes the state before the first step, laid out over the devices."""
         shapes = jax.eval_shape(self._create, self.batch)
-        batch = jax.tree.map(lambda s: jnp.zeros(s.shape, s.dtype), self.batch)
+        # NumPy's, which the compiled function takes in the widths that jax has.
+        batch = jax.tree.map(lambda s: np.zeros(s.shape, s.dtype), self.batch)
         return jax.jit(self._create, out_shardings=devices.state_shardings(shapes))(batch)
 
     def abstract_state(self, devices: Devices) -> state.TrainState:

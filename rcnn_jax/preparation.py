@@ -5,14 +5,14 @@ import dataclasses
 import functools
 import math
 import pathlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
 
 from rcnn_jax import compilation_cache, doors, importing, rehearsal
 from rcnn_jax.data import assets as assets_lib
-from rcnn_jax.data import pipeline, samplers, transforms
+from rcnn_jax.data import pipeline, samplers, sources, transforms
 from rcnn_jax.data.damage import Damage
 from rcnn_jax.data.encoding import Encoding
 from rcnn_jax.data.samplers import Sampler
@@ -36,10 +36,12 @@ from rcnn_jax.training import (
     checkpoints,
     distributed,
     initial,
+    protocol,
+    ranking,
     state,
 )
 from rcnn_jax.training import step as step_lib
-from rcnn_jax.training.interface import Config, Metric, Task
+from rcnn_jax.training.interface import Config, LossOutput, Metric, Task
 from rcnn_jax.training.sharding import FSDP_AXIS, Devices, make_devices
 from rcnn_jax.training.sharding_rules import Rules
 from rcnn_jax.training.workdir import Workdir
@@ -100,7 +102,20 @@ class TrainingRun:
 
     def train_step(self, step: int) -> step_lib.StepFunction:
         """What takes step number `step` (from 1), compiled at its first call."""
-        return self._train_steps[bisect.bisect_left([end for end, _ in self.stages], step)]
+        return self._train_steps[self._stage(step)]
+
+    def _stage(self, step: int) -> int:
+        return bisect.bisect_left([end for end, _ in self.stages], step)
+
+    def loss_of(self, step: int) -> Callable[..., LossOutput]:
+        """The loss of the task as step number `step` (from 1) takes it, see `Task.loss`."""
+        loss = self.stages[self._stage(step)][1].loss
+        return step_lib.over_real_rows(loss) if self._padded else loss
+
+    @property
+    def _padded(self) -> bool:
+        """Whether a training batch may have rows of padding."""
+        return self.config.data.damaged == "skip" or samplers.pads(self.sampler)
 
     @functools.cached_property
     def _train_steps(self) -> list[step_lib.StepFunction]:
@@ -116,7 +131,7 @@ class TrainingRun:
             ema_decay=self.config.ema_decay,
             accumulate=self.config.accumulate,
             devices=self.devices.count,
-            padded=self.config.data.damaged == "skip" or samplers.pads(self.sampler),
+            padded=self._padded,
         )
         return step_lib.compile_train_step(make, self.devices)
 
@@ -214,23 +229,29 @@ def prepare_training(config: Config, workdir: Workdir, data_dir: str | None) -> 
     source = encoded(config, encoding, source)
     others = [encoded(config, encoding, split) for split in others]
     for split in others:
+        sources.check_stacking(split, np.arange(min(len(split), config.evaluation_batch_size)))
         validation = resident(config, split, devices)
     sampler = make_sampler(config, source)
+    sources.check_stacking(source, sampler.indices(0))
     steps = config.steps or max(1, math.ceil(config.epochs * sampler.steps_per_epoch))
     tasks = tuple(
         (round(end * steps), build_task(own, assets, encoding)) for end, own in stages(config)
     )
     task = tasks[-1][1]
     task.check(source.features)
+    protocol.check_protocol(task)
     recipe = make_recipe(config, task, source, steps)
     metrics = build_metrics(config)
     for _, staged in tasks:
         rehearsal.check_training_pass(config, dataclasses.replace(recipe, task=staged))
+    rehearsal.check_answers(config, recipe, source.features)
     if others:
         rehearsal.check_evaluation_pass(config, recipe, metrics)
     rules.check(recipe.abstract_state(devices).params, devices.mesh.shape[FSDP_AXIS])
     weights, fresh = {}, []
     begun = distributed.first(lambda: bool(checkpoints.steps(workdir.checkpoints)))
+    if config.data.validation and not begun:
+        ranking.check_best_mode(config.best_metric, config.best_mode)
     if config.init_from and not begun:
         weights = _initial_weights(config, recipe.abstract_state(devices))
     if config.init_fit.name and not begun:

@@ -160,6 +160,30 @@ def check_evaluation_pass(config: Config, recipe: Recipe, added: Mapping[str, Me
         check_best_metric(config, names)
 
 
+def check_answers(config: Config, recipe: Recipe, features: Mapping[str, Any]) -> None:
+    """Checks that the model has enough answers for the labels of the data set.
+
+    Args:
+        config: A complete config; names the task in messages.
+        recipe: How the state is made.
+        features: `rcnn_jax.data.spec.Feature` by name.
+
+    Raises:
+        UserError: There are too few, as the task says.
+    """
+    task = recipe.task
+    check = getattr(task, "check_answers", None)
+    if check is None:
+        return
+
+    def predicted(batch: PyTree) -> Any:
+        return dict(task.predict(*task.init(jax.random.key(0), batch), batch))
+
+    with explained(f"a prediction of {config.task.name} cannot be traced", config.task.name):
+        answers = jax.eval_shape(predicted, recipe.batch)
+    check(answers, features)
+
+
 def check_best_metric(config: Config, names: Iterable[str]) -> None:
     """Checks that what ranks checkpoints is measured.
 

@@ -64,7 +64,7 @@ def train(config: Any, path: pathlib.Path, data_dir: str | None = None) -> int:
     """
     # Here and not above: the compiler's flags must be set before jax starts.
     from rcnn_jax import preparation
-    from rcnn_jax.training import distributed
+    from rcnn_jax.training import diagnosis, distributed
     from rcnn_jax.training.checkpoint_errors import DivergedError
     from rcnn_jax.training.signals import StopRequest
     from rcnn_jax.training.workdir import Workdir
@@ -94,10 +94,13 @@ def train(config: Any, path: pathlib.Path, data_dir: str | None = None) -> int:
                 try:
                     return loop(run, workdir, state, start, history, stop)
                 except DivergedError as error:
-                    attempts += 1
-                    if attempts > allowed:
-                        raise
-                    distributed.warn(str(error))
+                    # Without its trace, which holds on to the memory of the state.
+                    diverged = error.with_traceback(None)
+                diverged = diagnosis.located(diverged, run, workdir, scale)
+                attempts += 1
+                if attempts > allowed:
+                    raise diverged
+                distributed.warn(str(diverged))
                 scale *= config.divergence.rate_factor
                 state, start = restore_or_create(run, workdir)
                 state = run.with_rate_scale(state, scale)

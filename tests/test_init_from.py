@@ -89,6 +89,49 @@ def test_what_does_not_fit_is_said():
         initial.read_for(state(), other, "w.pth", (".*",), "backbone")
 
 
+def without_statistics():
+    return {name: array for name, array in found().items() if name.startswith("params/")}
+
+
+def test_weights_without_their_statistics_are_refused():
+    says = (
+        r"'w\.npz' has the parameters of layers without .*model_state/batch_stats/backbone/.*more"
+    )
+    with pytest.raises(UserError, match=says):
+        initial.read_for(state(), without_statistics(), "w.npz", (".*",), "backbone")
+    name = "model_state/batch_stats/stem_norm/mean"
+    with pytest.raises(UserError, match=r"stem_norm/mean has shape \(9,\) there and \(4,\) here"):
+        initial.read_for(state(), found() | {name: np.zeros(9)}, "w.npz", (".*",), "backbone")
+
+
+def test_who_names_the_parameters_may_collect_statistics_anew(capsys):
+    chosen = initial.read_for(state(), without_statistics(), "w.npz", ("backbone/.*",), "backbone")
+    assert {name.split("/")[0] for name in chosen} == {"params"}
+    warning = capsys.readouterr().err
+    assert "warning: config.init_from='w.npz' has the parameters of layers without" in warning
+    assert "backbone/stem_norm/mean" in warning or "more)" in warning
+    # Layers that are left out need none.
+    initial.read_for(state(), without_statistics(), "w.npz", ("backbone/stem/kernel",), "backbone")
+    assert not capsys.readouterr().err
+
+
+def test_statistics_of_a_normalization_without_parameters():
+    """They come with the part of the model that is around it, if all of that is taken."""
+    statistics = {"norm": {"mean": np.zeros(3), "var": np.ones(3)}}
+    flat = {"params": {"net": {"dense": {"kernel": np.zeros((3, 3))}}, "own": np.zeros(1)}}
+    part = types.SimpleNamespace(**flat, model_state={"batch_stats": {"net": statistics}})
+    theirs = {
+        "params/net/dense/kernel": np.ones((3, 3)),
+        "model_state/batch_stats/net/norm/mean": np.ones(3),
+        "model_state/batch_stats/net/norm/var": np.ones(3),
+    }
+    chosen = initial.read_for(part, theirs, "w.npz", ("net/.*",))
+    assert chosen.keys() == theirs.keys()
+    del theirs["model_state/batch_stats/net/norm/var"]
+    with pytest.raises(UserError, match="model_state/batch_stats/net/norm/var"):
+        initial.read_for(part, theirs | {"params/own": np.ones(1)}, "w.npz", (".*",))
+
+
 FORK = """
 import flax.linen as nn
 

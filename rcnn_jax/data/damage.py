@@ -191,8 +191,8 @@ def checked(name: str, feature: Feature, value: object) -> np.ndarray:
             f"feature {name!r} is {array.dtype}{list(array.shape)}, expected is "
             f"{feature.dtype}{list(feature.shape)}"
         )
-    classes = feature.num_classes
-    if classes is not None and not ((array >= 0) & (array < classes)).all():
-        outside = int(array.min()) if array.min() < 0 else int(array.max())
-        raise ValueError(f"feature {name!r} holds {outside}, allowed are 0 to {classes - 1}")
+    stray = feature.stray(array)
+    if stray is not None:
+        classes = feature.num_classes or 0
+        raise ValueError(f"feature {name!r} holds {stray}, allowed are 0 to {classes - 1}")
     return array

@@ -90,7 +90,10 @@ class EncodedSource:
         example = self.source[index]
         if not example.get("mask", 1):
             return padding(self.features)
-        return self.encode(example, index)
+        encoded = self.encode(example, index)
+        for name, feature in self.features.items():
+            _check_encoded(name, feature, np.asarray(encoded[name]), index)
+        return encoded
 
     def gather(self, indices: np.ndarray) -> Example:
         """See `Source.gather`."""
@@ -111,6 +114,24 @@ class EncodedSource:
     def in_memory(self) -> ArraySource:
         """The same examples, all encoded once."""
         return ArraySource(self.gather(np.arange(len(self))), self.features)
+
+
+def _check_encoded(name: str, feature: Feature, value: np.ndarray, index: int) -> None:
+    """Raises a `ValueError` where an encoder made something else than it promised."""
+    # The array that an example is written into has the promised type, and would take any shape
+    # that can be repeated to its own.
+    same_kind = np.can_cast(value.dtype, feature.dtype, "same_kind")
+    if value.shape != feature.shape or not same_kind:
+        raise ValueError(
+            f"the encoder made {value.dtype}{list(value.shape)} of feature {name!r} of example "
+            f"{index}, its features say {feature.dtype}{list(feature.shape)}"
+        )
+    stray = feature.stray(value)
+    if stray is not None:
+        raise ValueError(
+            f"the encoder made {stray} of feature {name!r} of example {index}, allowed are 0 to "
+            f"{(feature.num_classes or 0) - 1}"
+        )
 
 
 def read_each(

@@ -71,6 +71,10 @@ class Source(Protocol):
         ...
 
 
+def _named(dataset: str, split: str) -> str:
+    return f"{dataset} split {split!r}"
+
+
 def check_indices(indices: np.ndarray, size: int) -> None:
     """Refuses indices that are none of a source's 0 to `size` - 1."""
     # NumPy would count -1 from the end, which is never meant here.
@@ -79,20 +83,48 @@ def check_indices(indices: np.ndarray, size: int) -> None:
         raise IndexError(f"example {worst} of a source with {size}")
 
 
-def _stack(name: str, values: Sequence[Any], whole: np.ndarray) -> np.ndarray:
-    """Stacks the values of examples; those that are not whole take the shape of the others."""
+def _stack(
+    name: str, values: Sequence[Any], whole: np.ndarray, numbers: Sequence[int], where: str
+) -> np.ndarray:
+    """Stacks the values of examples; those that are not whole take the shape of the others.
+
+    Args:
+        name: of the feature.
+        values: one an example.
+        whole: which examples could be read.
+        numbers: what the examples are called in messages.
+        where: the data set and split, for messages; may be empty.
+    """
     arrays = [np.asarray(value) for value in values]
-    shapes = {array.shape for array, true in zip(arrays, whole, strict=True) if true}
-    if len(shapes) > 1:
-        first = sorted(shapes)[:2]
-        raise ValueError(
-            f"feature {name!r} differs in shape between examples ({first[0]}, {first[1]} and so "
-            "on) and cannot be stacked into a batch: an encoder or a transform makes one shape of "
-            "them, and what nothing reads is left out by config.data.features"
-        )
-    for shape in shapes:
+    read = [(a.shape, n) for a, n, true in zip(arrays, numbers, whole, strict=True) if true]
+    for shape, number in read:
+        if shape != read[0][0]:
+            of = f" of {where}" if where else ""
+            raise ValueError(
+                f"feature {name!r} differs in shape between examples and cannot be stacked into a "
+                f"batch: example {read[0][1]}{of} has {list(read[0][0])}, example {number} has "
+                f"{list(shape)}; an encoder makes one shape of them, such as config.encoder.name="
+                "rcnn_jax.data.padding:Padded, and what nothing reads is left out by "
+                "config.data.features"
+            )
+    if read:
+        shape = read[0][0]
         arrays = [a if a.shape == shape else np.zeros(shape, a.dtype) for a in arrays]
     return np.stack(arrays)
+
+
+def check_stacking(source: Source, rows: np.ndarray) -> None:
+    """Gathers some examples where their shapes may differ, so that this is said before a start.
+
+    Args:
+        source: as a model is to read it.
+        rows: of a batch, int64; negative ones are padding.
+
+    Raises:
+        ValueError: they cannot be stacked; the sentence names two of them.
+    """
+    if any(None in feature.shape for feature in source.features.values()):
+        source.gather(rows[rows >= 0])
 
 
 @dataclasses.dataclass(frozen=True)
@@ -103,10 +135,12 @@ class ArraySource:
         columns: name to array [examples, *shape], or to a lazy sequence of as many values. A
             column `mask` says which examples could be read, see `Source.gather`.
         features: name to `Feature`; without it, taken from the columns.
+        name: the data set and split, for messages.
     """
 
     columns: Columns
     features: Mapping[str, Feature] = dataclasses.field(default_factory=dict)
+    name: str = ""
 
     def __post_init__(self) -> None:
         lengths = {name: len(column) for name, column in self.columns.items()}
@@ -129,10 +163,11 @@ class ArraySource:
         check_indices(indices, len(self))
         mask = self.columns.get("mask")
         whole = np.ones(len(indices)) if mask is None else np.asarray(mask)[indices]
+        numbers = indices.tolist()
         return {
             name: column[indices]
             if isinstance(column, np.ndarray)
-            else _stack(name, [column[int(index)] for index in indices], whole)
+            else _stack(name, [column[i] for i in numbers], whole, numbers, self.name)
             for name, column in self.columns.items()
         }
 
@@ -154,6 +189,11 @@ class RecordSource:
     damage: Damage = dataclasses.field(default_factory=Damage)
     remedy: str = ""
 
+    @property
+    def name(self) -> str:
+        """The data set and split, for messages."""
+        return _named(self.records.dataset_info.name, str(self.records.split))
+
     def __len__(self) -> int:
         return len(self.records)
 
@@ -168,9 +208,13 @@ class RecordSource:
             DamagedRecordError: for one that cannot be read, where `damage` says to stop.
         """
         check_indices(indices, len(self))
-        examples = self._read_several(indices.tolist())
+        numbers = indices.tolist()
+        examples = self._read_several(numbers)
         mask = np.array([e.get("mask", 1) for e in examples], np.float32)
-        batch = {name: _stack(name, [e[name] for e in examples], mask) for name in self.features}
+        batch = {
+            name: _stack(name, [e[name] for e in examples], mask, numbers, self.name)
+            for name in self.features
+        }
         return batch if mask.all() else {**batch, "mask": mask}
 
     def _read_several(self, indices: list[int]) -> list[Example]:
@@ -366,7 +410,7 @@ def open_source(
 
 def _open_spec(spec: DatasetSpec, root: Path, residency: str, split: str) -> Source:
     if residency != "stream":
-        return ArraySource(spec.columns(root, split), spec.features)
+        return ArraySource(spec.columns(root, split), spec.features, _named(spec.name, split))
     from rcnn_jax.data import tfds_builder
 
     return tfds_builder.open_records(spec, root, split)
@@ -383,7 +427,7 @@ def _narrowed(source: Any, names: Sequence[str], dataset: str) -> Source:
     if not isinstance(source, ArraySource):
         return dataclasses.replace(source, features=kept)
     columns = {name: source.columns[name] for name in (*names, "mask") if name in source.columns}
-    return ArraySource(columns, kept)
+    return ArraySource(columns, kept, source.name)
 
 
 def _watched(source: Source, damage: Damage) -> Source:
@@ -400,11 +444,12 @@ def _in_memory(source: Source) -> Source:
         return source
     if all(None not in feature.shape for feature in source.features.values()):
         return ArraySource(source.gather(np.arange(len(source))), source.features)
+    name = source.name if isinstance(source, RecordSource) else ""
     examples = [source[index] for index in range(len(source))]
     columns: dict[str, Any] = {name: [e[name] for e in examples] for name in source.features}
     if any("mask" in example for example in examples):
         columns["mask"] = np.array([e.get("mask", 1) for e in examples], np.float32)
-    return ArraySource(columns, source.features)
+    return ArraySource(columns, source.features, name)
 
 
 def _select(source: Source, part: splits.Part) -> Source:

@@ -1,7 +1,8 @@
 """What a data set is: its features, its splits, and how its original files become arrays."""
 
 import dataclasses
-from collections.abc import Callable, Mapping, Sequence
+import functools
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +36,8 @@ class Feature:
             raise ValueError(
                 f"a feature of shape {list(self.shape)} cannot have {len(self.entries)} entries"
             )
+        if self.classes is not None and np.dtype(self.dtype).kind not in "iub":
+            raise ValueError(f"a feature of {self.dtype} cannot have classes: these are integers")
 
     @property
     def num_classes(self) -> int | None:
@@ -53,6 +56,40 @@ class Feature:
             and len(value.shape) == len(self.shape)
             and all(want in (None, got) for want, got in zip(self.shape, value.shape, strict=True))
         )
+
+    def stray(self, value: np.ndarray) -> int | None:
+        """Returns a number in a label's `value` that is no class; None where there is none."""
+        classes = self.num_classes
+        if classes is None or not value.size:
+            return None
+        low, high = int(value.min()), int(value.max())
+        if low < 0:
+            return low
+        return high if high >= classes else None
+
+
+@dataclasses.dataclass(frozen=True)
+class CheckedColumn(Sequence[Any]):
+    """A lazy column whose values are held against their feature as they are made.
+
+    Attributes:
+        column: Makes example i when asked for it.
+        check: Takes the value and i; raises a `ValueError` where the value is not as promised.
+    """
+
+    column: Sequence[Any]
+    check: Callable[[np.ndarray, int], None]
+
+    def __len__(self) -> int:
+        return len(self.column)
+
+    def __getitem__(self, index: int) -> np.ndarray:  # pyright: ignore[reportIncompatibleMethodOverride]
+        value = np.asarray(self.column[index])
+        self.check(value, index)
+        return value
+
+    def __iter__(self) -> Iterator[np.ndarray]:
+        return (self[index] for index in range(len(self)))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -98,12 +135,18 @@ class DatasetSpec:
         """Reads a split and holds it against what the spec promises.
 
         A fork's reader is checked here once, so that a wrong one ends in one sentence instead of
-        a shape error in the middle of a model.
+        a shape error in the middle of a model. Arrays and lists are checked in full; of a column
+        that makes its examples when asked, the first one, and each of the others as it is made.
 
         Raises:
             ValueError: if the features, their types, shapes, classes or their number differ.
         """
         columns = self.read(root, split)
+        if not isinstance(columns, Mapping):
+            raise ValueError(
+                f"{self.name}: the reader of split {split!r} returned "
+                f"{type(columns).__name__}, expected is a mapping from features to columns"
+            )
         if set(columns) != set(self.features):
             raise ValueError(
                 f"{self.name}: the reader returned the features {sorted(columns)}, "
@@ -116,26 +159,40 @@ class DatasetSpec:
                 f"{self.name}: split {split!r} has {lengths} examples, "
                 f"the spec says {'as many for each feature' if expected is None else expected}"
             )
-        for name, feature in self.features.items():
-            self._check_column(name, feature, columns[name], split)
-        return columns
+        return {name: self._checked(name, columns[name], split) for name in columns}
 
-    def _check_column(
-        self, name: str, feature: Feature, column: np.ndarray | Sequence[Any], split: str
-    ) -> None:
-        if len(column) == 0:
-            return
-        # Lazy columns are checked on their first example only: reading all would undo laziness.
-        first = np.asarray(column[0])
-        if not feature.accepts(first):
+    def _checked(
+        self, name: str, column: np.ndarray | Sequence[Any], split: str
+    ) -> np.ndarray | Sequence[Any]:
+        check = functools.partial(self._check_value, name, split)
+        if not len(column):
+            return column
+        if isinstance(column, np.ndarray):
+            check(np.asarray(column[0]), 0)
+            stray = self.features[name].stray(column)
+            if stray is not None:
+                which = np.argwhere(column == stray)[0]
+                check(np.asarray(column[which[0]]), int(which[0]))
+            return column
+        if isinstance(column, list | tuple):
+            for index, value in enumerate(column):
+                check(np.asarray(value), index)
+            return column
+        # Reading all of a lazy column now would undo its laziness.
+        lazy = CheckedColumn(column, check)
+        _ = lazy[0]
+        return lazy
+
+    def _check_value(self, name: str, split: str, value: np.ndarray, index: int) -> None:
+        feature, what = self.features[name], f"{self.name}: feature {name!r} of split {split!r}"
+        if not feature.accepts(value):
             raise ValueError(
-                f"{self.name}: feature {name!r} of split {split!r} is {first.dtype}"
-                f"{list(first.shape)}, the spec says {feature.dtype}{list(feature.shape)}"
+                f"{what} is {value.dtype}{list(value.shape)}, the spec says "
+                f"{feature.dtype}{list(feature.shape)} (example {index})"
             )
-        if feature.num_classes is not None and isinstance(column, np.ndarray):
-            low, high = int(column.min()), int(column.max())
-            if low < 0 or high >= feature.num_classes:
-                raise ValueError(
-                    f"{self.name}: feature {name!r} of split {split!r} holds "
-                    f"{low if low < 0 else high}, allowed are 0 to {feature.num_classes - 1}"
-                )
+        stray = feature.stray(value)
+        if stray is not None:
+            classes = feature.num_classes or 0
+            raise ValueError(
+                f"{what} holds {stray}, allowed are 0 to {classes - 1} (example {index})"
+            )

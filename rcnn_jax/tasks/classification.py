@@ -12,6 +12,7 @@ from jaxtyping import Float
 
 from rcnn_jax.tasks.base import Batch, LossOutput, PyTree, wide
 from rcnn_jax.tasks.images import ImageTask
+from rcnn_jax.tasks.labels import check_class_feature, check_number, nan_where
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -63,12 +64,26 @@ class Classification(ImageTask):
         """
         self.require_inputs(features, "classification")
         self.require_features(features, "classification", (self.label,), "; see config.task.label")
+        check_class_feature(features, self.label, "classification", "; see config.task.label")
         labels, own = features[self.label].num_classes, getattr(self.model, "classes", None)
         if None not in (labels, own) and labels != own:
             raise ValueError(
                 f"config.model.classes={own}, but the data set's {self.label!r} has {labels} "
                 "classes."
             )
+
+    def check_answers(self, answers: Mapping[str, Any], features: Mapping[str, Any]) -> None:
+        """Checks that the model has a logit for each class.
+
+        Args:
+            answers: Shapes of what `predict` returns, by name.
+            features: `rcnn_jax.data.spec.Feature` by name.
+
+        Raises:
+            ValueError: There are too few.
+        """
+        logits = answers["log_probabilities"].shape[-1]
+        check_number(logits, features[self.label].num_classes, self.label, self.model)
 
     def loss(
         self, params: PyTree, model_state: PyTree, carry: PyTree, batch: Batch, key: jax.Array
@@ -88,7 +103,7 @@ class Classification(ImageTask):
         losses = jax.vmap(optax.softmax_cross_entropy, in_axes=(0, None))(answers, target)
         wrong = jnp.argmax(answers[-1], -1) != batch[self.label]
         return LossOutput(
-            total=(mask * losses.mean(0)).sum(),
+            total=nan_where(self._strays(batch, logits.shape[-1]), (mask * losses.mean(0)).sum()),
             count=mask.sum(),
             model_state=model_state,
             carry=carry,
@@ -145,16 +160,21 @@ class Classification(ImageTask):
         # How many classes come before the right one; of equal ones the first, as for arg-max.
         earlier = jnp.arange(log_p.shape[-1])[None] < label[:, None]
         rank = jnp.sum((log_p > own) | ((log_p == own) & earlier), axis=-1)
-        count = mask.sum()
+        count, loss = mask.sum(), (mask * -own[:, 0]).sum()
         sums = {
             "error": ((mask * (jnp.argmax(log_p, -1) != label)).sum(), count),
-            "loss": ((mask * -own[:, 0]).sum(), count),
+            "loss": (nan_where(self._strays(batch, log_p.shape[-1]), loss), count),
         }
         if log_p.shape[-1] > 10:
             # A net that answers NaN has no five best classes.
             missed = (rank >= 5) | jnp.isnan(own[:, 0])
             sums["top_5_error"] = ((mask * missed).sum(), count)
         return sums
+
+    def _strays(self, batch: Batch, classes: int) -> jax.Array:
+        """Which real examples have a label that no logit answers to, bool `[batch]`."""
+        label = batch[self.label]
+        return (batch["mask"] > 0) & ((label < 0) | (label >= classes))
 
     def counts(
         self, params: PyTree, model_state: PyTree, batch: Batch

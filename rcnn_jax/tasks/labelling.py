@@ -10,6 +10,7 @@ import jax.numpy as jnp
 from rcnn_jax.layers.recurrent.lengths import live_steps
 from rcnn_jax.tasks.base import Batch, PyTree
 from rcnn_jax.tasks.inputs import InputTask
+from rcnn_jax.tasks.labels import check_number, nan_where
 from rcnn_jax.tasks.summed import SummedTask
 from rcnn_jax.tasks.tokens import token_sums
 
@@ -72,6 +73,19 @@ class SequenceLabelling(InputTask, SummedTask):
                 "classes."
             )
 
+    def check_answers(self, answers: Mapping[str, Any], features: Mapping[str, Any]) -> None:
+        """Checks that the model has a logit for each class.
+
+        Args:
+            answers: Shapes of what `predict` returns, by name.
+            features: `rcnn_jax.data.spec.Feature` by name.
+
+        Raises:
+            ValueError: There are too few.
+        """
+        logits = answers["log_probabilities"].shape[-1]
+        check_number(logits, features[self.targets].num_classes, self.targets, self.model)
+
     def predict(self, params: PyTree, model_state: PyTree, batch: Batch) -> dict[str, jax.Array]:
         """The labels that the model gives.
 
@@ -105,7 +119,7 @@ class SequenceLabelling(InputTask, SummedTask):
         sums = token_sums(logits, targets, asked)
         total, known = sums["loss"]
         # No label of a data set may be left out because the model has too few classes.
-        sums["loss"] = (jnp.where(known == sums["error"][1], total, jnp.nan), known)
+        sums["loss"] = (nan_where(known != sums["error"][1], total), known)
         if self.blank is not None:
             said = token_sums(logits, targets, asked & (targets != self.blank))
             sums["recall_error"] = said["error"]

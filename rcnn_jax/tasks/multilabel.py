@@ -12,6 +12,7 @@ from jaxtyping import Float
 
 from rcnn_jax.tasks.base import Batch, LossOutput, PyTree, wide
 from rcnn_jax.tasks.images import ImageTask
+from rcnn_jax.tasks.labels import check_number, nan_where
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -54,6 +55,19 @@ class MultiLabel(ImageTask):
                 f"{labels.shape[0]} labels."
             )
 
+    def check_answers(self, answers: Mapping[str, Any], features: Mapping[str, Any]) -> None:
+        """Checks that the model has a logit for each label.
+
+        Args:
+            answers: Shapes of what `predict` returns, by name.
+            features: `rcnn_jax.data.spec.Feature` by name.
+
+        Raises:
+            ValueError: There are too few.
+        """
+        logits = answers["probabilities"].shape[-1]
+        check_number(logits, features[self.label].shape[0], self.label, self.model)
+
     def loss(
         self, params: PyTree, model_state: PyTree, carry: PyTree, batch: Batch, key: jax.Array
     ) -> LossOutput:
@@ -69,7 +83,7 @@ class MultiLabel(ImageTask):
         losses = optax.sigmoid_binary_cross_entropy(logits, labels.astype(logits.dtype))
         wrong = (logits >= 0) != (labels > 0)
         return LossOutput(
-            total=(mask * losses.sum(-1)).sum(),
+            total=nan_where(self._strays(batch), (mask * losses.sum(-1)).sum()),
             count=mask.sum(),
             model_state=model_state,
             carry=carry,
@@ -115,8 +129,13 @@ class MultiLabel(ImageTask):
             "error": (wrong.mean(-1).sum(), images),
             "image_error": ((mask * ((wrong.sum(-1) > 0) | unknown)).sum(), images),
             "f1": (2 * hit.sum(), (2 * hit + wrong).sum()),
-            "loss": ((mask * losses.sum(-1)).sum(), images),
+            "loss": (nan_where(self._strays(batch), (mask * losses.sum(-1)).sum()), images),
         }
+
+    def _strays(self, batch: Batch) -> jax.Array:
+        """Which labels of real images are neither 0 nor 1, bool `[batch, labels]`."""
+        labels = batch[self.label].astype(jnp.int32)
+        return (batch["mask"][:, None] > 0) & (labels != 0) & (labels != 1)
 
     def _decided(
         self, predicted: Mapping[str, jax.Array], batch: Batch

@@ -14,6 +14,7 @@ from rcnn_jax.data.word_tags import MADE
 from rcnn_jax.layers.recurrent.lengths import live_steps
 from rcnn_jax.metrics.chunk_counts import TagKinds, chunk_counts
 from rcnn_jax.tasks.base import Batch, PyTree
+from rcnn_jax.tasks.labels import check_number
 from rcnn_jax.tasks.summed import SummedTask
 from rcnn_jax.tasks.tokens import token_sums
 
@@ -71,6 +72,7 @@ class Tagging(SummedTask):
 
     def sums(self, logits: jax.Array, batch: Batch) -> dict[str, tuple[jax.Array, jax.Array]]:
         """See `SummedTask.sums`: `loss` and `error`, by word."""
+        check_number(logits.shape[-1], getattr(self.model, "classes", None), "tags", self.model)
         return token_sums(logits, batch["tags"], _live(batch))
 
     def predict(self, params: PyTree, model_state: PyTree, batch: Batch) -> dict[str, jax.Array]:

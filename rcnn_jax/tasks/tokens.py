@@ -5,6 +5,8 @@ import jax.numpy as jnp
 import optax
 from jaxtyping import Bool, Float, Int
 
+from rcnn_jax.tasks.labels import nan_where
+
 
 def token_sums(
     logits: Float[jax.Array, "batch time classes"],
@@ -15,7 +17,7 @@ def token_sums(
 
     Args:
         logits: `[batch, time, classes]`.
-        ids: What is right; an id that is none of the classes stands for what training has not.
+        ids: What is right, from 0; an id behind the classes stands for what training has not.
         live: Which tokens count.
 
     Returns:
@@ -28,5 +30,6 @@ def token_sums(
     tokens, counted = (mask.sum().astype(logits.dtype) for mask in (live, known))
     return {
         "error": (wrong.sum().astype(logits.dtype), tokens),
-        "loss": (jnp.where(known, losses, 0.0).sum(), counted),
+        # A negative id, of which optax counts from the last class, is a fault of the data.
+        "loss": (nan_where(live & (ids < 0), jnp.where(known, losses, 0.0).sum()), counted),
     }

@@ -20,23 +20,54 @@ class ForeignError(UserError):
 
 
 class DivergedError(UserError):
-    """The loss or the state is no longer finite; such a state is never saved."""
+    """The loss or the state is no longer finite; such a state is never saved.
 
-    def __init__(self, what: str, last_good: int | None):
+    Attributes:
+        step: The step at which NaN or infinity was met in training; None where nothing is to be
+            located, as for a loss above its bound.
+    """
+
+    def __init__(
+        self,
+        what: str,
+        last_good: int | None,
+        *,
+        step: int | None = None,
+        where: str = "",
+        blames_rate: bool = True,
+    ):
         """Makes the message.
 
         Args:
             what: What was found.
             last_good: The step of the newest checkpoint, None if there is none.
+            step: See above.
+            where: Where it comes from, a clause; "": not known.
+            blames_rate: Whether a lower learning rate may help.
         """
+        self.step = step
+        self._what, self._last_good = what, last_good
         kept = (
             f"the last good checkpoint, of step {last_good}, is kept"
             if last_good is not None
             else "no checkpoint had been written"
         )
-        super().__init__(
-            f"training has diverged: {what}; {kept}. Try a lower config.schedule.value, a "
-            "config.schedule.warmup_fraction or config.optimizer.clip_norm, in another workdir."
+        advice = (
+            " Try a lower config.schedule.value, a config.schedule.warmup_fraction or "
+            "config.optimizer.clip_norm, in another workdir."
+        )
+        parts = "; ".join(part for part in (what, where, kept) if part)
+        super().__init__(f"training has diverged: {parts}.{advice if blames_rate else ''}")
+
+    def located(self, where: str, *, blames_rate: bool) -> "DivergedError":
+        """The same error with the place that it comes from.
+
+        Args:
+            where: A clause.
+            blames_rate: Whether a lower learning rate may help.
+        """
+        return DivergedError(
+            self._what, self._last_good, step=self.step, where=where, blames_rate=blames_rate
         )
 
 

@@ -65,7 +65,7 @@ def read_for(
 
     Raises:
         UserError: There is no such part, or a parameter that is included is missing there or has
-            another shape.
+            another shape, or running statistics of its layer are missing there.
     """
     own = paths.flatten(state.params)
     if into:
@@ -90,24 +90,71 @@ def read_for(
         else:
             chosen[f"params/{path}"] = weights
     if faults:
-        more = f" (and {len(faults) - 3} more)" if len(faults) > 3 else ""
         part = None if into or chosen else _part_of(own, found)
         hint = (
             f"It fits a part of the model: --config.init_into={part}."
             if part
             else "Name what is to be taken in config.init_include."
         )
-        raise UserError(
-            f"config.init_from={origin!r} does not fit: {'; '.join(faults[:3])}{more}. {hint}"
-        )
-    # A module's statistics lie in `model_state/COLLECTION/` under the path of its parameters.
-    modules = {name.removeprefix("params/").rpartition("/")[0] for name in chosen}
+        raise UserError(f"config.init_from={origin!r} does not fit: {_first_of(faults)}. {hint}")
+    return chosen | _statistics(state, found, origin, include, chosen)
+
+
+def _statistics(
+    state: TrainState,
+    found: Mapping[str, np.ndarray],
+    origin: str,
+    include: Sequence[str],
+    chosen: Iterable[str],
+) -> dict[str, np.ndarray]:
+    """The running statistics that belong to chosen parameters.
+
+    Raises:
+        UserError: They are missing or have another shape there, and all parameters are taken.
+    """
+    chosen = {name.removeprefix("params/") for name in chosen}
+    modules = {path.rpartition("/")[0] for path in chosen}
+    left_out = {
+        part
+        for path in paths.flatten(state.params).keys() - chosen
+        for part in ("", *_parts_around(path))
+    }
+    whole = {part for path in chosen for part in ("", *_parts_around(path))} - left_out
+    taken, faults = {}, []
     for path, leaf in paths.flatten(state.model_state).items():
+        # A module's statistics lie in `model_state/COLLECTION/` under the path of its parameters.
+        # A normalization without parameters belongs to the part of the model around it.
+        collection, _, variable = path.partition("/")
+        module = variable.rpartition("/")[0]
+        around = {"", *_parts_around(module)} if collection == "batch_stats" else set()
+        if module not in modules and (module in left_out or not around & whole):
+            continue
         statistics = found.get(f"model_state/{path}")
-        module = path.partition("/")[2].rpartition("/")[0]
-        if module in modules and statistics is not None and statistics.shape == leaf.shape:
-            chosen[f"model_state/{path}"] = statistics
-    return chosen
+        if statistics is None:
+            faults.append(f"it has no model_state/{path}")
+        elif statistics.shape != leaf.shape:
+            faults.append(f"{path} has shape {statistics.shape} there and {leaf.shape} here")
+        else:
+            taken[f"model_state/{path}"] = statistics
+    if faults:
+        lacks = (
+            f"config.init_from={origin!r} has the parameters of layers without their running "
+            f"statistics: {_first_of(faults)}"
+        )
+        # Who says which parameters are taken may mean to collect statistics anew.
+        if tuple(include) == (".*",):
+            raise UserError(
+                f"{lacks}. With those of a new net it computes something else: write them into the "
+                "file under these names, or, to collect them anew in training, say so with "
+                "--config.init_include=.+ or other patterns."
+            )
+        distributed.warn(f"{lacks}; those of a new net stand in for them until training has moved")
+    return taken
+
+
+def _first_of(faults: Sequence[str]) -> str:
+    more = f" (and {len(faults) - 3} more)" if len(faults) > 3 else ""
+    return "; ".join(faults[:3]) + more
 
 
 def _parts_around(path: str) -> list[str]:

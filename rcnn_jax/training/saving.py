@@ -69,7 +69,7 @@ class Checkpoints:
         # The plateau's best value is infinite until the first evaluation, and may be.
         bad = [path for path in described.nonfinite if not path.startswith("plateau/")]
         if bad:
-            raise self.diverged(f"{bad[0]} holds NaN or infinity after step {step}")
+            raise self.diverged(f"{bad[0]} holds NaN or infinity after step {step}", step)
         manifest = {
             "leaves": described.leaves,
             "metrics": metrics,
@@ -99,21 +99,22 @@ class Checkpoints:
             DivergedError: It is not finite, or above `config.divergence.max_loss`.
         """
         if not math.isfinite(loss):
-            raise self.diverged(f"the loss is {loss} at step {step}")
+            raise self.diverged(f"the loss is {loss} at step {step}", step)
         if 0 < self._max_loss < loss:
             raise self.diverged(
                 f"the loss is {loss:.6g} at step {step}, above "
                 f"config.divergence.max_loss={self._max_loss:g}"
             )
 
-    def diverged(self, what: str) -> DivergedError:
+    def diverged(self, what: str, step: int | None = None) -> DivergedError:
         """The error that ends a run which has diverged, naming the checkpoint that is kept.
 
         Args:
             what: What was found.
+            step: At which NaN or infinity was met in training, so that it can be located.
         """
         self.wait()
-        return DivergedError(what, self.last_good)
+        return DivergedError(what, self.last_good, step=step)
 
     def wait(self) -> None:
         """Waits until the last save is on disk.

@@ -76,7 +76,7 @@ def make_train_step(
     Returns:
         A pure function, to be compiled by `compile_train_step`.
     """
-    loss_of = _without_padding(task.loss) if padded else task.loss
+    loss_of = over_real_rows(task.loss) if padded else task.loss
     total_over_devices = (
         (lambda x: x) if axis_name is None else functools.partial(jax.lax.psum, axis_name=axis_name)
     )
@@ -134,19 +134,19 @@ def make_train_step(
     return train_step
 
 
-def _without_padding(loss: Callable[..., LossOutput]) -> Callable[..., LossOutput]:
+def over_real_rows(loss: Callable[..., LossOutput]) -> Callable[..., LossOutput]:
     """A task's loss whose batch statistics leave out rows of padding.
 
     Not the way of every batch, because statistics of all rows are computed faster.
     """
 
-    def over_real_rows(
+    def loss_of_real_rows(
         params: PyTree, model_state: PyTree, carry: PyTree, batch: PyTree, key: jax.Array
     ) -> LossOutput:
         with real_rows(batch["mask"]):
             return loss(params, model_state, carry, batch, key)
 
-    return over_real_rows
+    return loss_of_real_rows
 
 
 def compile_train_step(make: Callable[..., StepFunction], devices: Devices) -> StepFunction:

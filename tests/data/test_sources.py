@@ -206,6 +206,78 @@ def test_a_reader_is_held_to_its_spec(tmp_path, columns, says):
         make_spec(**columns).columns(tmp_path, "train")
 
 
+class Lazy:
+    """A column that makes its examples, as those do that are read from files."""
+
+    def __init__(self, values):
+        self.values = values
+
+    def __len__(self):
+        return len(self.values)
+
+    def __getitem__(self, index):
+        return self.values[index]
+
+
+LABELS = [np.int32(0), np.int32(2), np.int32(3)]
+
+
+def test_a_list_of_labels_is_checked_before_it_is_used(tmp_path):
+    with pytest.raises(ValueError, match=r"split 'train' holds 3, allowed are 0 to 2 \(example 2"):
+        make_spec(label=LABELS).columns(tmp_path, "train")
+
+
+@pytest.mark.parametrize("residency", sources.RESIDENCIES)
+def test_a_lazy_label_out_of_range_is_named_when_it_is_read(tmp_path, monkeypatch, residency):
+    monkeypatch.setattr(sources, "load_spec", lambda name: make_spec(label=Lazy(LABELS)))
+    says = r"mine: feature 'label' of split 'train' holds 3, allowed are 0 to 2 \(example 2\)"
+    if residency == "stream":
+        with pytest.raises(ValueError, match=says):
+            sources.open_source("mine", "train", tmp_path, residency=residency)
+        return
+    source = sources.open_source("mine", "train[1:]", tmp_path, residency=residency)
+    assert source[0]["label"] == 2
+    with pytest.raises(ValueError, match=says):
+        source.gather(np.arange(2))  # as device residency does with all of them
+    with pytest.raises(ValueError, match=says):
+        source[1]
+
+
+def test_a_lazy_example_of_another_shape_is_named_when_it_is_read(tmp_path):
+    images = [np.zeros(2, np.uint8), np.zeros(2, np.uint8), np.zeros(3, np.uint8)]
+    column = make_spec(image=Lazy(images)).columns(tmp_path, "train")["image"]
+    assert column[1].shape == (2,)
+    with pytest.raises(ValueError, match=r"uint8\[3\], the spec says uint8\[2\] \(example 2\)"):
+        column[2]
+
+
+def test_classes_are_integers():
+    with pytest.raises(ValueError, match="a feature of float32 cannot have classes"):
+        Feature((), "float32", classes=3)
+
+
+def test_a_reader_that_returns_no_mapping(tmp_path):
+    spec = dataclasses.replace(make_spec(), read=lambda root, split: None)
+    with pytest.raises(ValueError, match="reader of split 'train' returned NoneType"):
+        spec.columns(tmp_path, "train")
+
+
+def test_examples_that_do_not_stack_are_named_before_the_start(tmp_path, monkeypatch):
+    features = {"x": Feature((None,), "float32")}
+    spec = dataclasses.replace(
+        make_spec(),
+        features=features,
+        read=lambda root, split: {"x": [np.zeros(n, np.float32) for n in (2, 2, 5)]},
+    )
+    monkeypatch.setattr(sources, "load_spec", lambda name: spec)
+    says = r"example 1 of mine split 'train' has \[2\], example 2 has \[5\]; an encoder"
+    for residency in ("memory", "stream"):
+        source = sources.open_source("mine", "train", tmp_path, residency=residency)
+        sources.check_stacking(source, np.array([0, 1, -1]))
+        with pytest.raises(ValueError, match=says):
+            sources.check_stacking(source, np.array([1, 2, -1]))
+
+
 def test_a_feature_cannot_be_called_mask():
     with pytest.raises(ValueError, match="mine: a feature cannot be called 'mask'"):
         dataclasses.replace(make_spec(), features={"mask": Feature((), "int32")})

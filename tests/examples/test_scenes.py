@@ -1,4 +1,4 @@
-"""Scene labelling: label maps move with their images, mean IoU ranks checkpoints, masks are files."""
+"""Scene labelling: label maps move with images, mean IoU ranks checkpoints, masks are files."""
 
 import json
 
@@ -15,10 +15,8 @@ def test_scenes_are_labelled_and_masks_written(door, example):
     result = door("evaluate", "--workdir=run", "--split=validation", "--step=best")
     assert result.returncode == 0, result.stderr
     evaluation = json.loads((example / "run" / "evaluation.json").read_text())
-    lines = [
-        json.loads(line)
-        for line in (example / "run" / "metrics.jsonl").read_text().split("\n")[:-1]
-    ]
+    text = (example / "run" / "metrics.jsonl").read_text()
+    lines = [json.loads(line) for line in text.splitlines()]
     scores = {line["step"]: line["mean_iou"] for line in lines if "mean_iou" in line}
     assert evaluation["metrics"]["mean_iou"] == pytest.approx(max(scores.values()), rel=1e-5)
     assert evaluation["step"] == max(scores, key=scores.__getitem__)
