@@ -217,7 +217,8 @@ def prepare_training(config: Config, workdir: Workdir, data_dir: str | None) -> 
     sampler = make_sampler(config, source)
     steps = config.steps or max(1, math.ceil(config.epochs * sampler.steps_per_epoch))
     tasks = tuple(
-        (round(end * steps), build_task(own, assets, encoding)) for end, own in stages(config)
+        (round(end * steps), build_task(own, assets, encoding, source.features))
+        for end, own in stages(config)
     )
     task = tasks[-1][1]
     task.check(source.features)
