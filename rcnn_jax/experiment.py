@@ -16,6 +16,7 @@ from rcnn_jax.data import pipeline, samplers, sources, transforms
 from rcnn_jax.data.damage import Damage
 from rcnn_jax.data.encoding import EncodedSource, Encoder, Encoding
 from rcnn_jax.data.sources import Source
+from rcnn_jax.data.spec import Feature
 from rcnn_jax.errors import UsageError
 from rcnn_jax.training import optimizer, schedules, state
 from rcnn_jax.training.interface import Config, Metric, PyTree, Task
@@ -110,6 +111,7 @@ def build_task(
     config: Config,
     assets: Mapping[str, np.ndarray],
     encoding: Encoding | None = None,
+    features: Mapping[str, Feature] | None = None,
     /,
     **call: Any,
 ) -> Task:
@@ -120,6 +122,8 @@ def build_task(
         assets: What was fitted on the training split.
         encoding: What turns text into numbers, if anything does: the model and the task are
             handed the sizes that it knows.
+        features: Of the examples, whose roles say what the transforms change together; None:
+            `image` alone.
         **call: Further keyword arguments of the model's call in evaluation.
 
     Returns:
@@ -144,13 +148,16 @@ def build_task(
         config.model, "config.model", dtype=dtype, param_dtype=param_dtype, **for_model
     )
     image_dtype = "float64" if dtype == "float64" else "float32"
-    training, evaluating = chains(config)
+    roles = None if features is None else transforms.roles_of(features)
+    training, evaluating = (
+        transforms.build(text, assets, dtype=image_dtype, roles=roles) for text in chains(config)
+    )
     return importing.build(
         _task_section(config, for_task),
         "config.task",
         model=model,
-        train_transform=transforms.build(training, assets, dtype=image_dtype),
-        evaluation_transform=transforms.build(evaluating, assets, dtype=image_dtype),
+        train_transform=training,
+        evaluation_transform=evaluating,
         call=call,
         **for_task,
     )

@@ -235,7 +235,8 @@ def prepare_training(config: Config, workdir: Workdir, data_dir: str | None) -> 
     sources.check_stacking(source, sampler.indices(0))
     steps = config.steps or max(1, math.ceil(config.epochs * sampler.steps_per_epoch))
     tasks = tuple(
-        (round(end * steps), build_task(own, assets, encoding)) for end, own in stages(config)
+        (round(end * steps), build_task(own, assets, encoding, source.features))
+        for end, own in stages(config)
     )
     task = tasks[-1][1]
     task.check(source.features)

@@ -149,7 +149,7 @@ def evaluation_of(
     assets, encoder = assets_lib.load(Workdir(path).assets), make_encoder(config)
     encoding = None if encoder is None else encoder.bind(assets, [source])
     source = encoded(config, encoding, source)
-    task = build_task(config, assets, encoding, **call)
+    task = build_task(config, assets, encoding, source.features, **call)
     recipe = make_recipe(config, task, source, steps=max(config.steps, 1))
     return EvaluationRun(
         config=config,

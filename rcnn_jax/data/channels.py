@@ -15,6 +15,7 @@ class ReverseChannels(PerImage):
     """Puts the last channel first: red, green, blue becomes blue, green, red, as Caffe reads it."""
 
     name: ClassVar[str] = "reverse_channels"
+    geometric: ClassVar[bool | None] = False
 
     def apply(self, image: jax.Array) -> jax.Array:
         """See `PerImage.apply`."""
@@ -34,6 +35,7 @@ class Normalize(PerImage):
     mean: Sequence[float]
     deviation: Sequence[float] = ()
     name: ClassVar[str] = "normalize"
+    geometric: ClassVar[bool | None] = False
 
     def __post_init__(self) -> None:
         for numbers in (self.mean, self.deviation):

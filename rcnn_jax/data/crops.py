@@ -1,21 +1,25 @@
 """Where the pixels come from: crops, flips, shifts, rotations, resizing.
 
+What moves pixels moves those of an example's images and frames, its label map and its boxes alike.
+Labels are never mixed: a label map takes the nearest label, and `void` where there is none.
+
 Every random number is drawn as float32 or int32 whatever the image's type, so that a run in double
 precision sees the same crops as one in single precision.
 """
 
 import dataclasses
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import jax
 import jax.numpy as jnp
 
-from rcnn_jax.data.per_image import Batch, PerImage, RandomPerImage, check_image
+from rcnn_jax.data.geometry import HeightWidth, corners, hull, outside_label
+from rcnn_jax.data.per_image import Batch, Geometric, RandomPerImage, check_image
 
 Size = int | tuple[int, int]
 
 
-def _height_width(size: Size) -> tuple[int, int]:
+def _height_width(size: Size) -> HeightWidth:
     return (size, size) if isinstance(size, int) else size
 
 
@@ -24,22 +28,27 @@ def _check_size(name: str, size: Size) -> None:
         raise ValueError(f"{name}({size}): a size must be at least 1")
 
 
-def _margin(name: str, image: jax.Array, size: Size) -> tuple[int, int]:
+def _margin(name: str, given: tuple[int, ...], size: Size) -> tuple[int, int]:
     """How many positions a crop can move down and to the right."""
-    check_image(name, image)
     height, width = _height_width(size)
-    if image.shape[0] < height or image.shape[1] < width:
+    if given[0] < height or given[1] < width:
         raise ValueError(
-            f"{name} of {height}x{width} needs images at least as large, got "
-            f"{image.shape[0]}x{image.shape[1]}"
+            f"{name} of {height}x{width} needs images at least as large, got {given[0]}x{given[1]}"
         )
-    return image.shape[0] - height, image.shape[1] - width
+    return given[0] - height, given[1] - width
 
 
-def _crop_at(image: jax.Array, top: jax.Array, left: jax.Array, size: Size) -> jax.Array:
-    return jax.lax.dynamic_slice(
-        image, (top, left, jnp.zeros_like(top)), (*_height_width(size), image.shape[2])
-    )
+def _crop_at(pixels: jax.Array, corner: tuple[jax.Array, jax.Array], size: Size) -> jax.Array:
+    """A window of an image or of a label map."""
+    (top, left), rest = corner, pixels.shape[2:]
+    start = (top, left, *(jnp.zeros_like(top) for _ in rest))
+    return jax.lax.dynamic_slice(pixels, start, (*_height_width(size), *rest))
+
+
+def _shifted(boxes: jax.Array, down: Any, right: Any) -> jax.Array:
+    """Boxes `[boxes, 4]` moved by so many pixels."""
+    shift = jnp.stack([jnp.asarray(n, boxes.dtype) for n in (down, right, down, right)])
+    return boxes + shift[None]
 
 
 def _random_position(key: jax.Array, margin: tuple[int, int]) -> tuple[jax.Array, jax.Array]:
@@ -51,7 +60,7 @@ def _random_position(key: jax.Array, margin: tuple[int, int]) -> tuple[jax.Array
 
 
 @dataclasses.dataclass(frozen=True)
-class RandomCrop(RandomPerImage):
+class RandomCrop(Geometric):
     """A window at a uniform position, [height, width, c] -> [size, size, c]."""
 
     size: Size
@@ -60,22 +69,40 @@ class RandomCrop(RandomPerImage):
     def __post_init__(self) -> None:
         _check_size(self.name, self.size)
 
-    def apply(self, image: jax.Array, key: jax.Array) -> jax.Array:
-        """See `RandomPerImage.apply`."""
-        top, left = _random_position(key, _margin(self.name, image, self.size))
-        return _crop_at(image, top, left, self.size)
+    def draw(self, given: Any, size: Any) -> Any:
+        """Draws the window's first row and column."""
+        return _random_position(given, _margin(self.name, size, self.size))
+
+    def on_image(self, image: jax.Array, drawn: Any) -> jax.Array:
+        """Cuts the window out."""
+        return _crop_at(image, drawn, self.size)
+
+    def on_label_map(self, labels: jax.Array, drawn: Any) -> jax.Array:
+        """Cuts the window out."""
+        return _crop_at(labels, drawn, self.size)
+
+    def on_boxes(self, boxes: jax.Array, drawn: Any, size: HeightWidth) -> jax.Array:
+        """Counts from the window's corner."""
+        del size
+        return _shifted(boxes, -drawn[0], -drawn[1])
 
 
 @dataclasses.dataclass(frozen=True)
-class PadCrop(RandomPerImage):
+class PadCrop(Geometric):
     """Pads each side, then crops the original size at a uniform position.
 
     With `mode="zeros"` this is a random shift by up to `pad` pixels. He et al. (2016) pad CIFAR's
-    32x32 by 4 zeros.
+    32x32 by 4 zeros. What is reflected into the picture has labels, but no boxes.
+
+    Attributes:
+        pad: pixels on each side.
+        mode: "reflect" or "zeros".
+        void: with zeros, the label of what lies outside; -1 is 255 in a label map of uint8.
     """
 
     pad: int
     mode: str = "reflect"
+    void: int = -1
     name: ClassVar[str] = "pad_crop"
 
     def __post_init__(self) -> None:
@@ -85,36 +112,70 @@ class PadCrop(RandomPerImage):
                 "or 'zeros'"
             )
 
-    def apply(self, image: jax.Array, key: jax.Array) -> jax.Array:
-        """See `RandomPerImage.apply`."""
-        height, width = image.shape[:2]
-        check_image(self.name, image)
+    def draw(self, given: Any, size: Any) -> Any:
+        """Draws the window's first row and column in the padded picture."""
+        height, width = size
         if self.mode == "reflect" and self.pad >= min(height, width):
             raise ValueError(
                 f"pad_crop can reflect fewer than {min(height, width)} pixels of a "
                 f"{height}x{width} image, got {self.pad}"
             )
-        mode = "reflect" if self.mode == "reflect" else "constant"
-        padded = jnp.pad(image, ((self.pad, self.pad), (self.pad, self.pad), (0, 0)), mode=mode)
-        top, left = _random_position(key, (2 * self.pad, 2 * self.pad))
-        return _crop_at(padded, top, left, (height, width))
+        return _random_position(given, (2 * self.pad, 2 * self.pad))
+
+    def on_image(self, image: jax.Array, drawn: Any) -> jax.Array:
+        """Pads and cuts the window out."""
+        return self._padded(image, drawn, 0)
+
+    def on_label_map(self, labels: jax.Array, drawn: Any) -> jax.Array:
+        """Pads and cuts the window out."""
+        return self._padded(labels, drawn, outside_label(self.name, self.void, labels.dtype))
+
+    def on_boxes(self, boxes: jax.Array, drawn: Any, size: HeightWidth) -> jax.Array:
+        """Counts from the window's corner."""
+        del size
+        return _shifted(boxes, self.pad - drawn[0], self.pad - drawn[1])
+
+    def _padded(self, pixels: jax.Array, drawn: Any, outside: Any) -> jax.Array:
+        widths = [(self.pad, self.pad)] * 2 + [(0, 0)] * (pixels.ndim - 2)
+        if self.mode == "reflect":
+            padded = jnp.pad(pixels, widths, mode="reflect")
+        else:
+            padded = jnp.pad(pixels, widths, constant_values=outside)
+        height, width = pixels.shape[:2]
+        return _crop_at(padded, drawn, (height, width))
+
+
+class _Mirror(Geometric):
+    """Mirrors left and right where what was drawn is true."""
+
+    def on_image(self, image: jax.Array, drawn: Any) -> jax.Array:
+        """Mirrors the pixels."""
+        return jnp.where(drawn, image[:, ::-1], image)
+
+    def on_label_map(self, labels: jax.Array, drawn: Any) -> jax.Array:
+        """Mirrors the labels."""
+        return jnp.where(drawn, labels[:, ::-1], labels)
+
+    def on_boxes(self, boxes: jax.Array, drawn: Any, size: HeightWidth) -> jax.Array:
+        """Counts columns from the other side, so that the right edge becomes the left one."""
+        y0, x0, y1, x1 = boxes.T
+        return jnp.where(drawn, jnp.stack([y0, size[1] - x1, y1, size[1] - x0], axis=1), boxes)
 
 
 @dataclasses.dataclass(frozen=True)
-class Flip(RandomPerImage):
+class Flip(_Mirror):
     """Mirrors left and right with probability 1/2."""
 
     name: ClassVar[str] = "flip"
 
-    def apply(self, image: jax.Array, key: jax.Array) -> jax.Array:
-        """See `RandomPerImage.apply`."""
-        check_image(self.name, image)
-        mirrored = jax.random.uniform(key, dtype=jnp.float32) < 0.5
-        return jnp.where(mirrored, image[:, ::-1], image)
+    def draw(self, given: Any, size: Any) -> Any:
+        """Draws whether to mirror."""
+        del size
+        return jax.random.uniform(given, dtype=jnp.float32) < 0.5
 
 
 @dataclasses.dataclass(frozen=True)
-class AlternatingFlip:
+class AlternatingFlip(_Mirror):
     """Mirrors an image in every other epoch, so that any two epochs in a row show both sides.
 
     Half of the images begin mirrored: those whose number, scrambled, is odd. The batch must say
@@ -126,15 +187,10 @@ class AlternatingFlip:
 
     name: ClassVar[str] = "alternating_flip"
 
-    @property
-    def random(self) -> bool:
-        """It needs no keys."""
-        return False
-
-    def __call__(self, batch: Batch, keys: jax.Array | None) -> Batch:
-        """Mirrors some of `batch["image"]`, [batch, height, width, channels]."""
+    def given(self, batch: Batch, keys: jax.Array | None) -> Any:
+        """Whether to mirror each row, which its example and the epoch decide."""
         del keys
-        missing = [name for name in ("image", "index", "epoch") if name not in batch]
+        missing = [name for name in ("index", "epoch") if name not in batch]
         if missing:
             raise ValueError(
                 f"{self.name} needs {missing[0]!r} in every batch, there are {sorted(batch)}; "
@@ -142,11 +198,7 @@ class AlternatingFlip:
                 "config.sampler.name='rcnn_jax.data.samplers:ShuffledWithEpochs', and only in "
                 "training"
             )
-        check_image(self.name, batch["image"][0])
-        odd = (_scrambled(batch["index"]) + batch["epoch"].astype(jnp.uint32)) % 2 == 1
-        images = batch["image"]
-        mirrored = jnp.where(odd.reshape(-1, 1, 1, 1), images[:, :, ::-1], images)
-        return {**batch, "image": mirrored}
+        return (_scrambled(batch["index"]) + batch["epoch"].astype(jnp.uint32)) % 2 == 1
 
 
 def _scrambled(numbers: jax.Array) -> jax.Array:
@@ -159,11 +211,15 @@ def _scrambled(numbers: jax.Array) -> jax.Array:
 
 @dataclasses.dataclass(frozen=True)
 class Cutout(RandomPerImage):
-    """Replaces a square around a uniform pixel, cut off at the border (DeVries and Taylor 2017)."""
+    """Replaces a square around a uniform pixel, cut off at the border (DeVries and Taylor 2017).
+
+    Label maps and boxes stay: they say what would be seen in the square.
+    """
 
     size: int
     fill: float | int = 0
     name: ClassVar[str] = "cutout"
+    geometric: ClassVar[bool | None] = False
 
     def __post_init__(self) -> None:
         _check_size(self.name, self.size)
@@ -181,20 +237,25 @@ class Cutout(RandomPerImage):
 
 
 @dataclasses.dataclass(frozen=True)
-class RandomAffine(RandomPerImage):
-    """Rotates, scales and shifts about the centre, with bilinear sampling.
+class RandomAffine(Geometric):
+    """Rotates, scales and shifts about the centre, with bilinear sampling of images.
+
+    A box becomes the smallest upright box around its four turned corners, which is larger than
+    what it shows where the angle is no multiple of 90 degrees.
 
     Attributes:
         rotate: greatest angle in degrees, either way.
         scale: greatest relative change of size, in [0, 1).
         shift: greatest shift in pixels, each axis and either way.
         fill: what lies outside the image.
+        void: the label of what lies outside; -1 is 255 in a label map of uint8.
     """
 
     rotate: float | int = 0
     scale: float | int = 0
     shift: float | int = 0
     fill: float | int = 0
+    void: int = -1
     name: ClassVar[str] = "random_affine"
 
     def __post_init__(self) -> None:
@@ -204,23 +265,14 @@ class RandomAffine(RandomPerImage):
                 f"{self.rotate}, {self.scale} and {self.shift}"
             )
 
-    def apply(self, image: jax.Array, key: jax.Array) -> jax.Array:
-        """See `RandomPerImage.apply`."""
-        check_image(self.name, image)
-        draws = jax.random.uniform(key, (4,), jnp.float32, -1.0, 1.0).astype(image.dtype)
-        angle = draws[0] * jnp.asarray(jnp.deg2rad(self.rotate), image.dtype)
-        factor = 1 + self.scale * draws[1]
-        # An output pixel looks back through the inverse map: unshift, unrotate, unscale.
-        middle_row, middle_column = (image.shape[0] - 1) / 2, (image.shape[1] - 1) / 2
-        row = jnp.arange(image.shape[0], dtype=image.dtype) - middle_row - self.shift * draws[2]
-        column = jnp.arange(image.shape[1], dtype=image.dtype)
-        column = column - middle_column - self.shift * draws[3]
-        row, column = jnp.meshgrid(row, column, indexing="ij")
-        cosine, sine = jnp.cos(angle) / factor, jnp.sin(angle) / factor
-        coordinates = [
-            cosine * row + sine * column + middle_row,
-            cosine * column - sine * row + middle_column,
-        ]
+    def draw(self, given: Any, size: Any) -> Any:
+        """Draws the shares of the greatest angle, scale and shifts, float32 [4] from -1 to 1."""
+        del size
+        return jax.random.uniform(given, (4,), jnp.float32, -1.0, 1.0)
+
+    def on_image(self, image: jax.Array, drawn: Any) -> jax.Array:
+        """Mixes the four pixels around the place that each new pixel comes from."""
+        coordinates = self._sources(drawn.astype(image.dtype), image.shape[:2])
 
         def sample(channel: jax.Array) -> jax.Array:
             return jax.scipy.ndimage.map_coordinates(
@@ -229,9 +281,58 @@ class RandomAffine(RandomPerImage):
 
         return jax.vmap(sample, in_axes=-1, out_axes=-1)(image)
 
+    def on_label_map(self, labels: jax.Array, drawn: Any) -> jax.Array:
+        """Takes the label nearest to the place that each new pixel comes from."""
+        height, width = labels.shape[:2]
+        row, column = (
+            jnp.round(c).astype(jnp.int32) for c in self._sources(drawn, (height, width))
+        )
+        inside = (row >= 0) & (row < height) & (column >= 0) & (column < width)
+        taken = labels[jnp.clip(row, 0, height - 1), jnp.clip(column, 0, width - 1)]
+        inside = inside.reshape(*inside.shape, *([1] * (labels.ndim - 2)))
+        return jnp.where(inside, taken, outside_label(self.name, self.void, labels.dtype))
+
+    def on_boxes(self, boxes: jax.Array, drawn: Any, size: HeightWidth) -> jax.Array:
+        """Turns the corners and takes the upright box around them."""
+        drawn = drawn.astype(boxes.dtype)
+        middle = jnp.array(size, boxes.dtype) / 2  # between pixels, where corners lie
+        sine, cosine = (self._factor(drawn) * f(self._angle(drawn)) for f in (jnp.sin, jnp.cos))
+        away = corners(boxes) - middle.reshape(1, 1, 2)
+        turned = jnp.stack(
+            [
+                cosine * away[..., 0] - sine * away[..., 1],
+                sine * away[..., 0] + cosine * away[..., 1],
+            ],
+            axis=-1,
+        )
+        return hull(turned + (middle + self.shift * drawn[2:]).reshape(1, 1, 2))
+
+    def _angle(self, draws: jax.Array) -> jax.Array:
+        return draws[0] * jnp.asarray(jnp.deg2rad(self.rotate), draws.dtype)
+
+    def _factor(self, draws: jax.Array) -> jax.Array:
+        return 1 + self.scale * draws[1]
+
+    def _sources(self, draws: jax.Array, size: tuple[int, ...]) -> list[jax.Array]:
+        """Row and column that each new pixel comes from, by the inverse map.
+
+        Unshift, unrotate, unscale.
+        """
+        angle, factor = self._angle(draws), self._factor(draws)
+        middle_row, middle_column = (size[0] - 1) / 2, (size[1] - 1) / 2
+        row = jnp.arange(size[0], dtype=draws.dtype) - middle_row - self.shift * draws[2]
+        column = jnp.arange(size[1], dtype=draws.dtype)
+        column = column - middle_column - self.shift * draws[3]
+        row, column = jnp.meshgrid(row, column, indexing="ij")
+        cosine, sine = jnp.cos(angle) / factor, jnp.sin(angle) / factor
+        return [
+            cosine * row + sine * column + middle_row,
+            cosine * column - sine * row + middle_column,
+        ]
+
 
 @dataclasses.dataclass(frozen=True)
-class CenterCrop(PerImage):
+class CenterCrop(Geometric):
     """The middle window, [height, width, c] -> [size, size, c]; odd margins are larger below."""
 
     size: Size
@@ -240,24 +341,38 @@ class CenterCrop(PerImage):
     def __post_init__(self) -> None:
         _check_size(self.name, self.size)
 
-    def apply(self, image: jax.Array) -> jax.Array:
-        """See `PerImage.apply`."""
-        down, right = _margin(self.name, image, self.size)
+    def on_image(self, image: jax.Array, drawn: Any) -> jax.Array:
+        """Cuts the window out."""
+        return self._window(image)
+
+    def on_label_map(self, labels: jax.Array, drawn: Any) -> jax.Array:
+        """Cuts the window out."""
+        return self._window(labels)
+
+    def on_boxes(self, boxes: jax.Array, drawn: Any, size: HeightWidth) -> jax.Array:
+        """Counts from the window's corner."""
+        down, right = _margin(self.name, size, self.size)
+        return _shifted(boxes, -(down // 2), -(right // 2))
+
+    def _window(self, pixels: jax.Array) -> jax.Array:
+        down, right = _margin(self.name, pixels.shape[:2], self.size)
         height, width = _height_width(self.size)
-        return image[down // 2 : down // 2 + height, right // 2 : right // 2 + width]
+        return pixels[down // 2 : down // 2 + height, right // 2 : right // 2 + width]
 
 
 @dataclasses.dataclass(frozen=True)
-class NineCrop(PerImage):
+class NineCrop(Geometric):
     """A 3x3 grid of windows, [height, width, c] -> [9, size, size, c], row by row.
 
     Liang and Hu (2015) average predictions over the nine 24x24 windows at stride 4 of 32x32
-    pixels. In a larger image the grid is centred.
+    pixels. In a larger image the grid is centred. It is for images alone: answers for each pixel or
+    box of nine windows that overlap are none for the whole image.
     """
 
     size: Size
     stride: int = 4
     name: ClassVar[str] = "nine_crop"
+    knows: ClassVar[tuple[str, ...] | None] = ("image",)
     makes_views: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
@@ -265,9 +380,9 @@ class NineCrop(PerImage):
         if self.stride < 1:
             raise ValueError(f"nine_crop: stride must be at least 1, got {self.stride}")
 
-    def apply(self, image: jax.Array) -> jax.Array:
-        """See `PerImage.apply`."""
-        down, right = _margin(self.name, image, self.size)
+    def on_image(self, image: jax.Array, drawn: Any) -> jax.Array:
+        """Cuts the windows out."""
+        down, right = _margin(self.name, image.shape[:2], self.size)
         if min(down, right) < 2 * self.stride:
             raise ValueError(
                 f"nine_crop({self.size}, {self.stride}) moves by {2 * self.stride} pixels, but an "
@@ -282,8 +397,11 @@ class NineCrop(PerImage):
 
 
 @dataclasses.dataclass(frozen=True)
-class Resize(PerImage):
-    """Bilinear, with smoothing where it shrinks: [height, width, c] -> [size, size, c]."""
+class Resize(Geometric):
+    """Bilinear, with smoothing where it shrinks: [height, width, c] -> [size, size, c].
+
+    A label map takes the label of the pixel that the middle of the new pixel lies in.
+    """
 
     size: Size
     name: ClassVar[str] = "resize"
@@ -291,8 +409,16 @@ class Resize(PerImage):
     def __post_init__(self) -> None:
         _check_size(self.name, self.size)
 
-    def apply(self, image: jax.Array) -> jax.Array:
-        """See `PerImage.apply`."""
-        check_image(self.name, image)
+    def on_image(self, image: jax.Array, drawn: Any) -> jax.Array:
+        """Interpolates."""
         shape = (*_height_width(self.size), image.shape[2])
         return jax.image.resize(image, shape, "linear", antialias=True)
+
+    def on_label_map(self, labels: jax.Array, drawn: Any) -> jax.Array:
+        """Takes the nearest label."""
+        return jax.image.resize(labels, (*_height_width(self.size), *labels.shape[2:]), "nearest")
+
+    def on_boxes(self, boxes: jax.Array, drawn: Any, size: HeightWidth) -> jax.Array:
+        """Scales."""
+        rows, columns = (new / old for new, old in zip(_height_width(self.size), size, strict=True))
+        return boxes * jnp.array([[rows, columns, rows, columns]], boxes.dtype)

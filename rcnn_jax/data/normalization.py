@@ -17,6 +17,7 @@ class ToFloat(PerImage):
 
     maximum: float | int
     name: ClassVar[str] = "to_float"
+    geometric: ClassVar[bool | None] = False
 
     def __post_init__(self) -> None:
         if not self.maximum > 0:
@@ -35,6 +36,7 @@ class SubtractPixelMean(Fitted):
     """
 
     name: ClassVar[str] = "subtract_pixel_mean"
+    geometric: ClassVar[bool | None] = False
     asset_names: ClassVar[tuple[str, ...]] = ("pixel_mean",)
 
     def fit(self, blocks: Iterable[np.ndarray]) -> dict[str, np.ndarray]:
@@ -58,6 +60,7 @@ class Standardize(Fitted):
     """Subtracts the training mean of each channel and divides by its standard deviation."""
 
     name: ClassVar[str] = "standardize"
+    geometric: ClassVar[bool | None] = False
     asset_names: ClassVar[tuple[str, ...]] = ("channel_mean", "channel_std")
 
     def fit(self, blocks: Iterable[np.ndarray]) -> dict[str, np.ndarray]:
@@ -97,6 +100,7 @@ class GcnZca(Fitted):
     scale: float | int = 55.0
     filter_bias: float | int = 0.1
     name: ClassVar[str] = "gcn_zca"
+    geometric: ClassVar[bool | None] = False
     asset_names: ClassVar[tuple[str, ...]] = ("zca_mean", "zca_matrix")
 
     def __post_init__(self) -> None:

@@ -8,9 +8,22 @@ from typing import Any
 
 import numpy as np
 
+from rcnn_jax.errors import nearest
+
 # One entry a feature: an array [examples, *shape], or, where examples differ in shape or do not
 # fit in memory, any sequence that makes example i when asked for it.
 Columns = Mapping[str, np.ndarray | Sequence[Any]]
+
+# What a feature is to transforms, and how one example of it is laid out.
+ROLES = {
+    "image": "[height, width, channels]",
+    "frames": "[time, height, width, channels]",
+    "label_map": "integers [height, width] or [height, width, 1]",
+    "boxes": "numbers [boxes, 4]",
+    "relative_boxes": "floating numbers [boxes, 4]",
+}
+# The role of a feature that is not tied to the pixels of any other, though its shape may look so.
+UNTIED = "none"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -23,13 +36,30 @@ class Feature:
         classes: for a label, how many classes there are or what they are called. Its values are
             integers in [0, number of classes).
         entries: for a vector, what each of its numbers is of, for people; (): they have no names.
+        role: what it is to transforms, which crop, flip and resize the features of an example
+            together. One of:
+
+            - `"image"`: `[height, width, channels]`. A feature called `image` has this role
+              without stating it.
+            - `"frames"`: `[time, height, width, channels]`, images that all move alike.
+            - `"label_map"`: an integer label for each pixel of the image, `[height, width]` or
+              `[height, width, 1]`.
+            - `"boxes"`: `[boxes, 4]`, rows `y0, x0, y1, x1` in pixels of the image. A box covers
+              the half-open ranges from `y0` to `y1` and from `x0` to `x1`. A row without area,
+              such as -1 in all four places, is an absent box and stays as it is.
+            - `"relative_boxes"`: as `"boxes"`, in shares of the image's height and width.
+            - `"none"`: tied to no pixels, though its height and width may be those of the image.
+            - `""`: not stated. Transforms leave the feature alone, and those that move pixels
+              refuse one that looks like a label map, a further image or boxes.
     """
 
     shape: tuple[int | None, ...]
     dtype: str
     classes: int | tuple[str, ...] | None = None
-    # Not in what decides whether prepared records are old: it changes nothing of them.
+    # These two are not in what decides whether prepared records are old: they change nothing of
+    # them.
     entries: tuple[str, ...] = dataclasses.field(default=(), repr=False)
+    role: str = dataclasses.field(default="", repr=False)
 
     def __post_init__(self) -> None:
         if self.entries and self.shape != (len(self.entries),):
@@ -38,6 +68,24 @@ class Feature:
             )
         if self.classes is not None and np.dtype(self.dtype).kind not in "iub":
             raise ValueError(f"a feature of {self.dtype} cannot have classes: these are integers")
+        if self.role not in ("", UNTIED, *ROLES):
+            raise ValueError(
+                f"a feature cannot have the role {self.role!r}: "
+                f"{nearest(self.role, (*ROLES, UNTIED))}"
+            )
+        if self.role in ROLES and not self._fits_role():
+            raise ValueError(
+                f"a feature of {self.dtype} {list(self.shape)} cannot have the role "
+                f"{self.role!r}, which is for {ROLES[self.role]}"
+            )
+
+    def _fits_role(self) -> bool:
+        axes, kind = len(self.shape), np.dtype(self.dtype).kind
+        if self.role in ("image", "frames"):
+            return axes == (3 if self.role == "image" else 4)
+        if self.role == "label_map":
+            return kind in "iu" and (axes == 2 or (axes == 3 and self.shape[2] == 1))
+        return axes == 2 and self.shape[1] == 4 and kind in ("iuf" if self.role == "boxes" else "f")
 
     @property
     def num_classes(self) -> int | None:

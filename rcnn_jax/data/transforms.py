@@ -3,6 +3,9 @@
 A chain runs inside jit on the device, on a batch and one key per example. Arguments are literals;
 nothing is evaluated. A name is one of `TRANSFORMS` or an import path (`my_fork.aug:mixup(0.2)`) to
 anything that, called with the arguments, gives a `Transform`.
+
+Features of an example that belong together, such as an image and its label map, are changed
+together: by their roles, see `spec.Feature.role`. A transform that does not know a role is refused.
 """
 
 import ast
@@ -17,9 +20,11 @@ import jax.numpy as jnp
 import numpy as np
 
 from rcnn_jax import importing
-from rcnn_jax.data import channels, crops, normalization
-from rcnn_jax.data.per_image import Batch, Fitted, Transform
+from rcnn_jax.data import channels, crops, normalization, roles
+from rcnn_jax.data.per_image import COLOURS, Batch, Fitted, Transform
+from rcnn_jax.data.roles import roles_of
 from rcnn_jax.data.sources import Source
+from rcnn_jax.data.spec import Feature
 from rcnn_jax.errors import did_you_mean
 
 TRANSFORMS: dict[str, Any] = {
@@ -53,11 +58,21 @@ class Chain:
 
     Attributes:
         transforms: the transforms, fitted ones bound to their arrays.
-        dtype: what integer images become before the first transform; floating images keep theirs.
+        dtype: what integer images and frames become before the first transform; floating ones
+            keep theirs. Integer boxes become that, too, or float32 where it is narrower.
+        roles: (feature, role) of the features that have one.
+
+    Raises:
+        ValueError: if a transform does not know a role.
     """
 
     transforms: tuple[Transform, ...]
     dtype: str = "float32"
+    roles: tuple[tuple[str, str], ...] = (("image", "image"),)
+
+    def __post_init__(self) -> None:
+        for transform in self.transforms:
+            roles.check_known(transform, self.roles, TRANSFORMS)
 
     @property
     def random(self) -> bool:
@@ -70,24 +85,34 @@ class Chain:
         return any(getattr(transform, "makes_views", False) for transform in self.transforms)
 
     def __call__(self, batch: Batch, keys: jax.Array | None = None) -> Batch:
-        """Transforms `batch["image"]`, [batch, height, width, channels].
+        """Transforms the features that have roles, such as `image`.
 
         Args:
-            batch: with `image`; labels, `mask` and the rest pass through unchanged, unless a
-                fork's transform changes them.
+            batch: with images [batch, height, width, channels] or others that have roles. Labels,
+                `mask` and the rest pass through unchanged, unless a fork's transform changes them.
             keys: one key per example, [batch]; the n-th transform folds n into them.
 
         Raises:
-            ValueError: if a random transform gets no keys, or images do not fit a transform.
+            ValueError: if a random transform gets no keys, images do not fit a transform, or one
+                moves pixels while a feature without a role seems to be tied to them.
         """
-        if "image" in batch and not jnp.issubdtype(batch["image"].dtype, jnp.floating):
-            batch = {**batch, "image": jnp.asarray(batch["image"]).astype(self.dtype)}
+        of = dict(self.roles)
+        for transform in self.transforms:
+            roles.check_untied(transform, of, batch)
+        batch = {name: self._floating(of.get(name), value) for name, value in batch.items()}
         for position, transform in enumerate(self.transforms):
             own = None
             if transform.random and keys is not None:
                 own = jax.vmap(jax.random.fold_in, in_axes=(0, None))(keys, position)
-            batch = transform(batch, own)
+            by_role = roles.by_role(transform)
+            batch = transform(batch, own) if by_role is None else by_role(batch, own, of)
         return batch
+
+    def _floating(self, role: str | None, value: Any) -> Any:
+        if role in (*COLOURS, "boxes") and not jnp.issubdtype(value.dtype, jnp.floating):
+            dtype = jnp.promote_types(self.dtype, jnp.float32) if role == "boxes" else self.dtype
+            return jnp.asarray(value).astype(dtype)
+        return value
 
 
 def parse(text: str) -> tuple[Transform, ...]:
@@ -170,7 +195,10 @@ def _literals(arguments: str, stage: str, text: str) -> tuple[list[Any], dict[st
 
 
 def build(
-    text: str, assets: Mapping[str, np.ndarray] | None = None, dtype: str = "float32"
+    text: str,
+    assets: Mapping[str, np.ndarray] | None = None,
+    dtype: str = "float32",
+    roles: Mapping[str, str] | None = None,
 ) -> Chain:
     """Makes the chain that a config's text describes.
 
@@ -178,13 +206,16 @@ def build(
         text: see the module's docstring.
         assets: what `fit_all` returned, or `assets.load` read from the workdir.
         dtype: of images that arrive as integers.
+        roles: feature to role, see `roles_of`; None: `image` is an image, and nothing else has a
+            role.
 
     Raises:
-        ValueError: see `parse`; also if a fitted asset is missing.
+        ValueError: see `parse`; also if a fitted asset is missing, or a transform does not know a
+            role.
     """
     transforms = parse(text)
     bound = [t.bind(assets or {}) if isinstance(t, Fitted) else t for t in transforms]
-    return Chain(tuple(bound), dtype)
+    return Chain(tuple(bound), dtype, tuple(({"image": "image"} | dict(roles or {})).items()))
 
 
 def fit_all(texts: Sequence[str], source: Source, block_size: int = 1000) -> dict[str, np.ndarray]:
@@ -228,24 +259,42 @@ def blocks(source: Source, prefix: Chain, block_size: int = 1000) -> Iterator[np
     """The images of a source as they arrive behind a chain, a block at a time.
 
     Args:
-        source: with a feature `image`; damaged records are left out.
+        source: with a feature `image`, or one other feature that is an image or frames; damaged
+            records are left out.
         prefix: transforms without randomness.
         block_size: images of a block.
 
     Yields:
-        Float64 [examples, height, width, channels].
+        Float64 [examples, height, width, channels]; of frames, each is an image.
 
     Raises:
-        ValueError: there are no images.
+        ValueError: there are no images, or several of which none is called `image`.
     """
+    name, role = _fitted_on(source.features)
+    alone = dataclasses.replace(prefix, roles=((name, role),))
+    if role == "frames":
+        block_size = max(1, block_size // (source.features[name].shape[0] or 1))
     for start in range(0, len(source), block_size):
         rows = np.arange(start, min(start + block_size, len(source)))
         batch = source.gather(rows)
-        if "image" not in batch:
-            raise ValueError(f"the training split has no feature 'image', only {sorted(batch)}")
+        images = batch[name]
         if "mask" in batch:  # records that could not be read are no part of what is fitted
-            batch = {"image": batch["image"][batch["mask"] > 0]}
-            if not len(batch["image"]):
+            images = images[batch["mask"] > 0]
+            if not len(images):
                 continue
-        images = prefix({"image": batch["image"]})["image"] if prefix.transforms else batch["image"]
-        yield np.asarray(images).astype(np.float64)
+        images = np.asarray(alone({name: images})[name] if prefix.transforms else images)
+        yield images.reshape(-1, *images.shape[-3:]).astype(np.float64)
+
+
+def _fitted_on(features: Mapping[str, Feature]) -> tuple[str, str]:
+    """The feature whose pixels transforms are fitted on, and its role."""
+    for role in COLOURS:
+        names = [name for name, own in roles_of(features).items() if own == role]
+        if len(names) > 1 and "image" not in names:
+            raise ValueError(
+                f"transforms are fitted on the feature 'image', but the training split has "
+                f"{' and '.join(map(repr, names))}: call one of them so"
+            )
+        if names:
+            return "image" if "image" in names else names[0], role
+    raise ValueError(f"the training split has no feature 'image', only {sorted(features)}")

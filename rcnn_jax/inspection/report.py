@@ -80,6 +80,8 @@ def configured_input(config: Any) -> jax.ShapeDtypeStruct:
         raise unknown(f"{config.data.name!r} must be opened for it")
     try:
         features = sources.load_spec(config.data.name).features
+        kept = config.data.features or features
+        features = {name: feature for name, feature in features.items() if name in kept}
         feature = features.get("image", features.get(config.task.get("inputs", "inputs")))
         steps = transforms.parse(chains(config)[0])
     except ValueError as error:
@@ -93,15 +95,22 @@ def configured_input(config: Any) -> jax.ShapeDtypeStruct:
         if isinstance(step, Fitted) and not isinstance(step, shipped):
             raise unknown(f"the transform {step.name!r} must be fitted for it")
     dtype = "float64" if PRECISIONS[config.precision][0] == "float64" else "float32"
-    chain = transforms.Chain(tuple(s for s in steps if not isinstance(s, Fitted)), dtype)
+    shapeless = tuple(s for s in steps if not isinstance(s, Fitted))
+    batch = {
+        name: jax.ShapeDtypeStruct(
+            (1, *feature.shape), jax.dtypes.canonicalize_dtype(feature.dtype)
+        )
+        for name, feature in features.items()
+        if None not in feature.shape
+    }
 
-    def apply(image: jax.Array) -> jax.Array:
+    def apply(batch: dict[str, jax.Array]) -> jax.Array:
+        chain = transforms.Chain(shapeless, dtype, tuple(transforms.roles_of(features).items()))
         added = {k: jnp.zeros(1, dtype) for k, dtype in added_columns(config).items()}
-        return chain({"image": image, **added}, jax.random.split(jax.random.key(0), 1))["image"]
+        return chain({**batch, **added}, jax.random.split(jax.random.key(0), 1))["image"]
 
-    image = jax.ShapeDtypeStruct((1, *feature.shape), jnp.dtype(feature.dtype))
     try:
-        return jax.eval_shape(apply, image)
+        return jax.eval_shape(apply, batch)
     except ValueError as error:
         raise UsageError(f"config.data: {error}.") from error
 

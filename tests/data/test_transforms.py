@@ -35,7 +35,7 @@ def test_arguments_are_positional_or_named_literals():
         ("flip|randomcrop(24)", "no transform 'randomcrop'.*did you mean 'random_crop'"),
         ("random_crop", r"missing a required argument: 'size'; it is random_crop\(size\)"),
         ("random_crop(1, 2)", r"too many positional arguments; it is random_crop\(size\)"),
-        ("pad_crop(4, kind='zeros')", r"'kind'; it is pad_crop\(pad, mode='reflect'\)"),
+        ("pad_crop(4, kind='zeros')", r"'kind'; it is pad_crop\(pad, mode='reflect', void=-1\)"),
         ("subtract_pixel_mean(arrays={})", r"'arrays'; it is subtract_pixel_mean\(\)"),
         ("random_crop(__import__('os').getcwd())", "plain numbers, texts, tuples or lists"),
         ("random_crop(2 * 12)", "plain numbers"),

@@ -18,10 +18,10 @@ from rcnn_jax.data.spec import Columns, DatasetSpec, Feature
 SPLITS = {"train": 20_000, "validation": 1_000, "test": 2_000}
 FEATURES = {
     "image": Feature((SIDE, SIDE, 3), "uint8"),
-    "labels": Feature((SIDE, SIDE), "uint8", ("background", *SHAPES)),
+    "labels": Feature((SIDE, SIDE), "uint8", ("background", *SHAPES), role="label_map"),
     "objects": Feature((MOST, 6), "int32"),
     "present": Feature((len(KINDS),), "uint8", entries=KINDS),
-    "boxes": Feature((MOST, 4), "float32"),
+    "boxes": Feature((MOST, 4), "float32", role="relative_boxes"),
     "mentions": Feature((CAPTIONS, MOST_MENTIONS, 3), "int32"),
     "held_out": Feature((), "int32"),
     "captions": TEXT,
