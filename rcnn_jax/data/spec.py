@@ -146,8 +146,8 @@ class DatasetSpec:
 
     Attributes:
         name: of the data set and of its folders, in lower case.
-        version: `major.minor.patch`; a change of what `read` returns needs a new one, because
-            prepared records are kept by name and version.
+        version: `major.minor.patch`; a change of what `read` returns needs a new one. Prepared
+            records are kept by name, version and the code that `read` reaches by name.
         features: name to `Feature`; `mask` is taken, it marks the real rows of a batch.
         splits: name to number of examples, `None` where that is not known beforehand.
         files: `files(root, split)` finds a split's original files below the data root, or raises

@@ -1,8 +1,8 @@
 """Makes ArrayRecord files of a data set once, through TFDS but without TensorFlow.
 
 Prepared records lie in the cache folder, not beside the original files, which may be read-only. The
-folder's name carries a fingerprint of the spec and of the original files: changed files are
-prepared anew.
+folder's name carries a fingerprint of the spec and of the original files, and a digest of the code
+that reads them: what has changed is prepared anew, also where another file that it opens has.
 """
 
 import contextlib
@@ -12,6 +12,7 @@ import json
 import logging
 import os
 import shutil
+import sys
 import tempfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -19,7 +20,7 @@ from typing import Any
 
 import numpy as np
 
-from rcnn_jax.data import roots
+from rcnn_jax.data import code_digest, opened_files, roots
 from rcnn_jax.data.damage import reason
 from rcnn_jax.data.sources import RecordSource
 from rcnn_jax.data.spec import Columns, DatasetSpec, Feature
@@ -133,16 +134,33 @@ def prepare(spec: DatasetSpec, root: Path, split: str) -> Path:
     """
     tfds = import_tfds()
     parent = roots.cache_dir() / "prepared"
-    final = parent / f"{spec.name}-{split}-{fingerprint(spec, root, split)}"
-    if final.is_dir():
-        return final
+    known = f"{spec.name}-{split}-{fingerprint(spec, root, split)}"
+    final = parent / f"{known}-{code_digest.code_digest(spec.read)[:8]}"
+    usable = [final, *sorted(parent.glob(f"{final.name}-*"))]
+    if code_digest.is_shipped(spec.read):
+        # Made before the code was noted; the package says by a new version when they are old.
+        usable.append(parent / known)
+    for folder in usable:
+        if folder.is_dir() and opened_files.unchanged(folder):
+            return folder
+    for folder in sorted(parent.glob(f"{known}*"))[:1]:
+        print(
+            f"note: the code that reads {spec.name}, or a file that it opens, is not known to be "
+            f"that of the records in {folder}: they are made anew, and those can be deleted",
+            file=sys.stderr,
+            flush=True,
+        )
     parent.mkdir(parents=True, exist_ok=True)
     logging.getLogger(__name__).info("preparing %s %s once, into %s", spec.name, split, final)
     work = Path(tempfile.mkdtemp(prefix=f".{spec.name}-", dir=parent))
     try:
         builder = builder_class(spec, root, split)(data_dir=work, file_format="array_record")
-        with _quiet(tfds):
+        # Those of the spec are part of the fingerprint.
+        beside = [root, *code_digest.folders(spec.read)]
+        with opened_files.watch(beside, {parent, *spec.files(root, split)}) as opened, _quiet(tfds):
             builder.download_and_prepare()
+        digest = opened_files.write(Path(builder.data_dir), opened)
+        final = final.with_name("-".join(part for part in (final.name, digest) if part))
         try:
             os.rename(builder.data_dir, final)
         except OSError:

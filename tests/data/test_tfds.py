@@ -3,7 +3,9 @@
 import dataclasses
 import importlib.util
 import io
+import itertools
 import os
+import queue
 import sys
 
 import numpy as np
@@ -99,15 +101,17 @@ def test_records_are_made_once_and_anew_when_the_files_change(spec, tmp_path):
 
 def test_two_processes_may_prepare_at_once(spec, tmp_path):
     """The second one starts and ends while the first is reading."""
-    inner = []
+    calls, inner = itertools.count(), queue.SimpleQueue()
 
     def read(root, split):
-        inner.append(tfds_builder.prepare(spec, tmp_path, "train"))
+        if next(calls) == 0:
+            inner.put(tfds_builder.prepare(twice, tmp_path, "train"))
         return spec.read(root, split)
 
-    outer = tfds_builder.prepare(dataclasses.replace(spec, read=read), tmp_path, "train")
-    assert [outer] == inner
-    assert_same(tfds_builder.open_records(spec, tmp_path, "train"), columns_of(SIZE))
+    twice = dataclasses.replace(spec, read=read)
+    outer = tfds_builder.prepare(twice, tmp_path, "train")
+    assert outer == inner.get(block=False)
+    assert_same(tfds_builder.open_records(twice, tmp_path, "train"), columns_of(SIZE))
     assert list(outer.parent.iterdir()) == [outer]
 
 

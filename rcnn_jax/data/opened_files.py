@@ -1,0 +1,94 @@
+"""Which files were opened while a data set was read, so that a change of one of them is noticed."""
+
+import contextlib
+import hashlib
+import json
+import os
+import sys
+from collections.abc import Collection, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+# Beside prepared records; a data set whose code opens more files than this names them in `files`.
+NAME = "opened_files.json"
+MOST = 10_000
+
+_watching: list[set[str]] = []
+_hooked = False
+
+
+def _hook(event: str, arguments: tuple[Any, ...]) -> None:
+    if _watching and event == "open" and isinstance(arguments[0], str | bytes | os.PathLike):
+        writes = isinstance(arguments[2], int) and arguments[2] & (os.O_WRONLY | os.O_RDWR)
+        if not writes:
+            for opened in _watching:
+                opened.add(os.fsdecode(arguments[0]))
+
+
+@contextlib.contextmanager
+def watch(folders: Sequence[Path], without: Collection[Path]) -> Iterator[set[str]]:
+    """Notes the files that Python code opens for reading.
+
+    Args:
+        folders: Only files below these count; code itself does not.
+        without: Files that do not count, and folders of such.
+
+    Yields:
+        Their paths; complete once the context is left.
+    """
+    global _hooked
+    if not _hooked:
+        sys.addaudithook(_hook)  # there is no way to remove it
+        _hooked = True
+    opened: set[str] = set()
+    _watching.append(opened)
+    try:
+        yield opened
+    finally:
+        # By identity: two sets may be equal.
+        _watching[:] = [other for other in _watching if other is not opened]
+        left_out = {path.resolve() for path in without}
+        below = [folder.resolve() for folder in folders]
+        for name in list(opened):
+            path = Path(name).resolve()
+            inside = any(path.is_relative_to(folder) for folder in below) and path.is_file()
+            is_code = path.suffix in (".py", ".pyc", ".so")
+            opened.discard(name)
+            if inside and not is_code and left_out.isdisjoint({path, *path.parents}):
+                opened.add(str(path))
+
+
+def write(folder: Path, opened: Collection[str]) -> str:
+    """Notes names, sizes and times of change of opened files beside records.
+
+    Args:
+        folder: Of the records.
+        opened: From `watch`.
+
+    Returns:
+        8 hexadecimal digits of what was noted; "" where no file was opened.
+    """
+    if not opened:
+        return ""
+    text = json.dumps([_facts(path) for path in sorted(opened)[:MOST]])
+    (folder / NAME).write_text(text)
+    return hashlib.sha256(text.encode()).hexdigest()[:8]
+
+
+def unchanged(folder: Path) -> bool:
+    """Whether the files that were opened for the records in a folder are still the same."""
+    try:
+        noted = json.loads((folder / NAME).read_text())
+        return all(_facts(path) == [path, *facts] for path, *facts in noted)
+    except FileNotFoundError:
+        return True
+    except (OSError, ValueError, TypeError):
+        return False
+
+
+def _facts(path: str) -> list[Any]:
+    try:
+        found = os.stat(path)
+    except FileNotFoundError:
+        return [path, None, None]
+    return [path, found.st_size, found.st_mtime_ns]
