@@ -5,7 +5,7 @@ Training, evaluation and prediction build the same experiment from the same conf
 
 import copy
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import jax
@@ -85,7 +85,10 @@ def make_encoder(config: Config) -> Encoder | None:
                 "an encoder, such as rcnn_jax.data.word_tags:WordTags."
             )
         return None
-    return importing.build(section, "config.encoder")
+    encoder = importing.build(section, "config.encoder")
+    parts = ("fit", "bind", "for_model")
+    check_parts(encoder, parts, "config.encoder.name", "rcnn_jax.data.encoding:Encoder")
+    return encoder
 
 
 def encoded(config: Config, encoding: Encoding | None, source: Source) -> Source:
@@ -101,6 +104,10 @@ def encoded(config: Config, encoding: Encoding | None, source: Source) -> Source
     """
     if encoding is None:
         return source
+    parts = ("wrap", "for_model", "for_task")
+    check_parts(
+        encoding, parts, "what `bind` of config.encoder returns", "rcnn_jax.data.encoding:Encoding"
+    )
     wrapped = encoding.wrap(source)
     if isinstance(wrapped, EncodedSource) and config.data.residency != "stream":
         return wrapped.in_memory()
@@ -163,6 +170,26 @@ def build_task(
     )
 
 
+def check_parts(made: Any, names: Sequence[str], origin: str, protocol: str) -> None:
+    """Checks that what a config names has the parts that will be asked for.
+
+    Args:
+        made: What was built.
+        names: Attributes and methods that it needs.
+        origin: Where it came from, for the message.
+        protocol: Import path of the protocol that says what they are.
+
+    Raises:
+        UsageError: One is missing.
+    """
+    missing = [name for name in names if not hasattr(made, name)]
+    if missing:
+        raise UsageError(
+            f"{origin}: {type(made).__name__} has no {missing[0]!r}, which "
+            f"{protocol.partition(':')[2]} needs; see {protocol}."
+        )
+
+
 def build_metrics(config: Config) -> dict[str, Metric]:
     """Builds the metrics that a config adds to those of its task.
 
@@ -184,14 +211,9 @@ def build_metrics(config: Config) -> dict[str, Metric]:
                 f"{origin} must be a section whose key `name` is the import path of a metric, as "
                 f"in --{origin}.name=rcnn_jax.metrics.segmentation:MeanIoU."
             )
-        metric = importing.build(section, origin)
-        missing = [part for part in ("sums", "value") if not callable(getattr(metric, part, None))]
-        if missing:
-            raise UsageError(
-                f"{origin}.name={section['name']!r} is no metric: it has no method {missing[0]!r}; "
-                "see rcnn_jax.training.interface.Metric."
-            )
-        metrics[name] = metric
+        metrics[name] = importing.build(section, origin)
+        protocol = "rcnn_jax.training.interface:Metric"
+        check_parts(metrics[name], ("sums", "value"), f"{origin}.name", protocol)
     return metrics
 
 

@@ -23,6 +23,7 @@ from rcnn_jax.experiment import (
     build_metrics,
     build_task,
     chains,
+    check_parts,
     configure_jax,
     encoded,
     make_encoder,
@@ -361,7 +362,7 @@ def make_sampler(config: Config, source: Source, batch_size: int | None = None) 
     Raises:
         UsageError: The sampler does not take its arguments.
     """
-    return importing.build(
+    sampler = importing.build(
         config.sampler,
         "config.sampler",
         size=len(source),
@@ -369,6 +370,9 @@ def make_sampler(config: Config, source: Source, batch_size: int | None = None) 
         batch_size=config.batch_size if batch_size is None else batch_size,
         seed=config.seed,
     )
+    parts = ("size", "batch_size", "steps_per_epoch", "indices", "epoch")
+    check_parts(sampler, parts, "config.sampler.name", "rcnn_jax.data.samplers:Sampler")
+    return sampler
 
 
 def training_batches(

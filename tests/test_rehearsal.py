@@ -233,3 +233,30 @@ def test_a_sampler_of_a_fork_is_checked_at_every_batch():
     ):
         with pytest.raises(ValueError, match=sentence):
             pipeline.training_rows(source, sampler(indices), 0, np.arange(2))
+
+
+def test_what_has_not_the_parts_that_will_be_asked_for_is_refused():
+    sampler = types.SimpleNamespace(size=1, batch_size=1, steps_per_epoch=1.0, indices=None)
+    with pytest.raises(UsageError, match="SimpleNamespace has no 'epoch', which Sampler needs"):
+        experiment.check_parts(
+            sampler, ("size", "epoch"), "config.sampler.name", "rcnn_jax.data.samplers:Sampler"
+        )
+    encoder = {"encoder": {"name": "rcnn_jax.data.encoding:EncodedSource"}}
+    encoder["encoder"] |= {"source": (), "encode": 0, "features": {}}
+    with pytest.raises(UsageError, match="EncodedSource has no 'fit', which Encoder needs"):
+        experiment.make_encoder(complete(encoder, "test"))
+
+
+def test_a_transform_that_returns_nothing_is_named():
+    from rcnn_jax.data.transforms import Chain
+
+    chain = Chain((Forgetful(),))
+    with pytest.raises(ValueError, match="the transform Forgetful returned NoneType, expected is"):
+        chain({"image": jnp.zeros((1, 2, 2, 1))})
+
+
+class Forgetful:
+    random = False
+
+    def __call__(self, batch, keys):
+        del batch, keys

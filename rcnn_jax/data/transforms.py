@@ -106,6 +106,12 @@ class Chain:
                 own = jax.vmap(jax.random.fold_in, in_axes=(0, None))(keys, position)
             by_role = roles.by_role(transform)
             batch = transform(batch, own) if by_role is None else by_role(batch, own, of)
+            if not isinstance(batch, Mapping):
+                name = getattr(transform, "name", type(transform).__name__)
+                raise ValueError(
+                    f"the transform {name} returned {type(batch).__name__}, expected is a batch: a "
+                    "dict of arrays"
+                )
         return batch
 
     def _floating(self, role: str | None, value: Any) -> Any:
