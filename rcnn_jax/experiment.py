@@ -261,7 +261,7 @@ class Recipe:
 
     task: Task
     optimizer: Any
-    schedule: Any
+    schedule: Any  # None where nothing is trained
     plateau: schedules.Plateau
     batch: PyTree  # shapes of a training batch
     seed: int
@@ -296,7 +296,7 @@ def make_recipe(config: Config, task: Task, source: Source, steps: int) -> Recip
         config: A complete config.
         task: What is trained.
         source: Any split; its features give the shapes.
-        steps: The number of training steps.
+        steps: The number of training steps; 0 where a state is restored and not trained.
 
     Returns:
         The recipe.
@@ -312,7 +312,7 @@ def make_recipe(config: Config, task: Task, source: Source, steps: int) -> Recip
     return Recipe(
         task=task,
         optimizer=optimizer.build(config.optimizer, params, steps),
-        schedule=schedules.build(config.schedule, steps),
+        schedule=schedules.build(config.schedule, steps) if steps else None,
         plateau=schedules.Plateau(config.schedule, config.best_mode),
         batch=batch,
         seed=config.seed,
