@@ -14,7 +14,7 @@ import numpy as np
 from rcnn_jax import importing
 from rcnn_jax.data import pipeline, samplers, sources, transforms
 from rcnn_jax.data.damage import Damage
-from rcnn_jax.data.encoding import EncodedSource, Encoder, Encoding
+from rcnn_jax.data.encoding import EncodedSource, Encoder, Encoding, check_takers
 from rcnn_jax.data.sources import Source
 from rcnn_jax.errors import UsageError
 from rcnn_jax.training import optimizer, schedules, state
@@ -85,6 +85,36 @@ def make_encoder(config: Config) -> Encoder | None:
             )
         return None
     return importing.build(section, "config.encoder")
+
+
+def check_encoder(config: Config, encoder: Encoder | None) -> None:
+    """Checks, before an encoder is fitted, that it and what it feeds fit each other.
+
+    Args:
+        config: A complete config.
+        encoder: From `make_encoder`.
+
+    Raises:
+        UsageError: The model or the task misses an argument that the encoder does not offer, or
+            neither takes one that the encoder must hand over.
+    """
+    if encoder is None:
+        return
+    given = {
+        "model": ("dtype", "param_dtype"),
+        "task": ("model", "train_transform", "evaluation_transform", "call", *config.decoding),
+    }
+    takers = {}
+    for name, decided in given.items():
+        section, origin = config[name], f"config.{name}"
+        target = importing.resolve(section.name, f"{origin}.name")
+        takers[section.name] = arguments = importing.arguments(target)
+        if hasattr(encoder, "offers"):
+            offered = [*encoder.offers, *encoder.for_model]
+            left = [each for each in offered if each not in arguments]
+            taken = {*section, *decided, *offered}
+            importing.require_arguments(target, section.name, origin, taken, left)
+    check_takers(encoder, config.encoder.name, takers)
 
 
 def encoded(config: Config, encoding: Encoding | None, source: Source) -> Source:

@@ -6,7 +6,7 @@ import inspect
 import re
 import types
 import typing
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 from rcnn_jax.errors import (
@@ -232,13 +232,7 @@ def call(
         )
     allowed = arguments(target)
     taken = {key: value for key, value in given.items() if key in allowed} | dict(keys)
-    missing = [key for key in required(target) if key not in taken]
-    if missing:
-        left = [key for key in given if key not in allowed]
-        raise UsageError(
-            f"{origin}: {name} cannot be built without the argument {missing[0]!r}, which "
-            f"{origin} does not state and nothing offers{did_you_mean(missing[0], left)}."
-        )
+    require_arguments(target, name, origin, taken, [key for key in given if key not in allowed])
     try:
         return target(**taken)
     except (UserError, MemoryError):
@@ -259,6 +253,29 @@ def required(target: Any) -> list[str]:
     named = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
     needed = [p.name for p in parameters if p.default is p.empty and p.kind in named]
     return [name for name in needed if name not in ("parent", "name")]
+
+
+def require_arguments(
+    target: Any, name: str, origin: str, taken: Collection[str], left: Collection[str] = ()
+) -> None:
+    """Checks that something is called with every argument that it needs.
+
+    Args:
+        target: What is called.
+        name: Its import path, for messages.
+        origin: Where the config states its arguments, for messages.
+        taken: The arguments it is called with.
+        left: What is offered besides and has no place in it.
+
+    Raises:
+        UsageError: One is missing.
+    """
+    for key in required(target):
+        if key not in taken:
+            raise UsageError(
+                f"{origin}: {name} cannot be built without the argument {key!r}, which {origin} "
+                f"does not state and nothing offers{did_you_mean(key, left)}."
+            )
 
 
 def require_hashable(made: Any, name: str, origin: str) -> None:
