@@ -205,9 +205,9 @@ def test_what_import_paths_take_is_set_on_the_command_line(tmp_path):
         configuration.override(config, key, text)
     assert config.optimizer.options.to_dict() == {"b1": 0.95}
     configuration.check(config, "test")
-    with pytest.raises(UsageError, match="there is no config key 'optimizer.optoins.b1'"):
+    with pytest.raises(UsageError, match=r"there is no config key 'optimizer\.optoins\.b1'"):
         configuration.override(config, "optimizer.optoins.b1", "1")
-    with pytest.raises(UsageError, match="'model.name' is the value 'a:B' and has no keys"):
+    with pytest.raises(UsageError, match=r"'model\.name' is the value 'a:B' and has no keys"):
         configuration.override(config, "model.name.x", "1")
 
 

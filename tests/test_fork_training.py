@@ -5,10 +5,10 @@ import shutil
 
 import numpy as np
 import pytest
-from test_fork import CONFIG, FORK
 
 from rcnn_jax import configuration, evaluate, importing, train
 from rcnn_jax.training import checkpoints
+from test_fork import CONFIG, FORK
 
 TRAINING = '''
 """What moves the weights, and where the log goes."""
@@ -105,21 +105,27 @@ def test_a_fork_trains_by_what_its_config_names_alone(door, tmp_path):
 
 @pytest.mark.one_row
 def test_a_workdir_outlives_the_addresses_in_its_config(tmp_path, monkeypatch, capsys):
-    tiny = {"model.features": "4", "model.steps": "1", "epochs": "0", "steps": "1"}
-    config = configuration.load("rcnn_digits", list(tiny.items()))
+    given = {
+        "model": {
+            "name": "rcnn_jax.models.fully_connected:FullyConnected",
+            "classes": 10,
+            "hidden": (2,),
+        },
+        "data": {"name": "digits", "preprocess": "to_float(16)", "residency": "memory"},
+        "steps": 1,
+    }
+    config = configuration.complete(given, "test")
     assert train.train(config, tmp_path) == 0
     file = tmp_path / "config.json"
-    text = file.read_text()
-    old = text.replace("rcnn_jax.models.rcnn:RCNN", "rcnn_jax.nets:Net").replace(
-        "rcnn_jax.tasks.", "rcnn_jax.questions."
-    )
-    assert old.count("rcnn_jax.nets:Net") == old.count("rcnn_jax.questions.") == 1
+    old = file.read_text().replace("rcnn_jax.models.fully_connected:", "rcnn_jax.nets:Old")
+    old = old.replace("rcnn_jax.tasks.", "rcnn_jax.questions.")
+    assert old.count("rcnn_jax.nets:OldFully") == old.count("rcnn_jax.questions.") == 1
     file.write_text(old)
-    moved = {"rcnn_jax.nets:Net": "rcnn_jax.models.rcnn:RCNN"}
+    moved = {"rcnn_jax.nets:OldFullyConnected": config.model.name}
     moved["rcnn_jax.questions"] = "rcnn_jax.tasks"
     monkeypatch.setattr(importing, "MOVED", moved)
     stored = configuration.for_evaluation(file, [])
-    assert stored.model.name == "rcnn_jax.models.rcnn:RCNN"
+    assert stored.to_dict() == config.to_dict()
     assert evaluate.evaluate(stored, tmp_path, split="validation")["n"] > 0
     assert train.train(config, tmp_path) == 0  # the same experiment: nothing is left to do
     assert "all 1 steps have been taken" in capsys.readouterr().out

@@ -109,15 +109,15 @@ def raising(classes: int, dtype: str = "float32") -> Net:
     ],
 )
 def test_an_error_while_building_names_its_place(name, keys, message):
+    target = importing.resolve(NAME + name, "config.model.name")
     with pytest.raises(UsageError, match=message):
-        target = importing.resolve(NAME + name, "config.model.name")
         importing.call(target, NAME + name, "config.model", keys, {"classes": 3})
 
 
 def test_a_missing_argument_names_what_is_near():
-    with pytest.raises(UsageError, match="without the argument 'classes', .*mean 'clases'"):
+    with pytest.raises(UsageError, match=r"without the argument 'classes', .*mean 'clases'"):
         importing.build({"name": NAME + "Net"}, "config.model", clases=3, dtype="float64")
-    with pytest.raises(UsageError, match="config.model does not state and nothing offers.$"):
+    with pytest.raises(UsageError, match=r"config.model does not state and nothing offers\.$"):
         importing.build({"name": NAME + "Net"}, "config.model")
 
 

@@ -80,15 +80,9 @@ def build(
         return make(jnp.ones(())).init(params)  # the state does not depend on the rate
 
     def update(
-        updates: PyTree,
-        state: PyTree,
-        params: PyTree | None = None,
-        *,
-        rate: jax.Array,
-        value: jax.Array,
-        **_: Any,
+        updates: PyTree, state: PyTree, params: PyTree | None = None, **extra: Any
     ) -> tuple[PyTree, PyTree]:
-        return make(rate).update(updates, state, params, value=value)
+        return make(extra["rate"]).update(updates, state, params, value=extra["value"])
 
     _check_use(path, make, params)
     _check_direction(path, make, RATE in allowed)
@@ -214,7 +208,7 @@ def _check_direction(path: str, make: Make, rated: bool) -> None:
 
     def along_gradient(rate: jax.Array) -> jax.Array:
         made = make(rate)
-        updates, _ = made.update(gradient, made.init(zeros), zeros, value=jnp.ones(()))
+        updates: Any = made.update(gradient, made.init(zeros), zeros, value=jnp.ones(()))[0]
         return jnp.vdot(updates["kernel"], gradient["kernel"])
 
     try:

@@ -13,6 +13,8 @@ All others are in `options`. The schedule is a function from the step (0-based, 
 and follows a linear rise from 0 to its first rate where `config.schedule.warmup_fraction` is set.
 """  # noqa: E501
 
+from typing import cast
+
 import jax
 import jax.numpy as jnp
 import optax
@@ -108,9 +110,11 @@ def _imported(config: Config, steps: int) -> optax.Schedule:
     except Exception as error:
         raise UsageError(f"{key}={path!r} cannot be used: {describe(error, path)}.") from error
     if getattr(rate, "shape", None) != ():
-        found = getattr(rate, "shape", None) or type(rate).__name__
-        raise UsageError(f"{key}={path!r} gives no single number as learning rate, but {found}.")
-    return schedule
+        given_instead = getattr(rate, "shape", None) or type(rate).__name__
+        raise UsageError(
+            f"{key}={path!r} gives no single number as learning rate, but {given_instead}."
+        )
+    return cast(optax.Schedule, schedule)
 
 
 class Plateau:
