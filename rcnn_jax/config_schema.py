@@ -7,7 +7,7 @@ from rcnn_jax.errors import UsageError, nearest
 # Sections whose keys are those of whatever `name` names: a model, a task, a sampler and so on.
 OPEN_SECTIONS = (
     "model", "task", "decoding", "encoder", "sampler", "evaluation_sampler", "metrics", "init_fit",
-    "extra",
+    "optimizer.options", "schedule.options", "extra",
 )  # fmt: skip
 
 DEFAULTS: dict[str, Any] = {
@@ -58,7 +58,11 @@ DEFAULTS: dict[str, Any] = {
     "epochs": 0.0,  # how long to train: either `epochs` or `steps`
     "steps": 0,
     "optimizer": {
-        "name": "sgd",  # sgd | adam | rmsprop
+        # sgd | adam | rmsprop, whose arguments are the keys below; or the import path of a function
+        # that makes an Optax transformation, such as "optax:lion", with arguments in `options`.
+        # `clip_value`, `clip_norm`, `groups` and `max_norm` hold for all of them.
+        "name": "sgd",
+        "options": {},
         "momentum": 0.9,  # sgd, rmsprop (0 in the lecture that rmsprop comes from)
         # sgd, rmsprop: moves along a line to `momentum_final` over this fraction of all steps; 0:
         # never
@@ -80,7 +84,12 @@ DEFAULTS: dict[str, Any] = {
         "max_norm": (),
     },
     "schedule": {
-        "name": "constant",  # constant | cosine | triangular | exponential | stepwise | plateau
+        # constant | cosine | triangular | exponential | stepwise | plateau; or the import path of a
+        # function that makes a schedule, such as "optax:cosine_onecycle_schedule", with arguments
+        # in `options`: `value` and the number of steps are handed to it, see
+        # `rcnn_jax.training.schedules`
+        "name": "constant",
+        "options": {},
         "value": 0.1,  # the peak learning rate
         "warmup_fraction": 0.0,  # of all steps, rising linearly from 0
         # cosine, triangular, exponential: where it ends, as a fraction of `value`
@@ -122,7 +131,9 @@ DEFAULTS: dict[str, Any] = {
     "keep_best": 1,
     "best_metric": "error",
     "best_mode": "min",  # min | max
-    "writers": (),  # besides metrics.jsonl: "tensorboard", "wandb"
+    # Besides metrics.jsonl: "tensorboard", "wandb", or the import path of a class that is called
+    # with the workdir's path and has `write(entry)` and `close()`.
+    "writers": (),
     "xla_flags": (),  # e.g. ("xla_cpu_experimental_ynn_fusion_type=-individual_convolution",)
     "extra": {},  # a fork's own settings; nothing here reads them
 }
@@ -190,6 +201,12 @@ EVALUATION_KEYS = (
     "evaluation_sampler", "metrics",
 )  # fmt: skip
 
+# Choices beside which an import path may stand; it is checked when it is built.
+BY_IMPORT_PATH = {
+    "optimizer.name": "'optax:lion'",
+    "schedule.name": "'optax:cosine_onecycle_schedule'",
+}
+
 # What can be written besides metrics.jsonl; `rcnn_jax.training.writers` knows how.
 WRITERS = ("tensorboard", "wandb")
 
@@ -217,11 +234,16 @@ def check(config: Any, origin: str) -> None:
     """
     for key, allowed in CHOICES.items():
         value = _value(config, key)
-        if value not in allowed:
-            raise UsageError(f"{origin}: config.{key}={value!r}: {nearest(value, allowed)}.")
+        example = BY_IMPORT_PATH.get(key)
+        if value not in allowed and not (example and ":" in value):
+            other = f", or an import path such as {example}" if example else ""
+            raise UsageError(f"{origin}: config.{key}={value!r}: {nearest(value, allowed)}{other}.")
     for name in config.writers:
-        if name not in WRITERS:
-            raise UsageError(f"{origin}: config.writers: {name!r}: {nearest(name, WRITERS)}.")
+        if name not in WRITERS and not (isinstance(name, str) and ":" in name):
+            raise UsageError(
+                f"{origin}: config.writers: {name!r}: {nearest(str(name), WRITERS)}, or an import "
+                "path such as 'my_fork.parts:Writer'."
+            )
     for section in ("model", "data"):
         if not config[section].name:
             raise UsageError(f"{origin}: config.{section}.name is empty; it must name one.")

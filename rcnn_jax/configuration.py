@@ -26,6 +26,7 @@ from rcnn_jax.config_schema import (
     check,
 )
 from rcnn_jax.errors import UsageError, nearest
+from rcnn_jax.importing import with_current_paths
 
 
 def shipped() -> dict[str, pathlib.Path]:
@@ -154,7 +155,8 @@ def override(config: ConfigDict, key: str, text: str) -> None:
         inside = ", ".join(f"{key}.{k}" for k in sorted(current)) or f"{key}.ANYTHING"
         raise UsageError(f"{origin}: {key!r} is a section; set one of its keys: {inside}.")
     if isinstance(current, str):
-        value: Any = text
+        # A text is taken as it is, but for what another tool's flag means by None.
+        value: Any = None if text == "None" else text
     elif isinstance(current, bool) and text.lower() in ("true", "false", "1", "0"):
         value = text.lower() in ("true", "1")
     else:
@@ -173,8 +175,11 @@ def _lookup(config: ConfigDict, key: str, origin: str) -> Any:
         if isinstance(node, ConfigDict) and part in node:
             node = node[part]
             continue
-        if depth and parts[0] in OPEN_SECTIONS:
+        if isinstance(node, ConfigDict) and is_among(".".join(parts[: depth + 1]), OPEN_SECTIONS):
             return None  # checked against what `name` names, when that is built
+        if depth and not isinstance(node, ConfigDict):
+            parent = ".".join(parts[:depth])
+            raise UsageError(f"{origin}: {parent!r} is the value {node!r} and has no keys.")
         raise UsageError(f"{origin}: there is no config key {key!r}: {_hint(key, config)}")
     return node
 
@@ -196,6 +201,7 @@ def _hint(key: str, config: ConfigDict) -> str:
     known = [k for k, _ in _leaves(config.to_dict())]
     last = key.rsplit(".", 1)[-1]
     close = [_OTHER_NAMES[last]] if last in _OTHER_NAMES else []
+    close += _in_nearest_section(key, known)
     close += [k for k in known if k.rsplit(".", 1)[-1] == last]
     close += difflib.get_close_matches(key, known, n=1, cutoff=0.6)
     parts = {k.rsplit(".", 1)[-1]: k for k in known}
@@ -205,10 +211,29 @@ def _hint(key: str, config: ConfigDict) -> str:
     return "the keys are " + ", ".join(sorted(config)) + ", and their own."
 
 
+def _in_nearest_section(key: str, known: Sequence[str]) -> list[str]:
+    """The likeliest key of the section whose name is nearest to that of a misspelt one."""
+    section, dot, rest = key.partition(".")
+    sections = sorted({k.partition(".")[0] for k in (*known, *OPEN_SECTIONS)})
+    if not dot or section in sections:
+        return []
+    near = [s for s in sections if len(section) > 2 and s.startswith(section)]
+    near += difflib.get_close_matches(section, sections, n=1)
+    if not near:
+        return []
+    meant = f"{near[0]}.{rest}"
+    if meant in known or near[0] in OPEN_SECTIONS:
+        return [meant]
+    inside = [k for k in known if k.startswith(f"{near[0]}.")]
+    return difflib.get_close_matches(meant, inside, n=1)
+
+
 def _assign(config: ConfigDict, key: str, value: Any, origin: str) -> None:
     current = _lookup(config, key, origin)
     value = _tuples(value)
-    if current is not None:
+    # What an open section takes in place of None, or None in place of, is known when it is built.
+    free = value is None and is_among(key, OPEN_SECTIONS)
+    if current is not None and not free:
         if isinstance(current, float) and type(value) is int:
             value = float(value)
         if isinstance(current, tuple) and isinstance(value, str):
@@ -256,7 +281,7 @@ def from_json(path: pathlib.Path) -> ConfigDict:
         ) from None
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
         raise UsageError(f"{path} is damaged: {error}.") from error
-    config = complete(given, origin=str(path))
+    config = complete(with_current_paths(given), origin=str(path))
     check(config, origin=str(path))
     return config
 
@@ -300,9 +325,9 @@ def differences(old: ConfigDict, new: ConfigDict) -> tuple[list[str], list[str]]
 
     Returns:
         What makes it another experiment, and what only carries it out in another way, each as
-        lines `key: old -> new`.
+        lines `key: old -> new`. An import path that has moved counts as the same.
     """
-    left, right = dict(_leaves(old.to_dict())), dict(_leaves(new.to_dict()))
+    left, right = (dict(_leaves(with_current_paths(each.to_dict()))) for each in (old, new))
     experiment, runtime = [], []
     keys = left.keys() | right.keys()
     # Where a section is empty on one side alone, what the other side has in it says so.

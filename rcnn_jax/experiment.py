@@ -14,7 +14,7 @@ import numpy as np
 from rcnn_jax import importing
 from rcnn_jax.data import pipeline, samplers, sources, transforms
 from rcnn_jax.data.damage import Damage
-from rcnn_jax.data.encoding import EncodedSource, Encoder, Encoding
+from rcnn_jax.data.encoding import EncodedSource, Encoder, Encoding, check_takers
 from rcnn_jax.data.sources import Source
 from rcnn_jax.data.spec import Feature
 from rcnn_jax.errors import UsageError
@@ -89,6 +89,36 @@ def make_encoder(config: Config) -> Encoder | None:
     parts = ("fit", "bind", "for_model")
     check_parts(encoder, parts, "config.encoder.name", "rcnn_jax.data.encoding:Encoder")
     return encoder
+
+
+def check_encoder(config: Config, encoder: Encoder | None) -> None:
+    """Checks, before an encoder is fitted, that it and what it feeds fit each other.
+
+    Args:
+        config: A complete config.
+        encoder: From `make_encoder`.
+
+    Raises:
+        UsageError: The model or the task misses an argument that the encoder does not offer, or
+            neither takes one that the encoder must hand over.
+    """
+    if encoder is None:
+        return
+    given = {
+        "model": ("dtype", "param_dtype"),
+        "task": ("model", "train_transform", "evaluation_transform", "call", *config.decoding),
+    }
+    takers = {}
+    for name, decided in given.items():
+        section, origin = config[name], f"config.{name}"
+        target = importing.resolve(section.name, f"{origin}.name")
+        takers[section.name] = arguments = importing.arguments(target)
+        if hasattr(encoder, "offers"):
+            offered = [*encoder.offers, *encoder.for_model]
+            left = [each for each in offered if each not in arguments]
+            taken = {*section, *decided, *offered}
+            importing.require_arguments(target, section.name, origin, taken, left)
+    check_takers(encoder, config.encoder.name, takers)
 
 
 def encoded(config: Config, encoding: Encoding | None, source: Source) -> Source:
@@ -290,7 +320,7 @@ class Recipe:
 
     task: Task
     optimizer: Any
-    schedule: Any
+    schedule: Any  # None where nothing is trained
     plateau: schedules.Plateau
     batch: PyTree  # shapes of a training batch
     seed: int
@@ -325,7 +355,7 @@ def make_recipe(config: Config, task: Task, source: Source, steps: int) -> Recip
         config: A complete config.
         task: What is trained.
         source: Any split; its features give the shapes.
-        steps: The number of training steps.
+        steps: The number of training steps; 0 where a state is restored and not trained.
 
     Returns:
         The recipe.
@@ -341,7 +371,7 @@ def make_recipe(config: Config, task: Task, source: Source, steps: int) -> Recip
     return Recipe(
         task=task,
         optimizer=optimizer.build(config.optimizer, params, steps),
-        schedule=schedules.build(config.schedule, steps),
+        schedule=schedules.build(config.schedule, steps) if steps else None,
         plateau=schedules.Plateau(config.schedule, config.best_mode),
         batch=batch,
         seed=config.seed,

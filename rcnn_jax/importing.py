@@ -3,19 +3,76 @@
 import dataclasses
 import importlib
 import inspect
+import re
 import types
 import typing
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
-from rcnn_jax.errors import UsageError, describe, did_you_mean, nearest
+from rcnn_jax.errors import (
+    UsageError,
+    UserError,
+    describe,
+    did_you_mean,
+    fork_location,
+    nearest,
+)
+
+# Where what once had another address is now: `package.module` -> `package.other` for all of a
+# module and the modules below it, `package.module:Name` -> `package.other:Name` for one object,
+# which counts first. Configs of finished runs hold import paths; they are read as if they had been
+# written with the new ones.
+MOVED: dict[str, str] = {}
+
+_PATH = re.compile(r"(?<![\w.:])[A-Za-z_]\w*(?:\.\w+)*:[A-Za-z_]\w*")
+
+
+def current(path: str) -> str:
+    """The address that an import path has today, see `MOVED`.
+
+    Args:
+        path: `package.module:Name`, as it is or once was.
+
+    Returns:
+        The path as it is; the same one where nothing has moved.
+    """
+    for _ in range(len(MOVED)):  # what moved may have moved again
+        module, colon, name = path.partition(":")
+        inside = [old for old in MOVED if f"{module}.".startswith(f"{old}.")]
+        if path in MOVED:
+            path = MOVED[path]
+        elif inside:
+            old = max(inside, key=len)
+            path = MOVED[old] + module[len(old) :] + colon + name
+        else:
+            break
+    return path
+
+
+def with_current_paths(value: Any) -> Any:
+    """A part of a config with the addresses that its import paths have today.
+
+    Args:
+        value: A text, a sequence, a mapping or anything else. Import paths may stand inside a text,
+            as in a chain of transforms.
+
+    Returns:
+        The same, of the same types, with other texts.
+    """
+    if isinstance(value, str):
+        return _PATH.sub(lambda match: current(match[0]), value) if MOVED else value
+    if isinstance(value, Mapping):
+        return {key: with_current_paths(each) for key, each in value.items()}
+    if isinstance(value, list | tuple):
+        return type(value)(with_current_paths(each) for each in value)
+    return value
 
 
 def resolve(path: str, what: str) -> Any:
     """Imports what a config names.
 
     Args:
-        path: `package.module:Name`.
+        path: `package.module:Name`; what has moved is found at its new address.
         what: What the config wants there, for messages: a key, or "transform".
 
     Returns:
@@ -24,7 +81,7 @@ def resolve(path: str, what: str) -> Any:
     Raises:
         UsageError: It cannot be imported; the message says why and what to do.
     """
-    module_name, _, name = path.partition(":")
+    module_name, _, name = current(path).partition(":")
     if not module_name or not name.isidentifier():
         raise UsageError(f"{what} {path!r} is no import path like 'my_fork.module:Name'")
     try:
@@ -141,13 +198,101 @@ def build(section: Mapping[str, Any], origin: str, **given: Any) -> Any:
 
     Raises:
         UsageError: The target cannot be imported, does not take one of the section's keys or its
-            value, or misses one that it needs.
+            value, misses one that it needs, or a fork's code raises an error when it is called.
     """
     target = resolve(section["name"], f"{origin}.name")
-    allowed = arguments(target)
     stated = {key: value for key, value in section.items() if key != "name"}
-    keys = checked(stated, origin, section["name"], allowed)
+    keys = checked(stated, origin, section["name"], arguments(target))
+    return call(target, section["name"], origin, given, keys)
+
+
+def call(
+    target: Any, name: str, origin: str, given: Mapping[str, Any], keys: Mapping[str, Any]
+) -> Any:
+    """Calls what a config names.
+
+    Args:
+        target: From `resolve`.
+        name: Its import path, for messages.
+        origin: Where the config states its arguments, for messages.
+        given: Arguments that it may take; those that it does not are left out.
+        keys: Arguments that the config states, from `checked`; they count first.
+
+    Returns:
+        What the call returns.
+
+    Raises:
+        UsageError: It is nothing to be called, misses an argument, or a fork's code raises an
+            error.
+    """
+    if not callable(target):
+        raise UsageError(
+            f"{origin}: {name} is a {type(target).__name__}, neither a class nor a function that "
+            "makes one."
+        )
+    allowed = arguments(target)
+    taken = {key: value for key, value in given.items() if key in allowed} | dict(keys)
+    require_arguments(target, name, origin, taken, [key for key in given if key not in allowed])
     try:
-        return target(**{k: v for k, v in given.items() if k in allowed} | keys)
+        return target(**taken)
+    except (UserError, MemoryError):
+        raise
+    except Exception as error:
+        if isinstance(error, TypeError) or fork_location(error, name):
+            reason = describe(error, name)
+            raise UsageError(f"{origin}: {name} cannot be built: {reason}.") from error
+        raise
+
+
+def required(target: Any) -> list[str]:
+    """The arguments that `target` cannot be called without, of those that `arguments` lists."""
+    try:
+        parameters = inspect.signature(target).parameters.values()
+    except ValueError:
+        return []  # some classes of extensions have no signature
+    named = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
+    needed = [p.name for p in parameters if p.default is p.empty and p.kind in named]
+    return [name for name in needed if name not in ("parent", "name")]
+
+
+def require_arguments(
+    target: Any, name: str, origin: str, taken: Collection[str], left: Collection[str] = ()
+) -> None:
+    """Checks that something is called with every argument that it needs.
+
+    Args:
+        target: What is called.
+        name: Its import path, for messages.
+        origin: Where the config states its arguments, for messages.
+        taken: The arguments it is called with.
+        left: What is offered besides and has no place in it.
+
+    Raises:
+        UsageError: One is missing.
+    """
+    for key in required(target):
+        if key not in taken:
+            raise UsageError(
+                f"{origin}: {name} cannot be built without the argument {key!r}, which {origin} "
+                f"does not state and nothing offers{did_you_mean(key, left)}."
+            )
+
+
+def require_hashable(made: Any, name: str, origin: str) -> None:
+    """Checks that a fork's object can be told from others by a compiled program.
+
+    Args:
+        made: The object.
+        name: Its import path, for messages.
+        origin: Where the config names it, for messages.
+
+    Raises:
+        UsageError: It has no hash, as a dataclass that may change has none.
+    """
+    try:
+        hash(made)
     except TypeError as error:
-        raise UsageError(f"{origin}: {section['name']} cannot be built: {error}.") from error
+        raise UsageError(
+            f"{origin}: {name} must be hashable, and is not ({error}): decorate its class with "
+            "@dataclasses.dataclass(frozen=True), and keep tuples in it instead of lists."
+        ) from error

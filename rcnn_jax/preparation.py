@@ -23,6 +23,7 @@ from rcnn_jax.experiment import (
     build_metrics,
     build_task,
     chains,
+    check_encoder,
     check_parts,
     configure_jax,
     encoded,
@@ -40,6 +41,7 @@ from rcnn_jax.training import (
     protocol,
     ranking,
     state,
+    writers,
 )
 from rcnn_jax.training import step as step_lib
 from rcnn_jax.training.interface import Config, LossOutput, Metric, Task
@@ -203,6 +205,8 @@ def prepare_training(config: Config, workdir: Workdir, data_dir: str | None) -> 
             "config.init_from, the weights that are to go there, is empty: name their file, or "
             "set --config.init_into= to start from random ones."
         )
+    for name in config.writers:
+        writers.find(name)
     configure_jax(config)
     rules = Rules(config.fsdp.rules, config.fsdp.min_size)
     devices = make_devices(config.mesh.to_dict(), config.parallelism, rules=rules)
@@ -215,8 +219,9 @@ def prepare_training(config: Config, workdir: Workdir, data_dir: str | None) -> 
     devices.check_batch_size(config.batch_size)
     accumulation.check_batch_size(config.batch_size, config.accumulate, devices.count)
     damage = Damage(config.data.damaged)
-    source, validation = open_split(config, "train", data_dir, damage), None
     encoder = make_encoder(config)
+    check_encoder(config, encoder)
+    source, validation = open_split(config, "train", data_dir, damage), None
     if assets_lib.exist(workdir.assets):
         assets = assets_lib.load(workdir.assets)
     else:

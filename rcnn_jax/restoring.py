@@ -150,7 +150,7 @@ def evaluation_of(
     encoding = None if encoder is None else encoder.bind(assets, [source])
     source = encoded(config, encoding, source)
     task = build_task(config, assets, encoding, source.features, **call)
-    recipe = make_recipe(config, task, source, steps=max(config.steps, 1))
+    recipe = make_recipe(config, task, source, steps=0)
     return EvaluationRun(
         config=config,
         devices=devices,

@@ -5,7 +5,7 @@ import json
 import pytest
 from ml_collections import ConfigDict
 
-from rcnn_jax import configuration, xla_flags
+from rcnn_jax import configuration, importing, xla_flags
 from rcnn_jax.config_schema import DEFAULTS, RUNTIME_KEYS
 from rcnn_jax.errors import UsageError
 
@@ -89,7 +89,7 @@ def test_an_override_is_read_as_the_type_it_replaces(key, text, value):
     ("key", "text", "says"),
     [
         ("optimizer", "adam", "is a section; set one of its keys: optimizer.b1"),
-        ("optimizer.name.x", "1", "no config key 'optimizer.name.x'"),
+        ("optimizer.name.x", "1", "'optimizer.name' is the value 'sgd' and has no keys"),
         ("batch_size", "True", "type int"),
         ("steps", "None", "type int"),
         ("data.workerz", "1", "did you mean 'data.workers'"),
@@ -146,3 +146,101 @@ def test_the_installed_jaxlib_accepts_every_flag_on_the_list(door, tmp_path, fla
     (tmp_path / "count.py").write_text("import jax; print(jax.device_count())")
     result = door(tmp_path / "count.py", XLA_FLAGS=chosen[0])
     assert (result.returncode, result.stdout.strip()) == (0, "1"), result.stderr
+
+
+@pytest.mark.one_row
+@pytest.mark.parametrize(
+    ("key", "meant"),
+    [
+        ("optim.name", "optimizer.name"),
+        ("sched.value", "schedule.value"),
+        ("modle.features", "model.features"),
+        ("optimiser.momentun", "optimizer.momentum"),
+        ("optim.lr", "schedule.value"),
+    ],
+)
+def test_the_section_that_was_meant_comes_first(key, meant):
+    with pytest.raises(UsageError, match=f"did you mean '{meant}'"):
+        configuration.override(smallest(), key, "adam")
+
+
+@pytest.mark.one_row
+def test_what_an_open_section_takes_is_not_for_the_old_value_to_say():
+    config = smallest(model={"name": "a:B", "norm": "batch", "bias": None})
+    configuration.override(config, "model.norm", "None")
+    configuration.override(config, "model.bias", "3")
+    assert (config.model.norm, config.model.bias) == (None, 3)
+    configuration.override(config, "model.norm", "layer")
+    assert config.model.norm == "layer"
+    for key, text in (("data.train", "None"), ("init_from", "None"), ("optimizer.name", "None")):
+        with pytest.raises(UsageError, match=f"{key} takes a value of type str .*, not None"):
+            configuration.override(config, key, text)
+
+
+@pytest.mark.one_row
+@pytest.mark.parametrize(
+    ("changes", "says"),
+    [
+        ({"batch_size": True}, "batch_size takes a value of type int .* True of type bool"),
+        ({"epochs": True}, "epochs takes a value of type float"),
+        ({"data": {"name": "digits", "workers": True}}, "data.workers takes .* type int"),
+        ({"optimizer": {"nesterov": 1}}, "optimizer.nesterov takes a value of type bool"),
+        ({"mesh": {"data": 1.0}}, "mesh.data takes a value of type int"),
+        ({"writers": ("oops",)}, "or an import path such as 'my_fork.parts:Writer'"),
+        ({"optimizer": {"name": "lion"}}, "or an import path such as 'optax:lion'"),
+    ],
+)
+def test_a_value_of_another_type_is_refused(changes, says):
+    with pytest.raises(UsageError, match=says):
+        configuration.check(smallest(**changes), "test")
+
+
+@pytest.mark.one_row
+def test_what_import_paths_take_is_set_on_the_command_line(tmp_path):
+    path = tmp_path / "config.json"
+    path.write_text(configuration.to_json(smallest()))
+    config = configuration.for_evaluation(path, [("metrics.iou.name", "my_fork:IoU")])
+    assert config.metrics.to_dict() == {"iou": {"name": "my_fork:IoU"}}
+    for key, text in (("optimizer.name", "optax:lion"), ("optimizer.options.b1", "0.95")):
+        configuration.override(config, key, text)
+    assert config.optimizer.options.to_dict() == {"b1": 0.95}
+    configuration.check(config, "test")
+    with pytest.raises(UsageError, match=r"there is no config key 'optimizer\.optoins\.b1'"):
+        configuration.override(config, "optimizer.optoins.b1", "1")
+    with pytest.raises(UsageError, match=r"'model\.name' is the value 'a:B' and has no keys"):
+        configuration.override(config, "model.name.x", "1")
+
+
+@pytest.mark.one_row
+def test_a_stored_config_with_old_addresses_is_the_same_experiment(tmp_path, monkeypatch):
+    old = {
+        "model": {"name": "rcnn_jax.old.nets:Net", "cell": "rcnn_jax.old.cells:Cell"},
+        "task": {"name": "rcnn_jax.tasks.captioning:Captioning", "judge": "rcnn_jax.old:judge"},
+        "data": {
+            "name": "digits",
+            "augment": "flip|rcnn_jax.old.nets:crop(3, 'a:b')|to_float",
+            "augment_until": ((0.5, "rcnn_jax.older.nets:crop(2)"),),
+        },
+    }
+    new = {
+        "model": {"name": "rcnn_jax.new.nets:Network", "cell": "rcnn_jax.new.cells:Cell"},
+        "task": {"name": "rcnn_jax.tasks.captioning:Captioning", "judge": "rcnn_jax.judges:judge"},
+        "data": {
+            "name": "digits",
+            "augment": "flip|rcnn_jax.new.nets:crop(3, 'a:b')|to_float",
+            "augment_until": ((0.5, "rcnn_jax.new.nets:crop(2)"),),
+        },
+    }
+    path = tmp_path / "config.json"
+    path.write_text(configuration.to_json(smallest(**old)))
+    asked = smallest(**new)
+    assert len(configuration.differences(configuration.from_json(path), asked)[0]) == 5
+    moved = {
+        "rcnn_jax.older": "rcnn_jax.old",
+        "rcnn_jax.old": "rcnn_jax.new",
+        "rcnn_jax.old:judge": "rcnn_jax.judges:judge",
+        "rcnn_jax.old.nets:Net": "rcnn_jax.new.nets:Network",
+    }
+    monkeypatch.setattr(importing, "MOVED", moved)
+    assert configuration.from_json(path).to_dict() == asked.to_dict()
+    assert configuration.differences(smallest(**old), asked) == ([], [])

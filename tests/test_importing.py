@@ -1,12 +1,14 @@
 """What a config names is built with arguments that are there and of their type."""
 
 import dataclasses
+import importlib.util
+import re
 from collections.abc import Sequence
 from typing import Any
 
 import pytest
 
-from rcnn_jax import importing
+from rcnn_jax import configuration, importing
 from rcnn_jax.errors import UsageError
 
 
@@ -92,3 +94,144 @@ def test_a_preset_takes_what_its_class_takes():
     # Without an annotation nothing is known of what it hands on.
     with pytest.raises(UsageError, match="no argument 'norm'"):
         build("bare", norm="layer")
+
+
+def raising(classes: int, dtype: str = "float32") -> Net:
+    raise LookupError(f"no {classes}\nclasses")
+
+
+@pytest.mark.parametrize(
+    ("name", "keys", "message"),
+    [
+        ("raising", {}, r"config.model: .*:raising cannot be built: LookupError: no 3 classes \("),
+        ("raising", {}, r"test_importing.py:\d+\)\.$"),
+        ("NAME", {}, "is a str, neither a class nor a function"),
+    ],
+)
+def test_an_error_while_building_names_its_place(name, keys, message):
+    target = importing.resolve(NAME + name, "config.model.name")
+    with pytest.raises(UsageError, match=message):
+        importing.call(target, NAME + name, "config.model", keys, {"classes": 3})
+
+
+def test_a_missing_argument_names_what_is_near():
+    with pytest.raises(UsageError, match=r"without the argument 'classes', .*mean 'clases'"):
+        importing.build({"name": NAME + "Net"}, "config.model", clases=3, dtype="float64")
+    with pytest.raises(UsageError, match=r"config.model does not state and nothing offers\.$"):
+        importing.build({"name": NAME + "Net"}, "config.model")
+
+
+def test_what_compiled_programs_tell_apart_must_be_hashable():
+    from rcnn_jax.layers.recurrent.cell import cell_by_name
+
+    with pytest.raises(UsageError, match=r"cell: .*:Changing must be hashable.*frozen=True"):
+        cell_by_name(NAME + "Changing", 3)
+
+
+@dataclasses.dataclass
+class Changing:
+    """A cell that may change."""
+
+    hidden: int
+    output_features = 3
+
+    def carry_features(self):
+        return {}
+
+    def weights(self, features):
+        return features
+
+    drive = step = weights
+
+
+def test_what_has_moved_is_found(monkeypatch):
+    moved = {
+        "rcnn_jax.attic": "rcnn_jax.cellar",
+        "rcnn_jax.cellar.nets": NAME[:-1],
+        "rcnn_jax.attic.nets:Old": f"{NAME}Net",
+        "rcnn_jax.ring": "rcnn_jax.ring",
+    }
+    monkeypatch.setattr(importing, "MOVED", moved)
+    assert importing.resolve("rcnn_jax.attic.nets:Net", "config.model.name") is Net
+    assert importing.resolve("rcnn_jax.attic.nets:Old", "config.model.name") is Net
+    assert importing.current("rcnn_jax.attics:Net") == "rcnn_jax.attics:Net"
+    assert importing.current("rcnn_jax.ring:Net") == "rcnn_jax.ring:Net"
+    text = "rcnn_jax.attic.nets:Old(1, 'x:y')|flip"
+    assert importing.with_current_paths({"a": [text, 3]}) == {"a": [f"{NAME}Net(1, 'x:y')|flip", 3]}
+
+
+def test_what_has_moved_is_there():
+    for old, new in importing.MOVED.items():
+        module, _, name = new.partition(":")
+        assert importing.current(old if ":" in old else f"{old}:x").startswith(module)
+        assert importlib.util.find_spec(module), new
+        if name:
+            importing.resolve(new, "MOVED")
+
+
+# What forks and configs may name for ever, by `MOVED` where it lies elsewhere.
+STABLE = {
+    "errors": "UserError UsageError did_you_mean nearest",
+    "layers.rcl": "RCL",
+    "models.captioner": "Captioner multimodal_rnn neuraltalk neuraltalk_rnn",
+    "models.efficientnet_lite": "EfficientNetLite efficientnet_lite0",
+    "models.encoder_decoder": "EncoderDecoder greedy",
+    "models.fractional_max_pooling": "FractionalMaxPoolingNet fmp_cifar10 fmp_mnist",
+    "models.fully_connected": "FullyConnected maxout_mnist",
+    "models.grid_net": "GridNet",
+    "models.hopfield": "Recall store energy recall capacity_curve",
+    "models.maxout": "MaxoutNet maxout maxout_released_code probabilistic_maxout",
+    "models.nin": "NIN nin nin_released_code",
+    "models.rcnn": "RCNN rcnn rcnn_without_dropout wcnn recursive_rcnn depth_matched_cnn",
+    "models.resnet": "ResNet resnet20 resnet32 resnet44 resnet56 resnet110",
+    "models.sequence_classifier": "SequenceClassifier",
+    "models.squeezenet": "SqueezeNet squeezenet squeezenet_released_code squeezenet_1_1",
+    "models.tagger": "Tagger",
+    "models.transcriber": "Transcriber grcnn_released_code",
+    "models.vgg": "VGGFeatures VGG vgg11 vgg13 vgg16 vgg19",
+    "tasks.base": "LossOutput BaseTask",
+    "tasks.captioning": "Captioning",
+    "tasks.classification": "Classification",
+    "tasks.images": "ImageTask",
+    "tasks.labelling": "SequenceLabelling",
+    "tasks.multilabel": "MultiLabel",
+    "tasks.regression": "Regression",
+    "tasks.sequence_to_sequence": "SequenceToSequence",
+    "tasks.summed": "SummedTask",
+    "tasks.tagging": "Tagging",
+    "tasks.transcription": "Transcription",
+    "data.spec": "Feature DatasetSpec",
+    "data.sources": "Source ArraySource RecordSource View Concatenation load_spec open_source",
+    "data.samplers": "Sampler Shuffled ShuffledWithEpochs Sequential",
+    "data.buckets": "Buckets",
+    "data.pipeline": "DeviceSource Batches train_batches evaluation_batches",
+    # Named by the shipped configs, and so by the workdirs of finished runs.
+    "data.captions": "Captions",
+    "data.dates": "DATES NUMBER_NAMES",
+    "data.lags": "ADDING_50 ADDING_200 ADDING_400 COPY_50 COPY_100 COPY_200",
+    "data.patches": "WhitenedKernel",
+    "data.shapes.judge": "judge",
+    "data.sequence_pairs": "SequencePairs",
+    "data.transcripts": "Transcripts",
+    "data.word_tags": "WordTags",
+}
+COMMANDS = "train evaluate predict sweep iterations neighbours summary figures features report"
+
+
+@pytest.mark.one_row
+def test_stable_addresses_resolve():
+    for module, names in STABLE.items():
+        for name in names.split():
+            importing.resolve(f"rcnn_jax.{module}:{name}", "a fork's import")
+    for name in COMMANDS.split():
+        spec = importlib.util.find_spec(f"rcnn_jax.{name}")
+        assert spec is not None, name
+        runs = f"rcnn_jax.{name}.__main__" if spec.submodule_search_locations else spec.name
+        assert importlib.util.find_spec(runs) is not None, name
+
+
+@pytest.mark.one_row
+def test_what_shipped_configs_name_is_there_and_stable():
+    for path in configuration.shipped().values():
+        for module, name in re.findall(r"rcnn_jax\.([\w.]+):(\w+)", path.read_text()):
+            assert name in STABLE[module].split(), (path, module, name)

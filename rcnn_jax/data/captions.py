@@ -61,6 +61,9 @@ class Captions:
         most_sentences: of a picture, further ones are left out, also as references; 0: all.
     """
 
+    offers = ("classes", "word_counts", "words", "training_captions")
+    required = ("classes",)
+
     min_count: int = 5
     most_steps: int = 20
     tokenizer: str = "ptb"

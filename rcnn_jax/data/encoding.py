@@ -7,7 +7,7 @@ task the sizes that only data know.
 """
 
 import dataclasses
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from typing import Any, Protocol, TypeVar, runtime_checkable
 
 import numpy as np
@@ -15,6 +15,7 @@ import numpy as np
 from rcnn_jax.data.damage import padding
 from rcnn_jax.data.sources import ArraySource, Example, Source, check_indices
 from rcnn_jax.data.spec import Feature
+from rcnn_jax.errors import UsageError, did_you_mean
 
 T = TypeVar("T")
 
@@ -44,7 +45,24 @@ class Encoding(Protocol):
 
 @runtime_checkable
 class Encoder(Protocol):
-    """What `config.encoder` names: called with the section's other keys, it gives one of these."""
+    """What `config.encoder` names: called with the section's other keys, it gives one of these.
+
+    One of a fork may leave out `offers` and `required`; then it is known only after `fit` whether
+    it offers what model and task need.
+    """
+
+    @property
+    def offers(self) -> Sequence[str]:
+        """The names of all arguments that it offers, bound, to the model or to the task."""
+        ...
+
+    @property
+    def required(self) -> Sequence[str]:
+        """Those of them that the model or the task must take, as `classes`: else labels go wrong.
+
+        All others are left out where nobody takes them.
+        """
+        ...
 
     @property
     def for_model(self) -> Mapping[str, Any]:
@@ -67,6 +85,27 @@ class Encoder(Protocol):
             ValueError: an asset is missing or holds something else.
         """
         ...
+
+
+def check_takers(encoder: Encoder, name: str, takers: Mapping[str, Collection[str]]) -> None:
+    """Checks that what an encoder must hand over is taken.
+
+    Args:
+        encoder: the encoder, not fitted yet.
+        name: its import path, for the message.
+        takers: import path of the model and of the task, to the arguments that each takes.
+
+    Raises:
+        UsageError: neither takes an argument that the encoder requires to be taken.
+    """
+    arguments = {argument for taken in takers.values() for argument in taken}
+    for required in getattr(encoder, "required", ()):
+        if required not in arguments:
+            raise UsageError(
+                f"config.encoder: {name} finds {required!r} in the data, and neither "
+                f"{' nor '.join(takers)} takes an argument of that name"
+                f"{did_you_mean(required, arguments)}."
+            )
 
 
 @dataclasses.dataclass(frozen=True)

@@ -33,6 +33,9 @@ class SequencePairs:
         min_count: source tokens that the training split has less often are unknown.
     """
 
+    offers = ("vocabulary", "classes")
+    required = ("classes",)
+
     min_count: int = 1
 
     @property

@@ -50,6 +50,9 @@ class Transcripts:
             write, so that it counts as an error; `drop`; `error`.
     """
 
+    offers = ("classes", "alphabet")
+    required = ("classes",)
+
     height: int = 0
     scale: bool = True
     multiple: int = 1

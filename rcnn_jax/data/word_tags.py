@@ -43,6 +43,9 @@ class WordTags:
         multiple: what `time` is a multiple of.
     """
 
+    offers = ("encoding", "vocabulary", "classes", "tags")
+    required = ("classes",)
+
     encoding: str = "embedding"
     min_count: int = 1
     zero_digits: bool = False

@@ -10,7 +10,7 @@ import optax
 
 from rcnn_jax.errors import UsageError
 from rcnn_jax.layers.maxout import max_norm
-from rcnn_jax.training import paths
+from rcnn_jax.training import imported_optimizer, paths
 from rcnn_jax.training.interface import Config, PyTree
 
 Pairs = Sequence[tuple[str, float]]
@@ -24,11 +24,29 @@ class Constrained(NamedTuple):
     project: Callable[[PyTree], PyTree]
 
 
+class Adding(NamedTuple):
+    """An Optax transformation with sign and learning rate inside: its updates are added.
+
+    Attributes:
+        init: From parameters to the state.
+        update: From gradient, state, parameters and the keyword arguments `rate` and `value` to
+            updates and state, see `rcnn_jax.training.imported_optimizer`.
+        project: Puts new parameters back into the set that they must lie in.
+    """
+
+    init: optax.TransformInitFn
+    update: Callable[..., tuple[PyTree, PyTree]]
+    project: Callable[[PyTree], PyTree]
+
+
+Optimizer = optax.GradientTransformation | Constrained | Adding
+
+
 def _is_kernel(path: str) -> bool:
     return path.rsplit("/", 1)[-1].endswith("kernel")
 
 
-def build(config: Config, params: PyTree, steps: int) -> optax.GradientTransformation | Constrained:
+def build(config: Config, params: PyTree, steps: int) -> Optimizer:
     """Makes the optimiser, without its learning rate.
 
     The order is: frozen parameters out of the gradient, clipping by value, clipping by global
@@ -46,17 +64,22 @@ def build(config: Config, params: PyTree, steps: int) -> optax.GradientTransform
 
     Momentum that moves counts its updates in its own state, so that a run resumes where it was.
 
+    A `name` with a colon is the import path of a function that makes an Optax transformation, see
+    `rcnn_jax.training.imported_optimizer`: clipping comes before it, factors of groups behind it,
+    and what is frozen it does not move.
+
     Args:
         config: The section `optimizer`.
         params: The parameters, or their shapes.
         steps: The number of training steps.
 
     Returns:
-        A transformation whose result is to be handed to `apply`. It is `Constrained` where the
-        config sets `max_norm`.
+        A transformation to be handed to `step`. It is `Constrained` where the config sets
+        `max_norm`, `Adding` where it names an import path.
 
     Raises:
-        UsageError: A pattern matches no parameter, or a bound is set on what has no units.
+        UsageError: A pattern matches no parameter, a bound is set on what has no units, or what an
+            import path names cannot be made or used.
     """
     groups, bounds = config.groups, config.max_norm
     names = list(paths.flatten(params))
@@ -79,7 +102,15 @@ def build(config: Config, params: PyTree, steps: int) -> optax.GradientTransform
         chain.append(optax.clip_by_global_norm(config.clip_norm))
     decay = [optax.add_decayed_weights(config.weight_decay, mask=kernels)]
     decay = decay if config.weight_decay > 0 else []
-    if config.name == "sgd":
+    imported = ":" in config.name
+    if config.options and not imported:
+        raise UsageError(
+            f"config.optimizer.options.{next(iter(config.options))} is set, but the arguments of "
+            f"config.optimizer.name={config.name!r} are keys of config.optimizer itself."
+        )
+    if imported:
+        chain.append(imported_optimizer.build(config, params, decay))
+    elif config.name == "sgd":
         chain += decay
         chain += _momentum(config, steps)
     elif config.name == "rmsprop":
@@ -92,6 +123,8 @@ def build(config: Config, params: PyTree, steps: int) -> optax.GradientTransform
     if groups:
         chain.append(_scale_by_path(factor))
     chain = optax.chain(*chain) if chain else optax.identity()  # plain gradient descent
+    if imported:
+        return Adding(chain.init, chain.update, _max_norms(config, params))
     return Constrained(chain.init, chain.update, _max_norms(config, params)) if bounds else chain
 
 
@@ -141,6 +174,34 @@ def _scale_by_path(factor) -> optax.GradientTransformation:
     return optax.stateless(update)
 
 
+def step(
+    optimizer: Optimizer,
+    gradient: PyTree,
+    state: PyTree,
+    params: PyTree,
+    rate: jax.Array,
+    value: Callable[[], jax.Array],
+) -> tuple[PyTree, PyTree]:
+    """Takes one step of training.
+
+    Args:
+        optimizer: From `build`.
+        gradient: Of the loss by the parameters.
+        state: The optimiser's.
+        params: The parameters.
+        rate: `[]` float, the learning rate.
+        value: Gives the loss `[]`, for optimisers that read it.
+
+    Returns:
+        The new parameters, each leaf in its own type and constrained, and the optimiser's state.
+    """
+    if isinstance(optimizer, Adding):
+        updates, state = optimizer.update(gradient, state, params, rate=rate, value=value())
+        return constrain(optimizer, optax.apply_updates(params, updates)), state
+    updates, state = optimizer.update(gradient, state, params)
+    return apply(optimizer, params, updates, rate), state
+
+
 def apply(
     optimizer: optax.GradientTransformation | Constrained,
     params: PyTree,
@@ -162,6 +223,6 @@ def apply(
     return constrain(optimizer, moved)
 
 
-def constrain(optimizer: optax.GradientTransformation | Constrained, params: PyTree) -> PyTree:
+def constrain(optimizer: Optimizer, params: PyTree) -> PyTree:
     """The parameters, put back into the constraint of the optimiser where it has one."""
-    return optimizer.project(params) if isinstance(optimizer, Constrained) else params
+    return optimizer.project(params) if isinstance(optimizer, Constrained | Adding) else params

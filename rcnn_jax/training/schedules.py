@@ -1,10 +1,31 @@
-"""Learning rates over the course of training, from the config's section `schedule`."""
+"""Learning rates over the course of training, from the config's section `schedule`.
+
+A `name` with a colon is the import path of a function that makes a schedule, such as
+`optax:cosine_onecycle_schedule`, and `options` holds its arguments. Two of them are filled in where
+`options` does not state them:
+
+| what | goes to the first of these arguments that the function has |
+|---|---|
+| the number of steps (after the warm-up) | `STEP_ARGUMENTS`: `transition_steps`, `decay_steps`, `total_steps`, `num_steps`, `steps` |
+| `config.schedule.value` | `VALUE_ARGUMENTS`: `peak_value`, `value`, `learning_rate`, `init_value` |
+
+All others are in `options`. The schedule is a function from the step (0-based, traced) to the rate,
+and follows a linear rise from 0 to its first rate where `config.schedule.warmup_fraction` is set.
+"""  # noqa: E501
+
+from typing import cast
 
 import jax
 import jax.numpy as jnp
 import optax
 
+from rcnn_jax import importing
+from rcnn_jax.config_schema import DEFAULTS
+from rcnn_jax.errors import UsageError, describe
 from rcnn_jax.training.interface import Config, PyTree
+
+STEP_ARGUMENTS = ("transition_steps", "decay_steps", "total_steps", "num_steps", "steps")
+VALUE_ARGUMENTS = ("peak_value", "value", "learning_rate", "init_value")
 
 
 def build(config: Config, steps: int) -> optax.Schedule:
@@ -16,15 +37,28 @@ def build(config: Config, steps: int) -> optax.Schedule:
             to `final_fraction * value` at the last step;
             `stepwise` multiplies by `factor` at each of `boundaries` (fractions of all steps);
             `plateau` holds `value` here and is lowered by `plateau` at evaluations. All rise
-            linearly from 0 over the first `warmup_fraction` of the steps.
+            linearly from 0 over the first `warmup_fraction` of the steps. For an import path see
+            the module's docstring.
         steps: The number of training steps.
 
     Returns:
         A function from the step (0-based) to the learning rate.
+
+    Raises:
+        UsageError: What an import path names cannot be made or gives no rate, or a key of the
+            section has no meaning for what `name` is.
     """
     value, warmup = config.value, round(config.warmup_fraction * steps)
     rest = max(steps - warmup, 1)
-    if config.name in ("constant", "plateau"):
+    if config.options and ":" not in config.name:
+        raise UsageError(
+            f"config.schedule.options.{next(iter(config.options))} is set, but the arguments of "
+            f"config.schedule.name={config.name!r} are keys of config.schedule itself."
+        )
+    if ":" in config.name:
+        after = _imported(config, rest)
+        value = after(0)
+    elif config.name in ("constant", "plateau"):
         after = optax.constant_schedule(value)
     elif config.name == "cosine":
         after = optax.cosine_decay_schedule(value, rest, alpha=config.final_fraction)
@@ -41,6 +75,46 @@ def build(config: Config, steps: int) -> optax.Schedule:
     if not warmup:
         return after
     return optax.join_schedules([optax.linear_schedule(0.0, value, warmup), after], [warmup])
+
+
+def _imported(config: Config, steps: int) -> optax.Schedule:
+    """The schedule that an import path names."""
+    path, key, origin = config.name, "config.schedule.name", "config.schedule.options"
+    for name, default in DEFAULTS["schedule"].items():
+        stated = getattr(config, name)
+        if name not in ("name", "options", "value", "warmup_fraction") and stated != default:
+            raise UsageError(
+                f"config.schedule.{name}={stated!r} is for the short names of schedules; the "
+                f"arguments of {path} are stated in {origin}."
+            )
+    target = importing.resolve(path, key)
+    if not callable(target):
+        raise UsageError(
+            f"{key}={path!r} is a {type(target).__name__}, not a function that makes a schedule."
+        )
+    allowed = importing.arguments(target)
+    options = importing.checked(config.options, origin, path, allowed)
+    given = {
+        name: amount
+        for names, amount in ((STEP_ARGUMENTS, steps), (VALUE_ARGUMENTS, config.value))
+        for name in [name for name in names if name in allowed][:1]
+    }
+    schedule = importing.call(target, path, origin, given, options)
+    if not callable(schedule):
+        raise UsageError(
+            f"{key}={path!r} makes a {type(schedule).__name__}, not a schedule: a function from "
+            "the step to the learning rate."
+        )
+    try:
+        rate = jax.eval_shape(schedule, jax.ShapeDtypeStruct((), jnp.int32))
+    except Exception as error:
+        raise UsageError(f"{key}={path!r} cannot be used: {describe(error, path)}.") from error
+    if getattr(rate, "shape", None) != ():
+        given_instead = getattr(rate, "shape", None) or type(rate).__name__
+        raise UsageError(
+            f"{key}={path!r} gives no single number as learning rate, but {given_instead}."
+        )
+    return cast(optax.Schedule, schedule)
 
 
 class Plateau:

@@ -44,7 +44,7 @@ class Evaluated(NamedTuple):
 
 def make_train_step(
     task: Task,
-    optimizer: optax.GradientTransformation | optimizer_lib.Constrained,
+    optimizer: optimizer_lib.Optimizer,
     schedule: optax.Schedule,
     plateau: Plateau,
     *,
@@ -101,9 +101,15 @@ def make_train_step(
             gradient, count = total_over_devices((gradient, out.count))
             count = jnp.where(count > 0, count, 1)
             gradient = jax.tree.map(lambda g: (g / count).astype(g.dtype), gradient)
-        updates, opt_state = optimizer.update(gradient, state.opt_state, state.params)
         rate = jnp.asarray(schedule(state.step) * plateau.scale(state.plateau) * state.rate_scale)
-        params = optimizer_lib.apply(optimizer, state.params, updates, rate)
+
+        def mean_loss() -> jax.Array:
+            total, count = total_over_devices((out.total, out.count))
+            return total / jnp.where(count > 0, count, 1)
+
+        params, opt_state = optimizer_lib.step(
+            optimizer, gradient, state.opt_state, state.params, rate, mean_loss
+        )
 
         ema = state.ema
         if ema is not None:

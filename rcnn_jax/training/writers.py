@@ -8,7 +8,8 @@ import sys
 from collections.abc import Mapping, Sequence
 from typing import Any, Self
 
-from rcnn_jax.errors import UserError
+from rcnn_jax import importing
+from rcnn_jax.errors import UsageError, UserError, describe
 from rcnn_jax.progress import bar
 from rcnn_jax.tables import number
 from rcnn_jax.training import distributed
@@ -109,6 +110,56 @@ class WeightsAndBiases:
 EXTRA_WRITERS = {"tensorboard": TensorBoard, "wandb": WeightsAndBiases}
 
 
+def find(name: str) -> Any:
+    """What makes a writer.
+
+    Args:
+        name: From `EXTRA_WRITERS`, or the import path of a class, or of a function that makes its
+            object, which is called with the workdir's path.
+
+    Returns:
+        The class or the function.
+
+    Raises:
+        UsageError: It cannot be imported, or its objects have no `write(entry)` or no `close()`.
+    """
+    if name in EXTRA_WRITERS:
+        return EXTRA_WRITERS[name]
+    made = importing.resolve(name, "config.writers")
+    if not callable(made):
+        raise UsageError(
+            f"config.writers: {name} is a {type(made).__name__}, not a class that is called with "
+            "the workdir's path."
+        )
+    if isinstance(made, type):
+        _require_methods(made, name)
+    return made
+
+
+def _require_methods(writer: Any, name: str) -> None:
+    for method in ("write", "close"):
+        if not callable(getattr(writer, method, None)):
+            raise UsageError(
+                f"config.writers: {name} has no method {method}: a writer has write(entry), which "
+                "is called with each log line as a mapping, and close()."
+            )
+
+
+def _open(name: str, folder: pathlib.Path) -> Any:
+    """Makes one of the writers that a config names."""
+    make = find(name)
+    try:
+        writer = make(folder)
+    except UserError:
+        raise
+    except Exception as error:
+        raise UserError(
+            f"config.writers: {name} cannot be made for {folder}: {describe(error, name)}."
+        ) from error
+    _require_methods(writer, name)
+    return writer
+
+
 class Log:
     """Everything that is said about a run: on the terminal and to files.
 
@@ -120,21 +171,22 @@ class Log:
         """Opens all writers.
 
         Args:
-            extra: Names from `EXTRA_WRITERS`.
+            extra: Names as `find` takes them. One that fails later is warned of and left out.
             workdir: Where files go.
             total: All steps of the run.
             start: Steps that had been taken before.
             unit: What is counted in a second.
 
         Raises:
-            UserError: A writer is not installed.
+            UserError: A writer is not installed or cannot be made.
         """
         self._unit, self._total = unit, total
         self._live = sys.stderr.isatty() and distributed.is_first()
-        self._writers: list[Any] = []
+        self._extra: dict[str, Any] = {}
+        self._lines: JsonLines | None = None
+        distributed.first(lambda: self._extra.update((n, _open(n, workdir.path)) for n in extra))
         if distributed.is_first():
-            self._writers += [EXTRA_WRITERS[name](workdir.path) for name in extra]
-            self._writers.append(JsonLines(workdir.metrics))
+            self._lines = JsonLines(workdir.metrics)
         self._bar = bar(total, "step", shown=self._live, done=start)
 
     def __enter__(self) -> Self:
@@ -142,8 +194,10 @@ class Log:
 
     def __exit__(self, *_) -> None:
         self._bar.close()
-        for writer in self._writers:
-            writer.close()
+        for name in list(self._extra):
+            self._call(name, "close")
+        if self._lines is not None:
+            self._lines.close()
 
     def advance(self) -> None:
         """Counts one step."""
@@ -151,8 +205,10 @@ class Log:
 
     def write(self, entry: Mapping[str, Any]) -> None:
         """Shows a line and hands it to every writer."""
-        for writer in self._writers:
-            writer.write(entry)
+        if self._lines is not None:
+            self._lines.write(entry)
+        for name in list(self._extra):
+            self._call(name, "write", dict(entry))
         if self._live and "split" not in entry:
             # There is no speed yet where only the step that compiled was taken.
             rate = entry[f"{self._unit}_per_s"]
@@ -166,6 +222,17 @@ class Log:
         )
         split = f"  {entry['split']}:" if "split" in entry else ""
         self.say(f"step {entry['step']:>6}/{self._total}{split}  {values}")
+
+    def _call(self, name: str, method: str, *arguments: Any) -> None:
+        """Calls a further writer; one that fails must not end the run, and is not called again."""
+        try:
+            getattr(self._extra[name], method)(*arguments)
+        except Exception as error:  # noqa: BLE001 - services and forks raise whatever they like
+            del self._extra[name]
+            distributed.warn(
+                f"config.writers: {name} is left out from here on, its {method} raises "
+                f"{describe(error, name)}; metrics.jsonl has every line"
+            )
 
     def say(self, text: str) -> None:
         """Prints a line without tearing the bar."""

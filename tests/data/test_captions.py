@@ -59,7 +59,9 @@ def said(bound, ids):
 def test_it_is_an_encoder():
     assert isinstance(Captions(), Encoder)
     assert Captions().for_model == {}
-    assert isinstance(bound_to(pictures(TRAIN)), Encoding)
+    bound = bound_to(pictures(TRAIN))
+    assert isinstance(bound, Encoding)
+    assert {*bound.for_model, *bound.for_task} == {*Captions.offers}
 
 
 def test_vocabulary_of_the_training_split():

@@ -35,6 +35,7 @@ def test_tokens_become_ids_that_end():
     encoding, source = bound()
     assert isinstance(SequencePairs(), Encoder)
     assert isinstance(encoding, Encoding)
+    assert {*encoding.for_model, *encoding.for_task} == {*SequencePairs.offers}
     assert encoding.source.tokens == ("<other>", "a", "b")
     assert encoding.target.tokens == ("<other>", "<start>", "<end>", "x", "y")
     assert encoding.for_model == {"vocabulary": 3, "classes": 5}

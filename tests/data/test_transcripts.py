@@ -47,6 +47,7 @@ def test_pictures_become_one_shape_and_text_ids(capsys):
     bound, source = encoded(train, test, multiple=8)
     assert isinstance(Transcripts(), Encoder)
     assert isinstance(bound, Encoding)
+    assert {*bound.for_model, *bound.for_task} == {*Transcripts.offers}
     assert Transcripts().for_model == {}
     assert bound.for_model == {"classes": 4}
     assert bound.for_task == {"alphabet": (" ", "a", "b")}

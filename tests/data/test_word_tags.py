@@ -35,6 +35,7 @@ def test_words_and_tags_become_ids_and_padding():
     encoding, source = encoded(zero_digits=True, multiple=4)
     assert isinstance(WordTags(), Encoder)
     assert isinstance(encoding, Encoding)
+    assert {*encoding.for_model, *encoding.for_task} == {*WordTags.offers}
     assert encoding.for_model == {"vocabulary": 7, "classes": 5, "encoding": "embedding"}
     # Those of the training split first, then, in alphabetical order, those of the other one.
     tags = ("O", "B-day", "B-from", "B-to", "I-day", "B-via", "I-late")

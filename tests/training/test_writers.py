@@ -8,6 +8,7 @@ import struct
 import subprocess
 import sys
 import termios
+from typing import ClassVar
 
 import jax.numpy as jnp
 import numpy as np
@@ -85,6 +86,81 @@ def test_a_writer_that_is_not_installed_says_what_to_install(workdir, monkeypatc
     monkeypatch.setitem(sys.modules, "wandb", None)
     with pytest.raises(UserError, match=r"pip install 'rcnn-jax\[wandb\]'"):
         writers.Log(("wandb",), workdir, 10, 0, "images")
+
+
+class Kept:
+    """A writer of a fork that fails at its second line."""
+
+    made: ClassVar[list] = []
+
+    def __init__(self, folder):
+        self.folder, self.entries = folder, []
+        Kept.made.append(self)
+
+    def write(self, entry):
+        if self.entries:
+            raise ConnectionError("the service is\naway")
+        self.entries.append(dict(entry))
+        entry.clear()  # what a writer does to its line is its affair
+
+    def close(self):
+        self.entries.append("closed")
+
+
+class Fragile(Kept):
+    def close(self):
+        raise RuntimeError("no")
+
+
+class NoClose:
+    def __init__(self, folder):
+        raise OSError(f"no room in {folder}")
+
+    def write(self, entry):
+        pass
+
+
+class NoRoom(NoClose):
+    def close(self):
+        pass
+
+
+def late(folder):
+    return NoClose.__new__(NoClose)
+
+
+def test_a_writer_of_a_fork_that_fails_is_warned_of_once(workdir, capsys, monkeypatch):
+    monkeypatch.setattr(Kept, "made", [])
+    names = (f"{__name__}:Kept", f"{__name__}:Fragile")
+    with writers.Log(names, workdir, 10, 0, "images") as log:
+        log.write(ENTRY)
+        assert [w.folder for w in Kept.made] == [workdir.path] * 2
+        Kept.made[1].write = lambda entry: None
+        log.write(ENTRY | {"step": 2})
+        log.write(ENTRY | {"step": 3})
+    assert Kept.made[0].entries == [ENTRY]
+    steps = [json.loads(line)["step"] for line in workdir.metrics.read_text().splitlines()]
+    assert steps == [ENTRY["step"], 2, 3]
+    said = capsys.readouterr().err
+    assert said.count(f"warning: config.writers: {__name__}:Kept is left out") == 1
+    assert "its write raises ConnectionError: the service is away (" in said
+    assert "test_writers.py:" in said
+    assert said.count(f"{__name__}:Fragile is left out from here on, its close raises") == 1
+
+
+@pytest.mark.parametrize(
+    ("name", "says"),
+    [
+        ("NoClose", "NoClose has no method close: a writer has"),
+        ("late", "late has no method close"),
+        ("NoRoom", r"NoRoom cannot be made for .*: OSError: no room in .* \(.*test_writers.py:\d+"),
+        ("ENTRY", "is a dict, not a class that is called with"),
+        ("Keep", "has no Keep; did you mean 'Kept'"),
+    ],
+)
+def test_what_cannot_be_a_writer(workdir, name, says):
+    with pytest.raises(UserError, match=says):
+        writers.Log((f"{__name__}:{name}",), workdir, 10, 0, "images")
 
 
 def test_parameter_table():

@@ -14,7 +14,7 @@ from jax.nn import initializers
 from jaxtyping import Array, PyTree
 
 from rcnn_jax.errors import did_you_mean
-from rcnn_jax.importing import build
+from rcnn_jax.importing import build, require_hashable
 from rcnn_jax.layers.convolution import kernel_initializer
 from rcnn_jax.layers.recurrent.scan import Arrays, Product
 
@@ -126,6 +126,7 @@ def cell_by_name(name: str, hidden: int, **options: Any) -> Cell:
     made = build({"name": CELLS.get(name, name), "hidden": hidden} | options, "cell_options")
     if not isinstance(made, Cell):
         raise ValueError(f"{name!r} is no cell: see rcnn_jax.layers.recurrent.cell.Cell")
+    require_hashable(made, name, "cell")
     return made
 
 
