@@ -57,6 +57,9 @@ DEFAULTS: dict[str, Any] = {
     "evaluation_batch_size": 256,
     "epochs": 0.0,  # how long to train: either `epochs` or `steps`
     "steps": 0,
+    # After these a start of the run saves and ends, as after a warning, and the same command goes
+    # on; 0: no bound.
+    "max_minutes": 0.0,
     "optimizer": {
         "name": "sgd",  # sgd | adam | rmsprop
         "momentum": 0.9,  # sgd, rmsprop (0 in the lecture that rmsprop comes from)
@@ -159,6 +162,7 @@ RANGES: dict[str, tuple[float, float, bool]] = {
     "checkpoint_every": (0, _MANY, True),
     "epochs": (0, _MANY, True),
     "steps": (0, _MANY, True),
+    "max_minutes": (0, _MANY, True),
     "ema_decay": (0, 1, False),
     "divergence.max_loss": (0, _MANY, True),
     "divergence.rate_factor": (1e-6, 1, False),
@@ -199,7 +203,7 @@ NAME_LISTS = ("data.features", "writers")
 # Keys that say how a run is carried out and not what is computed: a run may go on with others.
 RUNTIME_KEYS = (
     "parallelism", "mesh", "fsdp", "divergence", "log_every", "checkpoint_every", "keep_latest",
-    "keep_best",
+    "keep_best", "max_minutes",
     "data.residency", "data.damaged", "data.prefetch", "data.workers", "evaluation_batch_size",
     "writers", "xla_flags",
 )  # fmt: skip
