@@ -176,7 +176,7 @@ def loop(run: Any, workdir: Any, begin: Begin, stop: Any) -> int:
                     entry = {"step": step, "epoch": run.sampler.epoch(step), "split": "validation"}
                     log.write(entry | metrics)
                 except Exception as error:
-                    said = evaluation_error(error, step, saver)
+                    said = evaluation_error(error, step, saver, config.task.name)
                     if said is None:
                         raise
                     raise said from error
@@ -244,13 +244,14 @@ def loop(run: Any, workdir: Any, begin: Begin, stop: Any) -> int:
     return 0
 
 
-def evaluation_error(error: Exception, step: int, saver: Any) -> Exception | None:
+def evaluation_error(error: Exception, step: int, saver: Any, path: str) -> Exception | None:
     """Says of an error in an evaluation what is saved, and where a fork's code raised it.
 
     Args:
         error: Whatever was raised.
         step: Of the state that was evaluated.
         saver: The `saving.Checkpoints` that it was saved with.
+        path: The import path of the task.
 
     Returns:
         What is raised instead; None where it is raised again as it is, for a fault that is neither
@@ -265,10 +266,10 @@ def evaluation_error(error: Exception, step: int, saver: Any) -> Exception | Non
     if isinstance(error, UserError):
         kind = UsageError if isinstance(error, UsageError) else UserError
         return kind(f"{str(error).rstrip('.')}; {saved}.")
-    if isinstance(error, MemoryError) or not fork_location(error):
+    if isinstance(error, MemoryError) or not fork_location(error, path):
         error.add_note(saved)
         return None
-    return UserError(f"the evaluation after step {step} failed: {describe(error)}; {saved}.")
+    return UserError(f"the evaluation after step {step} failed: {describe(error, path)}; {saved}.")
 
 
 def restore_or_create(run: Any, workdir: Any) -> Begin:
