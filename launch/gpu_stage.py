@@ -137,7 +137,8 @@ def _save(folder: pathlib.Path, now: Any, run: Mapping[str, Any]) -> None:
     params, model_state = now.evaluated()
     with saving.Checkpoints(folder, _KEPT) as kept:
         tree = {"params": params, "model_state": model_state}
-        kept.save(run["steps"], tree, {"error": run["error"]})
+        kept.save(run["steps"], tree, evaluates=True)
+        kept.evaluated(run["steps"], {"error": run["error"]})
 
 
 def _peak_mib() -> float | None:

@@ -126,8 +126,10 @@ def check(config: Any, path: pathlib.Path, data_dir: str | None, stages: Stages)
             )  # fmt: skip
             notes.append(", ".join(f"{k} {tables.number(k, v)}" for k, v in metrics.items()))
     with stages.measure("save") as notes, saving.Checkpoints(workdir.checkpoints, config) as saver:
-        saver.save(int(state.step), state, metrics)
+        saver.save(int(state.step), state, evaluates=bool(metrics))
         saver.wait()
+        if metrics:
+            saver.evaluated(int(state.step), metrics)
         size = sum(f.stat().st_size for f in workdir.checkpoints.rglob("*") if f.is_file())
         notes.append(f"{size / 2**20:.1f} MiB on disk")
     with stages.measure("restore") as notes:

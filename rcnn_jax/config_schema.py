@@ -57,6 +57,9 @@ DEFAULTS: dict[str, Any] = {
     "evaluation_batch_size": 256,
     "epochs": 0.0,  # how long to train: either `epochs` or `steps`
     "steps": 0,
+    # After these a start of the run saves and ends, as after a warning, and the same command goes
+    # on; 0: no bound.
+    "max_minutes": 0.0,
     "optimizer": {
         # sgd | adam | rmsprop, whose arguments are the keys below; or the import path of a function
         # that makes an Optax transformation, such as "optax:lion", with arguments in `options`.
@@ -170,6 +173,7 @@ RANGES: dict[str, tuple[float, float, bool]] = {
     "checkpoint_every": (0, _MANY, True),
     "epochs": (0, _MANY, True),
     "steps": (0, _MANY, True),
+    "max_minutes": (0, _MANY, True),
     "ema_decay": (0, 1, False),
     "divergence.max_loss": (0, _MANY, True),
     "divergence.rate_factor": (1e-6, 1, False),
@@ -216,7 +220,7 @@ NAME_LISTS = ("data.features", "writers")
 # Keys that say how a run is carried out and not what is computed: a run may go on with others.
 RUNTIME_KEYS = (
     "parallelism", "mesh", "fsdp", "divergence", "log_every", "checkpoint_every", "keep_latest",
-    "keep_best",
+    "keep_best", "max_minutes",
     "data.residency", "data.damaged", "data.prefetch", "data.workers", "evaluation_batch_size",
     "writers", "xla_flags",
 )  # fmt: skip

@@ -27,6 +27,7 @@ from rcnn_jax.experiment import (
     check_parts,
     configure_jax,
     encoded,
+    evaluation_batches,
     make_encoder,
     make_recipe,
     open_split,
@@ -37,6 +38,7 @@ from rcnn_jax.training import (
     accumulation,
     checkpoints,
     distributed,
+    evaluation,
     initial,
     protocol,
     ranking,
@@ -47,6 +49,7 @@ from rcnn_jax.training import step as step_lib
 from rcnn_jax.training.interface import Config, LossOutput, Metric, Task
 from rcnn_jax.training.sharding import FSDP_AXIS, Devices, make_devices
 from rcnn_jax.training.sharding_rules import Rules
+from rcnn_jax.training.signals import StopRequest
 from rcnn_jax.training.workdir import Workdir
 
 
@@ -156,6 +159,37 @@ class TrainingRun:
         """The state with another factor of the learning rate, after a divergence."""
         return current.replace(rate_scale=self.devices.replicate(np.float32(scale)))
 
+    def evaluates(self, step: int) -> bool:
+        """Whether the state after step number `step` is evaluated."""
+        due = step == self.steps or step % self.evaluate_every == 0
+        return step > 0 and due and self.validation is not None
+
+    def evaluate(
+        self, current: state.TrainState, stop: StopRequest | None = None
+    ) -> dict[str, float]:
+        """Evaluates the validation split.
+
+        Args:
+            current: The training state.
+            stop: What may leave the evaluation early; None: nothing.
+
+        Returns:
+            The metrics.
+
+        Raises:
+            StopDuringEvaluation: The run has been asked to stop.
+        """
+        assert self.validation is not None
+        with evaluation_batches(self.config, self.validation, self.devices) as batches:
+            return evaluation.evaluate(
+                self.recipe.task,
+                self.evaluation_step,
+                current.evaluated(),
+                batches,
+                self.metrics,
+                stop,
+            ).metrics
+
     def after_evaluation(
         self, current: state.TrainState, metrics: Mapping[str, float]
     ) -> state.TrainState:
@@ -172,6 +206,15 @@ class TrainingRun:
             )
         moved = self.recipe.plateau.update(current.plateau, metrics[name])
         return current.replace(plateau=self.devices.replicate(moved))
+
+    def continued(self, restored: checkpoints.Restored) -> state.TrainState:
+        """The state of a checkpoint as training goes on from it.
+
+        It was saved before its evaluation; what is known of that is made up for here.
+        """
+        if restored.answered or not restored.metrics:
+            return restored.state
+        return self.after_evaluation(restored.state, restored.metrics)
 
     def summary(self, path: pathlib.Path) -> str:
         """One line that says what is about to happen."""

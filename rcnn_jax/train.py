@@ -8,17 +8,17 @@ variants. Any of its keys can be set: --config.batch_size=64 --config.model.feat
 
 The workdir then holds config.json (complete), metrics.jsonl (one object a log line),
 checkpoints/ and assets/. Press Ctrl-C, or send SIGTERM, and the run saves itself and ends;
-the same command goes on.
+the same command goes on. So it does with --config.max_minutes=90 after an hour and a half.
 """
 
-import math
 import pathlib
 import time
-from typing import Any
+from typing import Any, NamedTuple
 
 from absl import flags
 
 from rcnn_jax import configuration, doors, tables, xla_flags
+from rcnn_jax.errors import UsageError, UserError, describe, fork_location
 
 FLAGS = flags.FlagValues()
 _CONFIG = flags.DEFINE_string(
@@ -31,6 +31,7 @@ _WORKDIR = flags.DEFINE_string(
     "workdir", None, "Folder of the run; runs/CONFIG-VARIANT unless given.", flag_values=FLAGS
 )
 _DATA_DIR = doors.define_data_dir(FLAGS)
+_STARTED = time.monotonic()  # before jax is imported: `max_minutes` are counted from here
 
 
 def main(argv: list[str]) -> int:
@@ -44,20 +45,23 @@ def main(argv: list[str]) -> int:
     from rcnn_jax import preparation
 
     preparation.join(preemption=True)
-    return train(config, pathlib.Path(_WORKDIR.value or f"runs/{name}"), _DATA_DIR.value)
+    return train(config, pathlib.Path(_WORKDIR.value or f"runs/{name}"), _DATA_DIR.value, _STARTED)
 
 
-def train(config: Any, path: pathlib.Path, data_dir: str | None = None) -> int:
+def train(
+    config: Any, path: pathlib.Path, data_dir: str | None = None, started: float | None = None
+) -> int:
     """Trains in a workdir, from its newest whole checkpoint if it has one.
 
     Args:
         config: A complete config, from `rcnn_jax.configuration`.
         path: The workdir.
         data_dir: Where original data sets lie; None: see `rcnn_jax.data.roots`.
+        started: When `config.max_minutes` began, by `time.monotonic`; None: now.
 
     Returns:
         0 when all steps have been taken; 143 (or 130 after Ctrl-C) when the run was asked to stop
-        before, and has saved itself.
+        before, or its `config.max_minutes` are over, and it has saved itself.
 
     Raises:
         UserError: Something that was asked for cannot be done; nothing written before is lost.
@@ -78,127 +82,161 @@ def train(config: Any, path: pathlib.Path, data_dir: str | None = None) -> int:
         for note in notes:
             distributed.say(f"going on with {note}")
         run.save_assets(workdir)
-        state, start = restore_or_create(run, workdir)
-        history = distributed.first(lambda: workdir.forget_metrics_after(start))
-        distributed.say(tables.parameter_table(state.params))
+        begin = restore_or_create(run, workdir)
+        distributed.say(tables.parameter_table(begin.state.params))
         distributed.say(run.summary(path))
-        if start >= run.steps:
-            distributed.say(results_table(history, config.best_metric, config.best_mode))
+        if begin.step >= run.steps and not begin.due:
+            distributed.say(results_table(begin.history, config.best_metric, config.best_mode))
             hint = evaluate_hint(path)
             distributed.say(f"all {run.steps} steps have been taken; {hint}")
             return 0
         allowed = config.divergence.attempts if config.divergence.action == "rollback" else 0
-        attempts, scale = 0, float(state.rate_scale)
-        with StopRequest() as stop:
+        attempts, scale = 0, float(begin.state.rate_scale)
+        with StopRequest(config.max_minutes, started) as stop:
             while True:
                 try:
-                    return loop(run, workdir, state, start, history, stop)
+                    return loop(run, workdir, begin, stop)
                 except DivergedError as error:
                     # Without its trace, which holds on to the memory of the state.
                     diverged = error.with_traceback(None)
-                diverged = diagnosis.located(diverged, run, workdir, scale)
                 attempts += 1
+                if stop.agreed and attempts <= allowed:
+                    distributed.warn(str(diverged))
+                    kept = diverged.last_good
+                    distributed.say(
+                        f"{stop.reason}: stopped at a step that diverged, of which nothing is "
+                        f"saved in {workdir.path}; the same command goes on from "
+                        + ("the start." if kept is None else f"the checkpoint of step {kept}.")
+                    )
+                    return stop.exit_code
+                diverged = diagnosis.located(diverged, run, workdir, scale)
                 if attempts > allowed:
                     raise diverged
                 distributed.warn(str(diverged))
                 scale *= config.divergence.rate_factor
-                state, start = restore_or_create(run, workdir)
-                state = run.with_rate_scale(state, scale)
-                history = distributed.first(lambda start=start: workdir.forget_metrics_after(start))
+                begin = restore_or_create(run, workdir)
+                begin = begin._replace(state=run.with_rate_scale(begin.state, scale))
                 distributed.say(
-                    f"rolled back to step {start}, attempt {attempts} of {allowed}: the learning "
-                    f"rate is {scale:g} of the schedule's from here on"
+                    f"rolled back to step {begin.step}, attempt {attempts} of {allowed}: the "
+                    f"learning rate is {scale:g} of the schedule's from here on"
                 )
 
 
-def loop(
-    run: Any,
-    workdir: Any,
-    state: Any,
-    start: int,
-    history: list[tuple[int, dict[str, float]]],
-    stop: Any,
-) -> int:
-    """Takes the steps that are left: step, log, evaluate, checkpoint.
+class Begin(NamedTuple):
+    """Where training begins or goes on.
+
+    Attributes:
+        state: The training state.
+        step: How many steps it has taken.
+        due: Whether it is evaluated first, because an earlier start did not come to the end of it.
+        history: Evaluations before that, as pairs (step, metrics).
+    """
+
+    state: Any
+    step: int
+    due: bool
+    history: list[tuple[int, dict[str, float]]]
+
+
+def loop(run: Any, workdir: Any, begin: Begin, stop: Any) -> int:
+    """Takes the steps that are left: step, log, checkpoint, evaluate.
 
     Args:
         run: From `preparation.prepare_training`.
         workdir: Claimed by this run.
-        state: The training state; its memory is given away.
-        start: How many steps it has taken.
-        history: Evaluations before that, as pairs (step, metrics); later ones are appended.
+        begin: Where it goes on. The memory of its state is given away, its history grows.
         stop: A `StopRequest` that has been entered.
 
     Returns:
         The exit code, as for `train`.
 
     Raises:
-        UserError: Training diverged, or the disk is full.
+        UserError: Training diverged, the disk is full, or what a fork does in an evaluation failed.
     """
-    from rcnn_jax import experiment
-    from rcnn_jax.training import distributed, evaluation, meter, saving, writers
+    from rcnn_jax.training import distributed, evaluations, meter, saving, writers
+    from rcnn_jax.training.signals import StopDuringEvaluation
 
     config, task = run.config, run.recipe.task
+    state, start, due, history = begin
     damaged, told = set(), 0  # records that any process could not read; of this one, those told
+    warned: set[str] = set()  # metrics that have been NaN
     began, speed = time.monotonic(), meter.Meter(task.unit, config.batch_size)
     with (
         saving.Checkpoints(workdir.checkpoints, config) as saver,
         writers.Log(config.writers, workdir, run.steps, start, task.unit) as log,
         run.batches(start) as batches,
     ):
-        for step in range(start + 1, run.steps + 1):
-            state, sums = run.train_step(step)(state, next(batches))
-            speed.add(sums)
-            log.advance()
-            if step == start + 1:
-                speed.begin(batches.waited_s)
-                log.say(f"first step, compilation included: {time.monotonic() - began:.1f} s")
-            last, asked = step == run.steps, stop.reached()
-            evaluates = last or step % run.evaluate_every == 0
-            every = config.checkpoint_every
-            saves = evaluates or asked or (every > 0 and step % every == 0)
 
-            if last or step % config.log_every == 0:
-                entry = {"step": step, "epoch": run.sampler.epoch(step)}
-                entry |= speed.read(batches.waited_s)
-                if config.data.damaged == "skip":
-                    found = run.damage.since(told)
-                    told += len(found)
-                    for records in distributed.gather(found):
-                        damaged |= {tuple(record) for record in records}
-                    entry["damaged_records"] = len(damaged)
-                log.write(entry)
-                saver.check_loss(entry["loss"], step)
-            if saves:
-                # The mean of some steps hides the one that went wrong, and it must not be saved.
-                saver.check_loss(float(sums["loss"][0] / sums["loss"][1]), step)
-
-            metrics: dict[str, float] = {}
-            if evaluates and run.validation is not None:
-                with speed.paused():
-                    with experiment.evaluation_batches(
-                        config, run.validation, run.devices
-                    ) as whole:
-                        metrics = evaluation.evaluate(
-                            task, run.evaluation_step, state.evaluated(), whole, run.metrics
-                        ).metrics
+        def evaluate(step: int, state: Any) -> Any:
+            """Evaluates a state that is saved; returns what training goes on from."""
+            with speed.paused():
+                try:
+                    metrics = run.evaluate(state, stop)
+                    answered = run.after_evaluation(state, metrics)
                     entry = {"step": step, "epoch": run.sampler.epoch(step), "split": "validation"}
                     log.write(entry | metrics)
-                    history.append((step, metrics))
-                    value = metrics.get(config.best_metric, 0.0)
-                    if not math.isfinite(value):
-                        raise saver.diverged(f"{config.best_metric} is {value} at step {step}")
-                    state = run.after_evaluation(state, metrics)
-            if saves:
-                with speed.paused():
-                    saver.save(step, state, metrics)
-            if asked and not last:
-                saver.wait()
-                log.say(
-                    f"{stop.reason}: saved step {step} of {run.steps} in {workdir.path} and "
-                    "stopped; the same command goes on from there."
-                )
-                return stop.exit_code
+                except Exception as error:
+                    said = evaluation_error(error, step, saver, config.task.name)
+                    if said is None:
+                        raise
+                    raise said from error
+                history.append((step, metrics))
+                what = evaluations.check(metrics, step, config.best_metric, warned)
+                if what:
+                    raise saver.reject(step, what)
+                saver.evaluated(step, metrics)
+            return answered
+
+        def stopped(step: int, repeats: bool) -> int:
+            """Says that the run stops after a step that has been saved, and how to go on."""
+            saver.wait()
+            later = ", and its evaluation will be done at the next start" if repeats else ""
+            log.say(
+                f"{stop.reason}: saved step {step} of {run.steps} in {workdir.path} and "
+                f"stopped{later}; the same command goes on from there."
+            )
+            return stop.exit_code
+
+        try:
+            step = start
+            if due:
+                log.say(f"evaluating the state of step {start}, which the last start did not")
+                state = evaluate(start, state)
+            since = time.monotonic()
+            for step in range(start + 1, run.steps + 1):
+                state, sums = run.train_step(step)(state, next(batches))
+                speed.add(sums)
+                log.advance()
+                if step == start + 1:
+                    speed.begin(batches.waited_s)
+                    log.say(f"first step, compilation included: {time.monotonic() - since:.1f} s")
+                last, asked, evaluates = step == run.steps, stop.reached(), run.evaluates(step)
+                every = config.checkpoint_every
+                saves = last or asked or step % run.evaluate_every == 0
+                saves = saves or (every > 0 and step % every == 0)
+
+                if last or step % config.log_every == 0:
+                    entry = {"step": step, "epoch": run.sampler.epoch(step)}
+                    entry |= speed.read(batches.waited_s)
+                    if config.data.damaged == "skip":
+                        found = run.damage.since(told)
+                        told += len(found)
+                        for records in distributed.gather(found):
+                            damaged |= {tuple(record) for record in records}
+                        entry["damaged_records"] = len(damaged)
+                    log.write(entry)
+                    saver.check_loss(entry["loss"], step)
+                if saves:
+                    # The mean of some steps hides the one that went wrong; it must not be saved.
+                    saver.check_loss(float(sums["loss"][0] / sums["loss"][1]), step)
+                    with speed.paused():
+                        saver.save(step, state, evaluates=evaluates)
+                if asked and (evaluates or not last):
+                    return stopped(step, evaluates)
+                if evaluates:
+                    state = evaluate(step, state)
+        except StopDuringEvaluation:
+            return stopped(step, True)
         saver.wait()
         log.say(results_table(history, config.best_metric, config.best_mode))
         taken, seconds = run.steps - start, time.monotonic() - began
@@ -206,17 +244,47 @@ def loop(
     return 0
 
 
-def restore_or_create(run: Any, workdir: Any) -> tuple[Any, int]:
+def evaluation_error(error: Exception, step: int, saver: Any, path: str) -> Exception | None:
+    """Says of an error in an evaluation what is saved, and where a fork's code raised it.
+
+    Args:
+        error: Whatever was raised.
+        step: Of the state that was evaluated.
+        saver: The `saving.Checkpoints` that it was saved with.
+        path: The import path of the task.
+
+    Returns:
+        What is raised instead; None where it is raised again as it is, for a fault that is neither
+        the user's nor a fork's.
+    """
+    from rcnn_jax.training import distributed
+
+    if distributed.explain(error) is not None:
+        return None
+    saver.wait()
+    saved = f"the checkpoint of step {step} is saved, the same command goes on from there"
+    if isinstance(error, UserError):
+        kind = UsageError if isinstance(error, UsageError) else UserError
+        return kind(f"{str(error).rstrip('.')}; {saved}.")
+    if isinstance(error, MemoryError) or not fork_location(error, path):
+        error.add_note(saved)
+        return None
+    return UserError(f"the evaluation after step {step} failed: {describe(error, path)}; {saved}.")
+
+
+def restore_or_create(run: Any, workdir: Any) -> Begin:
     """Restores the newest checkpoint that is whole, or makes a new state.
 
-    Damaged checkpoints are named and moved aside, never deleted.
+    Damaged checkpoints are named and moved aside, never deleted. Lines of metrics behind the one
+    that is restored are dropped.
 
     Args:
         run: From `preparation.prepare_training`.
         workdir: Claimed by this run.
 
     Returns:
-        The state, and how many steps it has taken.
+        Where training begins. A state that was saved before its evaluation has got what the
+        evaluation makes of it, if that was finished.
 
     Raises:
         UserError: There are checkpoints but none is whole, or they are of another model.
@@ -229,16 +297,19 @@ def restore_or_create(run: Any, workdir: Any) -> tuple[Any, int]:
     for message in damaged:
         distributed.warn(message)
     if restored is None:
-        return run.initial_state(), 0
-    newer = restored.step
-    for target in distributed.first(lambda: checkpoints.set_aside(workdir.checkpoints, newer)):
+        history = distributed.first(lambda: workdir.forget_metrics_after(0))
+        return Begin(run.initial_state(), 0, False, history)
+    step = restored.step
+    for target in distributed.first(lambda: checkpoints.set_aside(workdir.checkpoints, step)):
         distributed.warn(f"moved the damaged checkpoint to {target}")
-    distributed.say(
-        f"resuming from the checkpoint of step {restored.step} in {workdir.checkpoints}"
-    )
+    distributed.say(f"resuming from the checkpoint of step {step} in {workdir.checkpoints}")
     for change in topology.changes(restored.topology):
         distributed.say(f"note: {change}; results need not be bit-identical to an unbroken run's")
-    return restored.state, restored.step
+    due = run.evaluates(step) and not restored.metrics
+    history = distributed.first(
+        lambda: workdir.forget_metrics_after(step, evaluated=bool(restored.metrics))
+    )
+    return Begin(run.continued(restored), step, due, history)
 
 
 def results_table(
@@ -256,8 +327,9 @@ def results_table(
     """
     if not history:
         return "no validation split was evaluated"
-    sign = 1 if best_mode == "min" else -1
-    best = min(reversed(history), key=lambda item: sign * item[1][best_metric])
+    from rcnn_jax.training.evaluations import rank
+
+    best = max(reversed(history), key=lambda item: rank(item[1][best_metric], best_mode))
     rows = [
         [name, step, *(tables.number(k, v) for k, v in metrics.items())]
         for name, (step, metrics) in (("best", best), ("last", history[-1]))

@@ -25,6 +25,7 @@ class DivergedError(UserError):
     Attributes:
         step: The step at which NaN or infinity was met in training; None where nothing is to be
             located, as for a loss above its bound.
+        last_good: The step of the newest checkpoint, None if there is none.
     """
 
     def __init__(
@@ -40,13 +41,14 @@ class DivergedError(UserError):
 
         Args:
             what: What was found.
-            last_good: The step of the newest checkpoint, None if there is none.
+            last_good: See above.
             step: See above.
             where: Where it comes from, a clause; "": not known.
             blames_rate: Whether a lower learning rate may help.
         """
         self.step = step
-        self._what, self._last_good = what, last_good
+        self.last_good = last_good
+        self._what = what
         kept = (
             f"the last good checkpoint, of step {last_good}, is kept"
             if last_good is not None
@@ -67,15 +69,30 @@ class DivergedError(UserError):
             blames_rate: Whether a lower learning rate may help.
         """
         return DivergedError(
-            self._what, self._last_good, step=self.step, where=where, blames_rate=blames_rate
+            self._what, self.last_good, step=self.step, where=where, blames_rate=blames_rate
         )
 
 
 class DiskErrors:
     """Turns what a full disk or a vanished folder raises into one sentence."""
 
-    def __init__(self, directory: pathlib.Path, step: int, last_good: int | None):
-        self._directory, self._step, self._last_good = directory, step, last_good
+    def __init__(
+        self,
+        directory: pathlib.Path,
+        step: int,
+        last_good: int | None,
+        what: str = "checkpoint",
+    ):
+        """Names what is written.
+
+        Args:
+            directory: The folder of checkpoints.
+            step: Which one is written.
+            last_good: The step of the newest one that is whole, None if there is none.
+            what: What of it is written: the "checkpoint" itself, or its "evaluation".
+        """
+        self._directory, self._last_good = directory, last_good
+        self._what = f"the {what} of step {step}"
 
     def __enter__(self):
         return self
@@ -91,13 +108,13 @@ class DiskErrors:
         )
         if "No space left" in text or "ENOSPC" in text or "Disk quota" in text:
             raise UserError(
-                f"no space left on the disk of {self._directory}: the checkpoint of step "
-                f"{self._step} was not saved; {kept}. Free some space and run the same command."
+                f"no space left on the disk of {self._directory}: {self._what} was not saved; "
+                f"{kept}. Free some space and run the same command."
             ) from error
         if isinstance(error, OSError) or not self._directory.is_dir():
             raise UserError(
-                f"{self._directory} cannot be written: the checkpoint of step {self._step} was "
-                f"not saved ({text.splitlines()[0][:200]}); {kept}."
+                f"{self._directory} cannot be written: {self._what} was not saved "
+                f"({text.splitlines()[0][:200]}); {kept}."
             ) from error
         return False
 

@@ -2,13 +2,15 @@
 
 This file and `saving.py`, which writes them, are the only ones that touch Orbax. A checkpoint holds
 the whole training state, and in its metadata a manifest: shape, type and checksum of every leaf,
-the evaluation metrics of the step and the topology it was made on. A checkpoint counts as good only
-when what was read back has the checksums of what was written.
+and the topology it was made on. A checkpoint counts as good only when what was read back has the
+checksums of what was written. What its evaluation gave lies beside it, see `evaluations.py`; the
+manifests of older versions hold that themselves, for they evaluated states before saving them.
 """
 
 import contextlib
 import dataclasses
 import itertools
+import math
 import pathlib
 import shutil
 import time
@@ -22,7 +24,7 @@ from orbax.checkpoint import v1
 from orbax.checkpoint._src.futures.synchronization import OperationIdGenerator
 
 from rcnn_jax.errors import UserError
-from rcnn_jax.training import checksums, distributed, paths
+from rcnn_jax.training import checksums, distributed, evaluations, paths
 from rcnn_jax.training.checkpoint_errors import (
     DamagedError,
     check_machine,
@@ -41,12 +43,22 @@ _VISIBLE_S = 60  # after which a network file system shows every process what an
 
 @dataclasses.dataclass(frozen=True)
 class Restored:
-    """What came out of a checkpoint."""
+    """What came out of a checkpoint.
+
+    Attributes:
+        state: The training state.
+        step: How many steps it has taken.
+        metrics: Of the evaluation at this step; empty if there was none or it was not finished.
+        topology: What the checkpoint was made on.
+        answered: Whether the state was saved after its learning rate had answered to `metrics`, as
+            older versions did.
+    """
 
     state: PyTree
     step: int
-    metrics: dict[str, float]  # of the evaluation at this step, empty if there was none
+    metrics: dict[str, float]
     topology: dict[str, Any]
+    answered: bool
 
 
 def steps(directory: pathlib.Path) -> list[int]:
@@ -89,6 +101,23 @@ def _manifest(directory: pathlib.Path, step: int) -> dict[str, Any]:
     return manifest
 
 
+def read_metrics(directory: pathlib.Path, step: int) -> dict[str, float]:
+    """What the evaluation of a checkpoint gave, as this process sees it.
+
+    Args:
+        directory: The folder of checkpoints.
+        step: Which one.
+
+    Returns:
+        The metrics; empty if there was no evaluation, or it was not finished or is damaged.
+
+    Raises:
+        DamagedError: The checkpoint's metadata cannot be read.
+    """
+    manifest = _manifest(directory, step)
+    return manifest.get("metrics") or evaluations.read(_folder(directory, step)) or {}
+
+
 def restore(directory: pathlib.Path, step: int, abstract: PyTree) -> Restored:
     """Reads one checkpoint and verifies every leaf.
 
@@ -108,7 +137,14 @@ def restore(directory: pathlib.Path, step: int, abstract: PyTree) -> Restored:
     leaves = manifest["leaves"]
     check_same_model(_folder(directory, step), leaves, abstract)
     arrays = _agreed(lambda: _read(directory, step, leaves, abstract))
-    return Restored(_place(arrays, abstract), step, manifest["metrics"], manifest["topology"])
+    answered = bool(manifest.get("metrics"))
+    metrics = manifest["metrics"] if answered else _evaluation_for_all(directory, step) or {}
+    state = _place(arrays, abstract)
+    return Restored(state, step, metrics, manifest["topology"], answered)
+
+
+def _evaluation_for_all(directory: pathlib.Path, step: int) -> dict[str, float] | None:
+    return distributed.first(lambda: evaluations.read(_folder(directory, step)))
 
 
 def _agreed(read: Callable[[], T]) -> T:
@@ -179,7 +215,7 @@ def _read(
         # Makes Orbax read a NumPy array; takes no memory itself.
         return np.broadcast_to(np.zeros((), leaf.dtype), leaf.shape)
 
-    tree = jax.tree.map(stand_in, wanted)
+    tree = jax.tree.map(stand_in, with_elements(wanted))
     try:
         with _alone():
             read = ocp.load(folder, tree, checkpointable_name=_STATE)
@@ -189,12 +225,27 @@ def _read(
             f"the checkpoint {folder} is damaged: it cannot be read ({short(error)})"
         ) from error
     arrays = {path: np.asarray(checksums.raw(x)) for path, x in paths.flatten(read).items()}
+    for path, leaf in paths.flatten(wanted).items():
+        if path not in arrays:
+            arrays[path] = np.zeros(leaf.shape, leaf.dtype)
     for path, array in arrays.items():
         if checksums.checksum(array) != leaves[path][2]:
             raise DamagedError(
                 f"the checkpoint {folder} is damaged: the checksum of {path} does not match"
             )
     return arrays
+
+
+def with_elements(tree: PyTree) -> PyTree:
+    """A tree without its arrays that have no elements, which Orbax cannot save.
+
+    Args:
+        tree: Leaves with a shape.
+
+    Returns:
+        The tree, None in the place of such leaves.
+    """
+    return jax.tree.map(lambda leaf: leaf if math.prod(leaf.shape) else None, tree)
 
 
 def _place(arrays: dict[str, np.ndarray], abstract: PyTree) -> PyTree:
@@ -255,12 +306,15 @@ def restore_best(
     found = []
     for step in _steps_for_all(directory):
         try:
-            metrics = _agreed(lambda step=step: _manifest(directory, step))["metrics"]
+            manifest = _agreed(lambda step=step: _manifest(directory, step))
         except DamagedError as error:
             damaged.append(str(error))
             continue
-        if metric in metrics:
-            found.append((metrics[metric] if mode == "max" else -metrics[metric], step))
+        metrics = manifest.get("metrics") or _evaluation_for_all(directory, step)
+        if metrics is None:
+            damaged.append(f"the evaluation of {_folder(directory, step)} is damaged, not counted")
+        elif metric in metrics:
+            found.append((evaluations.rank(metrics[metric], mode), step))
     if not found:
         raise UserError(
             f"no checkpoint in {directory} carries the metric {metric!r}; use --step=latest"

@@ -83,7 +83,9 @@ def _located(
         abstract = run.recipe.abstract_state(run.devices)
         restored = checkpoints.restore_latest(workdir.checkpoints, abstract, [])
         state, step = (
-            (run.initial_state(), 0) if restored is None else (restored.state, restored.step)
+            (run.initial_state(), 0)
+            if restored is None
+            else (run.continued(restored), restored.step)
         )
         return run.with_rate_scale(state, scale), step
 

@@ -9,6 +9,7 @@ import numpy as np
 
 from rcnn_jax.errors import UsageError
 from rcnn_jax.training.interface import Metric, PyTree, Task
+from rcnn_jax.training.signals import StopRequest
 from rcnn_jax.training.step import EvaluationStep
 
 
@@ -45,6 +46,7 @@ def evaluate(
     variables: tuple[PyTree, PyTree],
     batches: Iterable[PyTree],
     metrics: Mapping[str, Metric] | None = None,
+    stop: StopRequest | None = None,
 ) -> Result:
     """Evaluates a split.
 
@@ -55,12 +57,15 @@ def evaluate(
         batches: Batches with a `mask`, 0 for the padding that fills up the last one. The carry
             goes from each to the next.
         metrics: Further metrics by name, those that `step` has.
+        stop: What may leave the evaluation early: between two batches, or at once in what is
+            computed on the host behind the last one; None: nothing.
 
     Returns:
         The metrics, the number of examples they are over, and the totals of what was counted.
 
     Raises:
         UsageError: A metric of the config has the name of one of the task's.
+        StopDuringEvaluation: `stop` was asked for, in all processes.
     """
     metrics = metrics or {}
     sums: dict[str, list[tuple[float, float]]] = {}
@@ -86,18 +91,25 @@ def evaluate(
         if task.evaluates_on_host:
             of_batch, kept = evaluated.predictions
             predictions.append((of_batch, KeptFeatures(kept)))
-    result = means(sums)
-    if task.has_ratios:
-        result |= {name: float(value) for name, value in task.ratios(counts).items()}
-    if task.evaluates_on_host:
-        result |= task.evaluate(predictions)
-    for name, metric in metrics.items():
-        if name in result:
-            raise UsageError(
-                f"config.metrics.{name}: the task measures {name!r} already; give the metric "
-                "another name."
-            )
-        result[name] = float(metric.value(measured[name]))
+        if stop is not None:
+            stop.check()
+
+    def on_host() -> dict[str, float]:
+        result = means(sums)
+        if task.has_ratios:
+            result |= {name: float(value) for name, value in task.ratios(counts).items()}
+        if task.evaluates_on_host:
+            result |= task.evaluate(predictions)
+        for name, metric in metrics.items():
+            if name in result:
+                raise UsageError(
+                    f"config.metrics.{name}: the task measures {name!r} already; give the metric "
+                    "another name."
+                )
+            result[name] = float(metric.value(measured[name]))
+        return result
+
+    result = on_host() if stop is None else stop.interruptible(on_host)
     return Result(result, count, counts, predictions)
 
 

@@ -1,23 +1,30 @@
-"""Saves checkpoints while training goes on.
+"""Saves checkpoints while training goes on, and deletes those that are no longer wanted.
 
 What a checkpoint holds, and how it is read again, is in `checkpoints.py`.
 """
 
+import contextlib
 import math
 import pathlib
+import shutil
 from typing import Any, Self
 
 from rcnn_jax.errors import UserError
-from rcnn_jax.training import checksums, distributed, topology
+from rcnn_jax.training import checkpoints, checksums, distributed, evaluations, topology
 from rcnn_jax.training.checkpoint_errors import DiskErrors, DivergedError
-from rcnn_jax.training.checkpoints import ocp, steps
+from rcnn_jax.training.checkpoints import ocp
 from rcnn_jax.training.interface import Config, PyTree
 
 SAVE_S = 600  # how long the processes of a job wait for what they are writing together
+_DELETED = ".deleted"  # ends the name of a checkpoint that is being deleted
 
 
 class Checkpoints:
-    """The checkpoints of one run, in a folder with one subfolder a step."""
+    """The checkpoints of one run, in a folder with one subfolder a step.
+
+    A state is saved first and evaluated then, so that nothing that happens in an evaluation can
+    lose it. Older checkpoints are deleted only after that, and the newest never is.
+    """
 
     def __init__(self, directory: pathlib.Path, config: Config):
         """Opens the folder for writing; what a killed run left half written is removed.
@@ -27,66 +34,121 @@ class Checkpoints:
             config: `keep_latest` newest checkpoints are kept, and the `keep_best` best by
                 `best_metric` and `best_mode`.
         """
-        sign = -1.0 if config.best_mode == "min" else 1.0
-        self._directory = directory
-        self._max_loss = config.divergence.max_loss
+        self._directory, self._config = directory, config
         self._topology = topology.current()
         directory.mkdir(parents=True, exist_ok=True)
         self._inode = directory.stat().st_ino
-        policies = ocp.training.preservation_policies
-        self._writer = ocp.training.Checkpointer(
-            directory.resolve(),
-            preservation_policy=policies.AnyPreservationPolicy(
-                [
-                    policies.LatestN(config.keep_latest),
-                    policies.BestN(
-                        get_metric_fn=lambda metrics: sign * metrics[config.best_metric],
-                        n=config.keep_best,
-                        keep_checkpoints_without_metrics=False,
-                    ),
-                ]
-            ),
-            cleanup_tmp_directories=True,
-        )
+        if distributed.is_first():
+            for leftover in directory.glob(f"*{_DELETED}"):
+                shutil.rmtree(leftover, ignore_errors=True)
+        self._writer = ocp.training.Checkpointer(directory.resolve(), cleanup_tmp_directories=True)
+        # Orbax asks jax's service for a warning, too, with numbers of steps, and from a thread. The
+        # service then stops the run at a count that may never come again: see `signals`.
+        self._writer._manager.reached_preemption = lambda step: False
+        self._metrics: dict[int, dict[str, float]] = {}  # of checkpoints that this process knows
+        self._settled = False  # the newest one is as good as those before it
         self._pending: tuple[int, Any] | None = None
         self._stuck = False
-        self.last_good: int | None = max(steps(directory), default=None)
+        self.last_good: int | None = max(checkpoints.steps(directory), default=None)
 
-    def save(self, step: int, state: PyTree, metrics: dict[str, float]) -> None:
-        """Starts to save a state; training goes on while it is written.
+    def save(self, step: int, state: PyTree, *, evaluates: bool = False) -> None:
+        """Starts to save a state; training, or its evaluation, goes on while it is written.
 
         Args:
             step: How many steps have been taken.
             state: The training state. Its values are read before this returns.
-            metrics: Of the evaluation at this step, empty if there was none.
+            evaluates: Whether it is evaluated next: then `evaluated` or `reject` is called before
+                anything else is saved, and no older checkpoint is deleted before.
 
         Raises:
             DivergedError: The state holds NaN or infinity; nothing is written.
             UserError: The save before this one failed, for example because the disk is full.
         """
         self.wait()
+        self._delete_unwanted()
         described = checksums.describe(state)
         # The plateau's best value is infinite until the first evaluation, and may be.
         bad = [path for path in described.nonfinite if not path.startswith("plateau/")]
         if bad:
             raise self.diverged(f"{bad[0]} holds NaN or infinity after step {step}", step)
-        manifest = {
-            "leaves": described.leaves,
-            "metrics": metrics,
-            "topology": self._topology,
-        }
+        manifest = {"leaves": described.leaves, "topology": self._topology}
         with DiskErrors(self._directory, step, self.last_good):
             # Orbax would make the folder anew, and the run would end without what was in it.
             if self._directory.stat().st_ino != self._inode:
                 raise OSError("another folder has taken its place since the run started")
             response = self._writer.save_async(
                 step,
-                state,
+                checkpoints.with_elements(state),
                 force=True,
-                metrics=metrics or None,
                 custom_metadata={"manifest": manifest, "digest": checksums.digest(manifest)},
             )
         self._pending = (step, response)
+        self._metrics[step], self._settled = {}, not evaluates
+
+    def evaluated(self, step: int, metrics: dict[str, float]) -> None:
+        """Adds what the evaluation of the newest checkpoint gave, and deletes unwanted older ones.
+
+        Args:
+            step: Its step.
+            metrics: name -> value.
+
+        Raises:
+            UserError: The checkpoint or its metrics cannot be written.
+        """
+        self.wait()
+        with DiskErrors(self._directory, step, self.last_good, "evaluation"):
+            if distributed.is_first():
+                evaluations.write(self._directory / str(step), metrics)
+        self._metrics[step], self._settled = metrics, True
+        self._delete_unwanted()
+
+    def reject(self, step: int, what: str) -> DivergedError:
+        """Moves the newest checkpoint aside: its evaluation shows that training has diverged.
+
+        Args:
+            step: Its step.
+            what: What was found.
+
+        Returns:
+            The error that ends the run, naming the checkpoint before it.
+        """
+        self.wait()
+        self._settled = False
+        moved = distributed.first(lambda: checkpoints.set_aside(self._directory, step - 1))
+        self.last_good = distributed.first(
+            lambda: max(checkpoints.steps(self._directory), default=None)
+        )
+        where = "".join(f" (its state is in {target})" for target in moved)
+        return DivergedError(what + where, self.last_good)
+
+    def _delete_unwanted(self) -> None:
+        """Keeps the `keep_latest` newest and the `keep_best` best; nothing else may be in writing.
+
+        A checkpoint that cannot be read is left for whoever looks into it.
+        """
+        if not self._settled or not distributed.is_first():
+            return
+        config, ranked = self._config, []
+        there = checkpoints.steps(self._directory)
+        kept = set(there[-config.keep_latest :])
+        for step in there:
+            try:
+                if step not in self._metrics:
+                    self._metrics[step] = checkpoints.read_metrics(self._directory, step)
+            except UserError:
+                kept.add(step)
+                continue
+            if config.best_metric in self._metrics[step]:
+                value = self._metrics[step][config.best_metric]
+                ranked.append((evaluations.rank(value, config.best_mode), step))
+        kept |= {step for _, step in sorted(ranked)[len(ranked) - config.keep_best :]}
+        for step in set(there) - kept:
+            # Under another name first: half of a checkpoint would be taken for a damaged one. What
+            # cannot be deleted now is tried again after the next save.
+            with contextlib.suppress(OSError):
+                target = self._directory / f"{step}{_DELETED}"
+                (self._directory / str(step)).rename(target)
+                shutil.rmtree(target)
 
     def check_loss(self, loss: float, step: int) -> None:
         """Checks that a loss is one to go on from.
@@ -100,10 +162,10 @@ class Checkpoints:
         """
         if not math.isfinite(loss):
             raise self.diverged(f"the loss is {loss} at step {step}", step)
-        if 0 < self._max_loss < loss:
+        bound = self._config.divergence.max_loss
+        if 0 < bound < loss:
             raise self.diverged(
-                f"the loss is {loss:.6g} at step {step}, above "
-                f"config.divergence.max_loss={self._max_loss:g}"
+                f"the loss is {loss:.6g} at step {step}, above config.divergence.max_loss={bound:g}"
             )
 
     def diverged(self, what: str, step: int | None = None) -> DivergedError:
@@ -154,5 +216,6 @@ class Checkpoints:
         """Finishes what is being written and ends the writing threads."""
         try:
             self.wait()
+            self._delete_unwanted()
         finally:
             self._writer.close()

@@ -150,8 +150,9 @@ class Plateau:
         return state.scale if self._active else 1.0
 
     def update(self, state: PyTree, metric: float) -> PyTree:
-        """The state after an evaluation that gave `metric`."""
+        """The state after an evaluation that gave `metric`; one that is not finite is no gain."""
         if not self._active:
             return state
         value = jnp.asarray(self._sign * metric, jnp.float32)
+        value = jnp.where(jnp.isfinite(value), value, jnp.inf)
         return self._rule.update(jnp.zeros(()), state, value=value)[1]

@@ -132,11 +132,14 @@ class Workdir:
         except (OSError, ValueError) as error:
             raise UserError(f"{self.data} cannot be read: {error}.") from error
 
-    def forget_metrics_after(self, step: int) -> list[tuple[int, dict[str, float]]]:
+    def forget_metrics_after(
+        self, step: int, *, evaluated: bool = True
+    ) -> list[tuple[int, dict[str, float]]]:
         """Drops the lines of steps that a killed run took and this one will take again.
 
         Args:
             step: The last step that counts. A line cut short by a kill is dropped too.
+            evaluated: Whether its evaluation counts, too; if not, it is about to be repeated.
 
         Returns:
             The evaluations that remain, as pairs (step, metrics).
@@ -149,7 +152,8 @@ class Workdir:
                 entry = json.loads(line)
             except json.JSONDecodeError:
                 continue
-            if entry.get("step", 0) <= step:
+            repeated = not evaluated and "split" in entry and entry.get("step") == step
+            if entry.get("step", 0) <= step and not repeated:
                 kept.append(line + "\n")
                 if entry.get("split") == "validation":
                     where = ("step", "epoch", "split")

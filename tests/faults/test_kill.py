@@ -81,7 +81,9 @@ def unbroken(tmp_path_factory, compiled):
         pytest.param(
             {"saved:12": {12}}, marks=pytest.mark.one_row
         ),  # just when a save has got its name
-        pytest.param({"evaluating:6": {0, 4}}, marks=pytest.mark.one_row),
+        pytest.param({"evaluating:6": {0, 4, 6}}, marks=pytest.mark.one_row),
+        # inside an evaluation of what is saved: it is repeated, also behind the last step
+        pytest.param({"late:6": {6}, "late:20": {20}}, marks=pytest.mark.one_row),
         pytest.param(
             {"line:10": {6, 8}}, marks=pytest.mark.one_row
         ),  # half a line of metrics on disk

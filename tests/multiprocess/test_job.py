@@ -154,6 +154,52 @@ def test_a_warning_to_one_process_stops_all_at_the_same_step(job, tmp_path, sent
         assert f"SIGUSR1: saved step {saved[0] + 3} of" in resumed.stdout
 
 
+@pytest.mark.parametrize("where", ["batch", "host"])
+@pytest.mark.parametrize("processes", [1, 2])
+def test_a_warning_inside_an_evaluation_is_answered_there(job, tmp_path, processes, where):
+    """Between two batches, or in what is computed on the host, where all wait for a minute."""
+    flags = [*FLAGS, "--config.evaluate_every=2", "--config.evaluation_batch_size=4"]
+    results = job(KILLED, f"{where}-SIGTERM:2@{processes - 1}", *flags, processes=processes)
+    ends(results, distributed.WARNED)
+    assert (
+        f"saved step 2 of {STEPS} in run and stopped, and its evaluation will be done at the next"
+        in results[0].stdout
+    )
+    assert "waited to the end" not in "".join(result.stdout for result in results)
+    assert checkpoints.steps(tmp_path / "run" / "checkpoints") == [2]
+    if processes == 2 and where == "host":
+        results = job("train", *flags, processes=1)
+        ends(results, 0)
+        assert "evaluating the state of step 2, which the last start did not" in results[0].stdout
+        evaluated = [
+            line["step"] for line in lines(tmp_path / "run") if "learning_rate" not in line
+        ]
+        assert evaluated == [2, 4, 6, 8]
+
+
+@pytest.mark.parametrize("processes", [1, 2])
+def test_a_warning_at_a_step_that_diverges_is_not_forgotten(job, tmp_path, processes):
+    """No step may be saved, and none is looked at before the warning asks for it."""
+    flags = [*FLAGS[:2], "--config.steps=20000", "--config.evaluate_every=20000"]
+    flags += ["--config.log_every=20000", "--config.checkpoint_every=0"]
+    flags += ["--config.divergence.max_loss=1e-6", "--config.divergence.action=rollback"]
+    results = job(KILLED, f"SIGTERM:3@{processes - 1}", *flags, processes=processes)
+    ends(results, distributed.WARNED)
+    assert "stopped at a step that diverged, of which nothing is saved" in results[0].stdout
+    assert "rolled back" not in results[0].stdout
+    assert not checkpoints.steps(tmp_path / "run" / "checkpoints")
+
+
+@pytest.mark.one_row
+def test_minutes_that_are_over_stop_all_processes_at_the_same_step(job, tmp_path):
+    flags = [*FLAGS[:2], "--config.steps=20000", "--config.evaluate_every=20000"]
+    flags += ["--config.log_every=20000", "--config.checkpoint_every=0"]
+    results = job("train", *flags, "--config.max_minutes=0.001", processes=2)
+    ends(results, distributed.WARNED)
+    (saved,) = checkpoints.steps(tmp_path / "run" / "checkpoints")
+    assert f"config.max_minutes=0.001 have passed: saved step {saved} of" in results[0].stdout
+
+
 @pytest.mark.one_row
 def test_a_worker_that_dies_ends_the_others_and_the_next_start_goes_on(job, tmp_path):
     """On the same topology the end is bit-identical to that of an unbroken run."""

@@ -1,6 +1,7 @@
 """Checkpoints: what is written is what is read, on any devices, and no damage goes unseen."""
 
 import gc
+import math
 import pathlib
 import shutil
 
@@ -8,6 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from jax.experimental import multihost_utils
 
 from rcnn_jax.configuration import complete
 from rcnn_jax.training import checkpoint_errors, checkpoints, checksums, paths, saving
@@ -69,7 +71,9 @@ def save_all(folder, metrics, **changes):
     devices = devices_of(1)
     with saving.Checkpoints(folder, config(**changes)) as saver:
         for step, values in metrics.items():
-            saver.save(step, make_state(devices, step), values)
+            saver.save(step, make_state(devices, step), evaluates=bool(values))
+            if values:
+                saver.evaluated(step, values)
 
 
 def assert_equal(left, right):
@@ -84,7 +88,8 @@ def assert_equal(left, right):
 def test_restored_on_another_number_of_devices(tmp_path, saved_on, restored_on):
     state = make_state(devices_of(saved_on))
     with saving.Checkpoints(tmp_path, config()) as saver:
-        saver.save(3, state, {"error": 0.25})
+        saver.save(3, state, evaluates=True)
+        saver.evaluated(3, {"error": 0.25})
     abstract = abstract_of(devices_of(restored_on))
     restored = checkpoints.restore(tmp_path, 3, abstract)
     assert_equal(restored.state, state)
@@ -114,6 +119,88 @@ def test_best_by_a_metric_to_maximise_and_the_latest_of_equals(tmp_path):
     assert best.step == 3
 
 
+def test_no_older_checkpoint_is_deleted_before_the_newest_is_evaluated(tmp_path):
+    """Its evaluation may show that training has diverged: then it is moved aside."""
+    devices = devices_of(1)
+    with saving.Checkpoints(tmp_path / "checkpoints", config(keep_latest=1, keep_best=0)) as saver:
+        saver.save(1, make_state(devices, 1), evaluates=True)
+        saver.evaluated(1, {"error": 0.5})
+        saver.save(2, make_state(devices, 2), evaluates=True)
+        saver.wait()
+        assert checkpoints.steps(tmp_path / "checkpoints") == [1, 2]
+        assert "of step 1, is kept" in str(saver.reject(2, "the error is nan"))
+    assert checkpoints.steps(tmp_path / "checkpoints") == [1]
+    assert [path.name.partition("-")[0] for path in (tmp_path / "damaged").iterdir()] == ["2"]
+
+
+def test_an_evaluation_that_was_not_finished_leaves_none(tmp_path):
+    devices = devices_of(1)
+    with saving.Checkpoints(tmp_path, config()) as saver:
+        saver.save(1, make_state(devices, 1), evaluates=True)
+    assert checkpoints.restore(tmp_path, 1, abstract_of(devices)).metrics == {}
+    with saving.Checkpoints(tmp_path, config()) as saver:  # the next start
+        saver.evaluated(1, {"error": 0.5})
+    assert checkpoints.restore(tmp_path, 1, abstract_of(devices)).metrics == {"error": 0.5}
+
+
+def test_the_best_is_a_number_and_a_damaged_evaluation_is_named(tmp_path):
+    values = {1: {"f1": 0.2}, 2: {"f1": math.nan}, 3: {"f1": 0.9}}
+    changes = {"best_metric": "f1", "best_mode": "max", "keep_latest": 3}
+    save_all(tmp_path, values, **changes)
+    file = tmp_path / "3" / "evaluation.json"
+    file.write_text(file.read_text().replace("0.9", "0.1"))
+    damaged = []
+    best = checkpoints.restore_best(tmp_path, abstract_of(devices_of(1)), "f1", "max", damaged)
+    assert best.step == 1
+    assert len(damaged) == 1
+    assert str(tmp_path / "3") in damaged[0]
+
+
+@pytest.mark.one_row
+def test_metrics_of_older_versions_lie_in_the_manifest(tmp_path):
+    """Their states have answered to these metrics, and are among the best."""
+    stored = pathlib.Path(__file__).parents[1] / "stored" / "a20cca2" / "digits"
+    manifest = checkpoints._manifest(stored / "checkpoints", 10)
+    assert manifest["metrics"] == checkpoints.read_metrics(stored / "checkpoints", 10)
+    folder = tmp_path / "checkpoints"
+    shutil.copytree(stored / "checkpoints", folder)
+    with saving.Checkpoints(folder, config(keep_latest=1)) as saver:
+        for step in (11, 12):
+            saver.save(step, make_state(devices_of(1), step), evaluates=True)
+            saver.evaluated(step, {"error": 1.0})
+    assert checkpoints.steps(folder) == [10, 12]
+
+
+@pytest.mark.one_row
+def test_arrays_without_elements_are_saved_and_restored(tmp_path):
+    """As of a layer of which a config wants none: Orbax refuses them."""
+    devices = devices_of(1)
+
+    def empty(state):
+        return state.replace(params={**state.params, "tokens": jnp.zeros((0, 8))})
+
+    state = empty(make_state(devices))
+    with saving.Checkpoints(tmp_path, config()) as saver:
+        saver.save(3, state)
+    abstract = abstract_of(devices)
+    tokens = jax.ShapeDtypeStruct((0, 8), jnp.float32, sharding=abstract.step.sharding)
+    abstract = abstract.replace(params={**abstract.params, "tokens": tokens})
+    assert_equal(checkpoints.restore(tmp_path, 3, abstract).state, state)
+    assert checkpoints.read_variables(tmp_path, []).keys() == {"params/layer/kernel"}
+
+
+@pytest.mark.one_row
+def test_saving_leaves_the_service_that_warns_alone(tmp_path, monkeypatch):
+    """Orbax asks it with the number of the step, and the run's warning would be lost to that."""
+
+    def asked(count):
+        raise AssertionError(f"asked with {count}")
+
+    monkeypatch.setattr(multihost_utils, "reached_preemption_sync_point", asked)
+    save_all(tmp_path, {3: {"error": 0.5}, 4: {}})
+    assert checkpoints.steps(tmp_path) == [3, 4]
+
+
 def test_best_needs_the_metric(tmp_path):
     save_all(tmp_path, {1: {}})
     with pytest.raises(ValueError, match="--step=latest"):
@@ -140,7 +227,8 @@ def test_a_flipped_bit_anywhere_is_detected_or_harmless(tmp_path):
                 found.append((file.name, str(error)))
             else:
                 assert_equal(restored.state, original)
-                assert restored.metrics == {"error": 0.25}
+                # A damaged evaluation counts as none, and is repeated.
+                assert restored.metrics == {"error": 0.25} or file.name == "evaluation.json"
         file.write_bytes(data)
     assert len(found) > 20
     assert "_CHECKPOINT_METADATA" in {name for name, _ in found}
@@ -220,9 +308,9 @@ def test_a_state_that_is_not_finite_is_never_saved(tmp_path):
     state = make_state(devices, 2)
     state = state.replace(model_state={"batch_stats": {"mean": jnp.full(5, jnp.nan)}})
     with saving.Checkpoints(tmp_path, config()) as saver:
-        saver.save(1, make_state(devices, 1), {})
+        saver.save(1, make_state(devices, 1))
         with pytest.raises(checkpoint_errors.DivergedError, match="of step 1, is kept"):
-            saver.save(2, state, {})
+            saver.save(2, state)
     assert checkpoints.steps(tmp_path) == [1]
 
 

@@ -290,7 +290,7 @@ def test_moving_momentum_and_bounds_resume_bit_for_bit(tmp_path):
     first = Run()
     first.take(3)
     with saving.Checkpoints(tmp_path, complete({"keep_best": 0}, "test")) as saver:
-        saver.save(3, first.state, {})
+        saver.save(3, first.state)
     second = Run()
     abstract = jax.tree.map(
         lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=x.sharding), second.state
