@@ -22,23 +22,21 @@ def same_cpu() -> bool:
         return False
 
 
-def test_stored_workdirs_evaluate_and_go_on_to_the_stored_states(door, tmp_path):
-    names = sorted(make.EXPERIMENTS)
-    result = door(HERE / "go_on.py", STORED, tmp_path / "runs", *names)
+@pytest.mark.parametrize("name", sorted(make.EXPERIMENTS))
+def test_a_stored_run_evaluates_and_goes_on_to_the_stored_state(door, tmp_path, name):
+    result = door(HERE / "go_on.py", STORED, tmp_path / "runs", name)
     assert result.returncode == 0, result.stderr
-    lines = {line["name"]: line for line in map(json.loads, result.stdout.splitlines())}
-    assert sorted(lines) == names
-    for name, line in lines.items():
-        assert line["step"] == make.AT
-        assert not line["paths"], f"{name}: the state has other leaves"
-        expected = json.loads((STORED / name / "evaluation.json").read_text())["metrics"]
-        assert line["metrics"].keys() == expected.keys()
-        if same_cpu() and not line["topology"]:
-            assert line["metrics"] == pytest.approx(expected, abs=0, rel=0, nan_ok=True)
-            assert line["exact"], f"{name}: other bits, {line['distances']}"
-        else:
-            # A share of examples may change by one where two answers were all but equal.
-            assert line["metrics"]["loss"] == pytest.approx(expected["loss"], rel=1e-5)
-            for part, distance in line["distances"].items():
-                assert distance < 1e-5, f"{name}: {part} is {distance} away"
-        assert not any(math.isnan(d) for d in line["distances"].values())
+    line = json.loads(result.stdout)
+    assert line["step"] == make.AT
+    assert not line["paths"], "the state has other leaves"
+    expected = json.loads((STORED / name / "evaluation.json").read_text())["metrics"]
+    assert line["metrics"].keys() == expected.keys()
+    if same_cpu() and not line["topology"]:
+        assert line["metrics"] == pytest.approx(expected, abs=0, rel=0, nan_ok=True)
+        assert line["exact"], f"other bits: {line['distances']}"
+    else:
+        # A share of examples may change by one where two answers were all but equal.
+        assert line["metrics"]["loss"] == pytest.approx(expected["loss"], rel=1e-5)
+        for part, distance in line["distances"].items():
+            assert distance < 1e-5, f"{part} is {distance} away"
+    assert not any(math.isnan(d) for d in line["distances"].values())
