@@ -185,5 +185,5 @@ def test_a_task_with_a_name_that_methods_once_had_is_refused():
         def _question(self, batch):
             return batch
 
-    with pytest.raises(TypeError, match="'_question'.*'model_inputs' now"):
+    with pytest.raises(TypeError, match=r"'_question'.*'model_inputs' now"):
         type("New", (Mixin, Classification), {})
