@@ -2,27 +2,35 @@
 
     python -m rcnn_jax.predict --workdir=runs/lines page1.png page2.png
     python -m rcnn_jax.predict --workdir=runs/lines --format=jsonl --n_best=5 lines/*.png
+    python -m rcnn_jax.predict --workdir=runs/scenes --output=masks/ street.jpg
 
 A file is read as the run's data were: by the data set, where it says how, or else as a picture of
 the size of its images. A file of features, as rcnn_jax.features writes it, holds several pictures.
 What is printed is the task's: the text of a line with its confidence, a caption or the class of an
-image with its probability; with --n_best=N also the next best answers. Files that cannot be read
-are named and left out, and the exit code is then 1. Only the workdir is needed. All files are
-brought to one size and go through the net in batches of it.
+image with its probability; with --n_best=N also the next best answers. --output=FILE writes the
+same as JSON. A task may make files of its own, such as masks: --output=FOLDER/ gets them, named
+after the file predicted (street_mask.png), and predictions.json. Files that cannot be read are
+named and left out, and the exit code is then 1. Only the workdir is needed. All files are brought
+to one size and go through the net in batches of it.
 """
 
 import copy
 import functools
 import itertools
 import json
+import os
 import pathlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from absl import flags
 
 from rcnn_jax import configuration, doors, results, tables, xla_flags
 from rcnn_jax.errors import UsageError, UserError, about_file
+from rcnn_jax.predicted import Answer, Output, Prediction, made_ready, stem_of
+
+if TYPE_CHECKING:  # jax starts when it is imported
+    from rcnn_jax.training.interface import Task
 
 FLAGS = flags.FlagValues()
 _WORKDIR = flags.DEFINE_string(
@@ -41,7 +49,13 @@ _N_BEST = flags.DEFINE_integer(
     "n_best", 1, "How many answers for a file, the best first.", lower_bound=1, flag_values=FLAGS
 )
 
-Answer = dict[str, Any]
+_OUTPUT = flags.DEFINE_string(
+    "output",
+    None,
+    "File for the answers, or a folder (there already, or ending in /) for them and for the files "
+    "that the task makes.",
+    flag_values=FLAGS,
+)
 
 
 def main(argv: list[str]) -> int:
@@ -58,16 +72,26 @@ def main(argv: list[str]) -> int:
     from rcnn_jax.training import distributed
 
     preparation.join()
+    output = None
+    if _OUTPUT.value:
+        name = _OUTPUT.value
+        output = Output(name, distributed.first(lambda: made_ready(name)))
     damaged: list[str] = []
 
     def name_it(problem: str) -> None:
         damaged.append(problem)
         distributed.warn(f"left out: {problem}")
 
-    found = predict(config, path, files, _STEP.value, _N_BEST.value, name_it)
+    found = predict(config, path, files, _STEP.value, _N_BEST.value, name_it, output)
     if distributed.is_first():
+        rows: list[dict[str, Any]] = []
+        if output is not None:
+            found = output.written(found, rows)
         show = _show_lines if _FORMAT.value == "jsonl" else _show_table
         show(found, _N_BEST.value)
+        if output is not None:
+            result = {"workdir": str(path), "step": _STEP.value, "predictions": rows}
+            results.save(output.answers, result, quiet=_FORMAT.value == "jsonl")
     else:
         list(found)
     if damaged:
@@ -82,7 +106,8 @@ def predict(
     step: str = "best",
     n_best: int = 1,
     damaged: Callable[[str], None] | None = None,
-) -> Iterator[tuple[str, list[Answer]]]:
+    output: Output | None = None,
+) -> Iterator[Prediction]:
     """Answers for files; nothing is written.
 
     Args:
@@ -93,24 +118,27 @@ def predict(
         n_best: How many answers for a file, at most.
         damaged: Called with a sentence for each file that cannot be read, which is then left out.
             None: it is an error.
+        output: Where the answers go. The files that the task makes are made where it is a folder.
 
     Yields:
-        Each file, or `FILE:NAME` of what it holds, with its answers, the best first, as the task's
-        `answers` gives them.
+        What is said of each file, or of each example that it holds.
 
     Raises:
-        UserError: There is no such checkpoint, or the data set or the task reads no files.
+        UserError: There is no such checkpoint, the data set or the task reads no files, or the task
+            makes files and `output` is one file.
         ValueError: A file cannot be read.
     """
     from rcnn_jax import restoring
     from rcnn_jax.data.sources import ArraySource
+    from rcnn_jax.training import distributed
 
     features, read = _reader(config, path)
-    kept, examples = [], []
+    kept, stems, examples = [], [], []
     for file in files:
         try:
             for name, example in read(file):
                 kept.append(f"{file}:{name}" if name else str(file))
+                stems.append(stem_of(file, name))
                 examples.append(example)
         except (OSError, ValueError) as error:
             if damaged is None:
@@ -127,20 +155,60 @@ def predict(
     config.evaluation_batch_size = min(config.evaluation_batch_size, rows)
     config.data.residency = "memory"
     run = restoring.evaluation_of(config, path, source, "files", {})
-    task: Any = run.task
-    missing = [name for name in task.reads if name not in names]
+    task = run.task
+    missing = [name for name in task.reads if name not in run.source.features]
     if missing or not task.reads:
         raise UserError(
             f"{config.task.name} {f'needs {missing[0]!r}' if missing else 'answers for no files'}: "
             f"a file of the data set {config.data.name!r} holds {', '.join(map(repr, names))}."
         )
+    if task.has_files and output is None:
+        distributed.warn(f"{config.task.name} makes files, too: --output=FOLDER/ writes them")
+    elif task.has_files and output is not None and output.folder is None:
+        raise UsageError(
+            f"--output={output.answers} is a file, and {config.task.name} makes files beside its "
+            f"answers: name a folder, --output={output.answers}{os.sep}"
+        )
     restored = restoring.restore_step(run, path, step)
     task = task.answering(n_best)
     batches = run.predictions(restored.state.evaluated(), task)
-    answers = itertools.chain.from_iterable(
-        task.answers(predicted, features, n_best) for predicted in batches
+    said = itertools.chain.from_iterable(
+        _said(
+            config.task.name,
+            task,
+            predicted,
+            features,
+            n_best,
+            output is not None and task.has_files,
+        )
+        for predicted in batches
     )
-    yield from zip(kept, answers, strict=True)
+    for name, stem, (answers, made) in zip(kept, stems, said, strict=True):
+        yield Prediction(name, stem, answers, made)
+
+
+def _said(
+    name: str,
+    task: "Task",
+    predicted: Mapping[str, Any],
+    features: Mapping[str, Any],
+    n_best: int,
+    makes_files: bool,
+) -> Iterator[tuple[list[Answer], Mapping[str, bytes]]]:
+    """The answers to each example of a batch, and the files about it.
+
+    A task whose answers are files alone says nothing else.
+    """
+    examples = len(next(iter(predicted.values())))
+    answers = task.answers(predicted, features, n_best) or [[]] * examples
+    made = task.files(predicted, features, n_best) if makes_files else [{}] * examples
+    for method, each in (("answers", answers), ("files", made)):
+        if len(each) != examples:
+            raise UserError(
+                f"{name}: {method}() returned {len(each)} entries for a batch of {examples} "
+                "examples, one for each is expected."
+            )
+    yield from zip(answers, made, strict=True)
 
 
 Examples = Sequence[tuple[str, Mapping[str, Any]]]
@@ -169,14 +237,15 @@ def _reader(
     read_file = spec.read_file
     if read_file is not None:
         return spec.features, lambda path: [("", read_file(path))]
-    feature = spec.features.get("image")
+    inputs = config.task.get("inputs", "image")
+    feature = spec.features.get(inputs)
     if feature is None or not pictures.is_picture(feature):
         raise UserError(
             f"the data set {name!r} does not say how a file is read (DatasetSpec.read_file), and "
             "its examples are no pictures of one size."
         )
     shape: Any = feature.shape
-    return spec.features, lambda path: [("", {"image": pictures.read_image(path, shape)})]
+    return spec.features, lambda path: [("", {inputs: pictures.read_image(path, shape)})]
 
 
 def _checked(
@@ -194,20 +263,22 @@ def _checked(
     return found
 
 
-def _show_lines(found: Iterator[tuple[str, list[Answer]]], n_best: int) -> None:
+def _show_lines(found: Iterator[Prediction], n_best: int) -> None:
     """A JSON object a line as soon as it is known: the best answer, and all where several are."""
-    for file, answers in found:
-        row = {"file": file, **answers[0]}
+    for prediction in found:
+        answers = prediction.answers
+        row = {"file": prediction.name, **(answers[0] if answers else {})}
         if n_best > 1:
             row["n_best"] = answers
         print(json.dumps(results.plain(row), ensure_ascii=False), flush=True)
 
 
-def _show_table(found: Iterator[tuple[str, list[Answer]]], n_best: int) -> None:
+def _show_table(found: Iterator[Prediction], n_best: int) -> None:
     """A row an answer; the file stands beside its best one."""
     rows, header = [], []
-    for file, answers in found:
-        for rank, answer in enumerate(answers, start=1):
+    for prediction in found:
+        file = prediction.name
+        for rank, answer in enumerate(prediction.answers or [{}], start=1):
             header = ["file", *(["rank"] if n_best > 1 else []), *answer]
             shown = [_number(v) if isinstance(v, float) else v for v in answer.values()]
             rows.append([file if rank == 1 else "", *([rank] if n_best > 1 else []), *shown])

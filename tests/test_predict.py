@@ -1,4 +1,4 @@
-"""Answers for files: lines of text, classes of images, and what is wrong with files."""
+"""Answers for files: lines of text, classes of images, masks, and what is wrong with files."""
 
 import json
 
@@ -6,11 +6,17 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from rcnn_jax import predict
+from rcnn_jax import predict, predicted
 from rcnn_jax.data.sources import load_spec
+from rcnn_jax.errors import UserError
 
 FORK = """
+import dataclasses
+import io
+
 import numpy as np
+from PIL import Image
+from rcnn_jax.tasks.classification import Classification
 from rcnn_jax.data.line_images import read_picture
 from rcnn_jax.data.spec import DatasetSpec, Feature
 
@@ -58,6 +64,21 @@ SHADES = DatasetSpec(
     splits={"train": 40, "validation": 40, "test": 40},
     files=lambda root, split: [], read=read_shades,
 )
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class WithMasks(Classification):
+    def predict(self, params, model_state, batch):
+        bright = batch["image"].max(axis=-1) > 127
+        return {**super().predict(params, model_state, batch), "bright": bright}
+
+    def files(self, predicted, features, n_best):
+        found = []
+        for mask in predicted["bright"]:
+            content = io.BytesIO()
+            Image.fromarray(mask.astype(np.uint8) * 255).save(content, format="png")
+            found.append({"mask.png": content.getvalue(), "bright.txt": b"%d" % mask.sum()})
+        return found
 """
 CONFIG = """
 from ml_collections import ConfigDict
@@ -183,6 +204,85 @@ def test_pictures_of_any_size_are_classified(door, trained):
     assert [row[:3] for row in rows[::2]] == [["leaf.png", "1", "green"], ["sea.png", "1", "blue"]]
     assert [row[0] for row in rows[1::2]] == ["2", "2"]
     assert all(float(row[-1]) > 0.5 for row in rows[::2])
+
+
+def test_masks_are_written_beside_the_answers(door, trained):
+    """As PNG files, of two pictures of one name and of several batches; or a sentence says why."""
+    folder = trained(SHADES | {"task": {"name": "fork:WithMasks"}}, 2)
+    for place, (column, colour) in enumerate(((0, 255), (4, 255), (2, 0))):
+        pixels = np.zeros((4, 5, 3), np.uint8)
+        pixels[:, column] = colour
+        (folder / str(place)).mkdir()
+        Image.fromarray(pixels).save(folder / str(place) / "street.png")
+    files = [f"{place}/street.png" for place in range(3)]
+    options = ("--workdir=run", "--format=jsonl", "--config.evaluation_batch_size=2")
+    result = door("predict", *options, "--output=new/masks/", *files)
+    assert (result.returncode, result.stderr) == (0, "")
+    masks = folder / "new" / "masks"
+    stems = ("street", "street-2", "street-3")
+    made = [f"{stem}_{name}" for stem in stems for name in ("mask.png", "bright.txt")]
+    assert sorted(file.name for file in masks.iterdir()) == sorted([*made, "predictions.json"])
+    for stem, bright in zip(stems, (0, 4, None), strict=True):
+        mask = np.asarray(Image.open(masks / f"{stem}_mask.png"))
+        want = np.zeros((4, 5), np.uint8)
+        if bright is not None:
+            want[:, bright] = 255
+        np.testing.assert_array_equal(mask, want)
+        assert (masks / f"{stem}_bright.txt").read_text() == ("0" if bright is None else "4")
+    rows = json.loads((masks / "predictions.json").read_text())["predictions"]
+    assert [row["file"] for row in rows] == files
+    assert [name for row in rows for name in row["files"]] == made
+    shown = [json.loads(line) for line in result.stdout.splitlines()]
+    assert [row["answers"][0] | {"file": row["file"]} for row in rows] == shown
+
+    # The same command again, into a folder that is there: the same files.
+    before = {file.name: file.read_bytes() for file in masks.iterdir()}
+    assert door("predict", *options, "--output=new/masks", *files).returncode == 0
+    assert {file.name: file.read_bytes() for file in masks.iterdir()} == before
+
+    (folder / "file").write_text("")
+    for output, code, says in (
+        ("masks.json", 2, "is a file, and fork:WithMasks makes files beside its answers: name a"),
+        ("file/masks/", 1, "--output=file/masks/ cannot be written (Not a directory)"),
+        ("nowhere/masks.json", 1, "--output=nowhere/masks.json cannot be written (No such file"),
+    ):
+        result = door("predict", *options, f"--output={output}", *files)
+        assert (result.returncode, result.stdout) == (code, "")
+        assert says in result.stderr
+        assert result.stderr.count("\n") == 1
+    assert not (folder / "masks.json").exists()
+    (masks / "street_mask.png").unlink()
+    (masks / "street_mask.png").mkdir()
+    result = door("predict", *options, "--output=new/masks", *files)
+    assert (result.returncode, result.stderr.count("\n")) == (1, 1)
+    assert "street_mask.png cannot be written (Is a directory): name another" in result.stderr
+    result = door("predict", *options, *files)
+    assert result.returncode == 0
+    assert "fork:WithMasks makes files, too: --output=FOLDER/ writes them" in result.stderr
+
+
+@pytest.mark.one_row
+@pytest.mark.parametrize("name", ["../mask.png", "a/mask.png", ""])
+def test_a_task_knows_no_path(tmp_path, name):
+    output = predicted.Output(f"{tmp_path}/", True)
+    one = predicted.Prediction("a.png", "a", [], {name: b""})
+    with pytest.raises(UserError, match="a name without folders"):
+        list(output.written([one], []))
+
+
+@pytest.mark.one_row
+def test_names_of_examples_in_a_file_of_several(tmp_path):
+    """Files of theirs overwrite neither each other nor the answers."""
+    stems = [predicted.stem_of(tmp_path / "vgg.npz", name) for name in ("b/1.jpg", "b_1", "", "..")]
+    assert stems == ["vgg_b_1", "vgg_b_1", "vgg", "vgg"]
+    output = predicted.Output(f"{tmp_path}/", True)
+    rows = []
+    found = [predicted.Prediction(f"{i}", s, [], {"x": b"%d" % i}) for i, s in enumerate(stems)]
+    found.append(predicted.Prediction("4", "vgg_b", [], {"1_x": b"4"}))
+    assert list(output.written(iter(found), rows)) == found
+    names = [row["files"] for row in rows]
+    assert names == [["vgg_b_1_x"], ["vgg_b_1-2_x"], ["vgg_x"], ["vgg-2_x"], ["vgg_b-2_1_x"]]
+    assert [(tmp_path / name).read_text() for [name] in names] == ["0", "1", "2", "3", "4"]
 
 
 def test_a_digit_is_read_on_the_scale_of_the_data_set(tmp_path):

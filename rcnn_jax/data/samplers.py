@@ -6,7 +6,8 @@ A sampler holds no position. A job that resumes at step s, on any number of proc
 
 import dataclasses
 import functools
-from typing import Any, ClassVar, Protocol, runtime_checkable
+from collections.abc import Mapping
+from typing import Any, ClassVar, Protocol, cast, runtime_checkable
 
 import numpy as np
 
@@ -17,7 +18,11 @@ Cut = tuple[tuple[str, int] | tuple[str, int, int], ...]
 
 @runtime_checkable
 class Sampler(Protocol):
-    """What the pipeline needs of an order of examples."""
+    """What the pipeline needs of an order of examples.
+
+    A sampler may have what `SamplerWithMore` lists, too. The functions `pads`, `cut`, `columns` and
+    `column_values` of this module give the default for one that lacks it.
+    """
 
     @property
     def size(self) -> int:
@@ -37,9 +42,6 @@ class Sampler(Protocol):
     def indices(self, step: int) -> np.ndarray:
         """The rows of batch `step`, int64 [batch_size]; `PADDING` (-1) marks an empty row.
 
-        A sampler with empty rows has the attribute `pads = True`, so that batch statistics leave
-        them out.
-
         It must depend on the sampler's own fields and `step` alone, and be safe to call from
         several threads and in any order.
         """
@@ -50,8 +52,33 @@ class Sampler(Protocol):
         ...
 
 
+class SamplerWithMore(Sampler, Protocol):
+    """What an order of examples may have besides; each may be left out."""
+
+    @property
+    def pads(self) -> bool:
+        """Whether batches may have empty rows, which batch statistics leave out; else False."""
+        ...
+
+    def cut(self, step: int) -> Cut:
+        """How much of padded features batch `step` needs; else all of them stay whole."""
+        ...
+
+    @property
+    def columns(self) -> Mapping[str, str]:
+        """What it adds to each row of a batch: name -> NumPy's name of a type; else nothing.
+
+        It is an attribute of the class, which is asked before a sampler is made.
+        """
+        ...
+
+    def column_values(self, step: int) -> Mapping[str, np.ndarray]:
+        """The columns of batch `step`, each [batch_size]; needed where there are `columns`."""
+        ...
+
+
 def pads(sampler: Sampler) -> bool:
-    """Whether batches of a sampler may have empty rows: its attribute `pads`, if it has one."""
+    """Whether batches of a sampler may have empty rows, see `SamplerWithMore.pads`."""
     return getattr(sampler, "pads", False)
 
 
@@ -59,14 +86,14 @@ def cut(sampler: Sampler, step: int) -> Cut:
     """How much of padded features batch `step` needs.
 
     Args:
-        sampler: may have a method `cut` that says so.
+        sampler: may have a method `cut` that says so, see `SamplerWithMore.cut`.
         step: of the batch.
 
     Returns:
         (feature, its length in this batch), or (feature, length, axis) where it is another axis of
         an example than the first; others stay whole.
     """
-    return sampler.cut(step) if hasattr(sampler, "cut") else ()  # pyright: ignore
+    return cast(SamplerWithMore, sampler).cut(step) if hasattr(sampler, "cut") else ()
 
 
 def shorten(name: str, rows: Any, cut: Cut) -> Any:
@@ -84,7 +111,7 @@ def shorten(name: str, rows: Any, cut: Cut) -> Any:
 
 
 def columns(sampler: Sampler | type[Sampler]) -> dict[str, str]:
-    """What a sampler adds to each row of a batch: name -> type of a number, from `columns`."""
+    """What a sampler adds to each row of a batch, see `SamplerWithMore.columns`."""
     return dict(getattr(sampler, "columns", {}))
 
 
@@ -93,7 +120,7 @@ def column_values(sampler: Sampler, step: int) -> dict[str, np.ndarray]:
     names = columns(sampler)
     if not names:
         return {}
-    values = sampler.column_values(step)  # pyright: ignore[reportAttributeAccessIssue]
+    values = cast(SamplerWithMore, sampler).column_values(step)
     return {name: np.asarray(values[name], dtype) for name, dtype in names.items()}
 
 
