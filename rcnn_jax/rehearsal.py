@@ -126,10 +126,11 @@ def check_evaluation_pass(config: Config, recipe: Recipe, added: Mapping[str, Me
     }
     counting, predicting = task.has_ratios, task.evaluates_on_host or bool(added)
 
-    def evaluated(batch: PyTree) -> Any:
+    def evaluated(batch: PyTree, training_batch: PyTree) -> Any:
         rows = batch["mask"].shape[0]
         carry = task.evaluation_carry(rows)
-        params, model_state = task.init(jax.random.key(0), batch)
+        # A training transform may read columns that the sampler adds to training batches alone.
+        params, model_state = task.init(jax.random.key(0), training_batch)
         out = task.evaluate_batch(
             params, model_state, carry, batch, predictions=predicting, counts=counting
         )
@@ -151,7 +152,7 @@ def check_evaluation_pass(config: Config, recipe: Recipe, added: Mapping[str, Me
         return dict(out.sums), dict(out.counts) if counting else {}, measured
 
     with explained(f"an evaluation by {name} cannot be traced", name):
-        sums, counts, _ = jax.eval_shape(evaluated, batch)
+        sums, counts, _ = jax.eval_shape(evaluated, batch, recipe.batch)
         names = [*sums, *added]
         if counting:
             names += task.ratios({key: np.ones(c.shape) for key, c in counts.items()})
