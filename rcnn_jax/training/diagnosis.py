@@ -19,6 +19,7 @@ import jax
 import jax.extend.core
 import jax.numpy as jnp
 import numpy as np
+from jax import lax
 
 from rcnn_jax.training import accumulation, checkpoints, distributed, paths
 from rcnn_jax.training.checkpoint_errors import DivergedError, short
@@ -236,18 +237,27 @@ class _Watch:
         def loss(*arguments: Any) -> tuple[jax.Array, list[jax.Array]]:
             outer, level = [], _level()
 
-            def note(what: str, path: str, values: Any) -> None:
+            def note(what: str, path: str, values: Any) -> Any:
                 arrays = [x for x in jax.tree.leaves(values) if _is_floating(x)]
                 if not arrays:
-                    return
-                number, found = len(self.calls), _flags(arrays)
+                    return values
+                number, flags = len(self.calls), _flags(arrays)
                 self.calls.append(_Call(what, path, f"{arrays[-1].dtype}{list(arrays[-1].shape)}"))
                 if _level() == level:
                     self._outer.append(number)
-                    outer.append(found)
-                else:
-                    # What is computed inside a scan must not leave it by another way.
-                    jax.debug.callback(functools.partial(self._meet, number), found)
+                    outer.append(flags)
+                    return values
+                # What is computed inside a scan must not leave it by another way. The layer's
+                # output depends on the report, which would else be left out as of no use.
+                nothing = jax.pure_callback(
+                    functools.partial(self._meet, number),
+                    jax.ShapeDtypeStruct((), np.int32),
+                    lax.stop_gradient(flags),
+                    vmap_method="sequential",
+                )
+                return jax.tree.map(
+                    lambda x: x + nothing.astype(x.dtype) if _is_floating(x) else x, values
+                )
 
             def watch(
                 call: Any, args: Any, kwargs: Any, context: nn.module.InterceptorContext
@@ -260,8 +270,7 @@ class _Watch:
                 made = call(*args, **kwargs)
                 path = "/".join(module.path)
                 name = (path or "the whole model") + (f".{method}" * (method != "__call__"))
-                note(f"the output of {name} ({type(module).__name__})", path, made)
-                return made
+                return note(f"the output of {name} ({type(module).__name__})", path, made)
 
             with nn.intercept_methods(watch):
                 total = loss_of(*arguments).total
@@ -269,9 +278,10 @@ class _Watch:
 
         return loss
 
-    def _meet(self, number: int, flags: np.ndarray) -> None:
+    def _meet(self, number: int, flags: np.ndarray) -> np.ndarray:
         self._rounds[number] += 1
-        self._note(number, self._rounds[number], flags)
+        self._note(number, self._rounds[number], np.asarray(flags))
+        return np.zeros((), np.int32)
 
     def _note(self, number: int, turn: float, flags: Iterable[Any]) -> None:
         for kind in (kind for kind, has in enumerate(flags) if has):
@@ -281,7 +291,6 @@ class _Watch:
 
     def finish(self, outer: Iterable[np.ndarray]) -> None:
         """Takes what the loss gave back for the outer layers."""
-        jax.effects_barrier()
         for number, flags in zip(self._outer, outer, strict=True):
             self._note(number, math.inf, flags)
         # What runs inside a transformation reports to one of the processes.
