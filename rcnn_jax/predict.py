@@ -12,11 +12,10 @@ brought to one size and go through the net in batches of it.
 """
 
 import copy
-import functools
 import itertools
 import json
 import pathlib
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from absl import flags
@@ -102,10 +101,10 @@ def predict(
         UserError: There is no such checkpoint, or the data set or the task reads no files.
         ValueError: A file cannot be read.
     """
-    from rcnn_jax import restoring
+    from rcnn_jax import file_examples, restoring
     from rcnn_jax.data.sources import ArraySource
 
-    features, read = _reader(config, path)
+    features, read = file_examples.reader(config, path)
     kept, examples = [], []
     for file in files:
         try:
@@ -141,57 +140,6 @@ def predict(
         task.answers(predicted, features, n_best) for predicted in batches
     )
     yield from zip(kept, answers, strict=True)
-
-
-Examples = Sequence[tuple[str, Mapping[str, Any]]]
-
-
-def _reader(
-    config: Any, path: pathlib.Path
-) -> tuple[Mapping[str, Any], Callable[[pathlib.Path], Examples]]:
-    """The features of the run's data, and what takes a file to examples with some of them.
-
-    A file that is one example gives it without a name.
-    """
-    from rcnn_jax.data import pictures, sources
-    from rcnn_jax.training.workdir import Workdir
-
-    name = config.data.name
-    if name.startswith("tfds:"):
-        raise UserError(
-            f"the data set {name!r} does not say how a file is read; a DatasetSpec with read_file "
-            "does."
-        )
-    spec = sources.load_spec(name)
-    if spec.read_several is not None:
-        shapes = Workdir(path).data_facts().get("shapes", {})
-        return spec.features, functools.partial(_checked, spec.read_several, shapes)
-    read_file = spec.read_file
-    if read_file is not None:
-        return spec.features, lambda path: [("", read_file(path))]
-    feature = spec.features.get("image")
-    if feature is None or not pictures.is_picture(feature):
-        raise UserError(
-            f"the data set {name!r} does not say how a file is read (DatasetSpec.read_file), and "
-            "its examples are no pictures of one size."
-        )
-    shape: Any = feature.shape
-    return spec.features, lambda path: [("", {"image": pictures.read_image(path, shape)})]
-
-
-def _checked(
-    read: Callable[[pathlib.Path], Examples], shapes: Mapping[str, Any], path: pathlib.Path
-) -> Examples:
-    """The examples of a file, if what it holds of them has the shapes of the run's."""
-    found = read(path)
-    for _, example in found[:1]:
-        for name, shape in shapes.items():
-            if name in example and list(example[name].shape) != shape:
-                raise ValueError(
-                    f"{path} holds {name} of shape {list(example[name].shape)}, the run was "
-                    f"trained on {shape}"
-                )
-    return found
 
 
 def _show_lines(found: Iterator[tuple[str, list[Answer]]], n_best: int) -> None:
