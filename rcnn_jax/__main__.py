@@ -1,9 +1,9 @@
 """Lists the commands of the package, and the keys of a config.
 
-    python -m rcnn_jax                    the commands
-    python -m rcnn_jax train --help       the same as python -m rcnn_jax.train --help
-    python -m rcnn_jax keys               all keys of a config, with defaults and what they mean
-    python -m rcnn_jax keys optimizer     those of a section, or with such a word in their names
+python -m rcnn_jax                    the commands
+python -m rcnn_jax train --help       the same as python -m rcnn_jax.train --help
+python -m rcnn_jax keys               all keys of a config, with defaults and what they mean
+python -m rcnn_jax keys optimizer     those of a section, or with such a word in their names
 """
 
 import ast

@@ -362,7 +362,11 @@ def batch_shapes(config: Config, source: Source) -> dict[str, jax.ShapeDtypeStru
     example |= {"mask": np.ones(1, np.float32)}
     example |= {name: np.zeros(1, dtype) for name, dtype in added_columns(config).items()}
     return {
-        name: jax.ShapeDtypeStruct((config.batch_size, *value.shape[1:]), value.dtype)
+        name: jax.ShapeDtypeStruct(
+            # As it is on the devices, where int64 is int32.
+            (config.batch_size, *value.shape[1:]),
+            jax.dtypes.canonicalize_dtype(value.dtype),
+        )
         for name, value in example.items()
     }
 

@@ -17,7 +17,7 @@ from rcnn_jax.inspection import model_names
 from rcnn_jax.inspection.convolutions import convolution_table
 from rcnn_jax.inspection.layer_table import shape_text, summarize, total
 from rcnn_jax.inspection.multiply_adds import multiply_adds
-from rcnn_jax.inspection.report import configured_input, list_models, parse_input, report
+from rcnn_jax.inspection.report import configured, list_models, parse_input, report
 from rcnn_jax.tables import parameter_table, table
 
 # Published, or counted by the tests of the models: 32x32 colour images, 10 classes.
@@ -327,7 +327,8 @@ def test_a_forks_model_is_shown_with_the_input_it_names(fork):
     [("rcnn_cifar10:paper", (24, 24, 3)), ("rcnn_digits", (8, 8, 1)), ("nin_cifar10", (32, 32, 3))],
 )
 def test_the_input_of_a_config_is_what_its_transforms_give(config, size):
-    x = configured_input(configuration.load(config))
+    _, call, _ = configured(configuration.load(config))
+    (x,) = call.arrays
     assert (x.shape, x.dtype) == ((1, *size), jnp.float32)
 
 

@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import optax
 
 from rcnn_jax.layers.normalization import real_rows
+from rcnn_jax.training.sharding import Devices
 
 
 class FineTuning(NamedTuple):
@@ -52,14 +53,47 @@ def mean_loss(
     return out.total / jnp.where(count > 0, count, 1), out
 
 
+def start(
+    task: Any,
+    variables: tuple[Any, Any],
+    optimizer: optax.GradientTransformation,
+    devices: Devices,
+    *,
+    batch_size: int,
+    seed: int,
+) -> FineTuning:
+    """Makes the state before the first step.
+
+    Args:
+        task: What is trained.
+        variables: (params, model_state).
+        optimizer: With its learning rate in it.
+        devices: Where it runs.
+        batch_size: Rows of a batch, for tasks with a recurrent state.
+        seed: Of augmentation and dropout.
+    """
+    params, model_state = variables
+    state = FineTuning(
+        params=params,
+        model_state=model_state,
+        opt_state=optimizer.init(params),
+        carry=task.initial_carry(batch_size),
+        key=jax.random.key(seed),
+        step=jnp.zeros((), jnp.int32),
+    )
+    carry = jax.device_put(state.carry, devices.batch)
+    return devices.replicate(state._replace(carry=()))._replace(carry=carry)
+
+
 def make_step(
-    task: Any, optimizer: optax.GradientTransformation
+    task: Any, optimizer: optax.GradientTransformation, devices: Devices
 ) -> Callable[[FineTuning, Any], tuple[FineTuning, jax.Array]]:
     """Makes the step from a state and a batch to the next state and the loss; compiled.
 
     Args:
         task: What is trained.
         optimizer: With its learning rate in it.
+        devices: Where it runs.
     """
 
     def step(state: FineTuning, batch: Any) -> tuple[FineTuning, jax.Array]:
@@ -70,8 +104,16 @@ def make_step(
 
         (value, out), gradient = jax.value_and_grad(loss, has_aux=True)(state.params)
         updates, opt_state = optimizer.update(gradient, state.opt_state, state.params)
-        params = optax.apply_updates(state.params, updates)
-        state = FineTuning(params, out.model_state, opt_state, out.carry, state.key, state.step + 1)
+        state = state._replace(
+            params=optax.apply_updates(state.params, updates),
+            model_state=out.model_state,
+            opt_state=opt_state,
+            carry=out.carry,
+            step=state.step + 1,
+        )
         return state, value
 
-    return jax.jit(step)
+    # Where the state of `start` lies: otherwise the second step would be compiled anew.
+    everywhere: Any = devices.replicated
+    state = FineTuning(*[everywhere] * len(FineTuning._fields))._replace(carry=devices.batch)
+    return jax.jit(step, out_shardings=(state, everywhere))

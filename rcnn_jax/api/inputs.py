@@ -41,6 +41,8 @@ def as_source(
         return inputs
     if isinstance(inputs, str | os.PathLike):
         inputs = [inputs]
+    if isinstance(inputs, list | tuple) and not inputs:
+        raise UserError("there are no examples.")
     if isinstance(inputs, Mapping):
         columns = dict(inputs)
     elif _all_of(inputs, (str, os.PathLike)):

@@ -26,8 +26,8 @@ from rcnn_jax.experiment import build_task, encoded, make_encoder, open_split
 from rcnn_jax.training import checkpoints
 from rcnn_jax.training import step as step_lib
 from rcnn_jax.training.interface import PyTree
-from rcnn_jax.training.state import Variables
 from rcnn_jax.training.sharding import Devices
+from rcnn_jax.training.state import Variables
 from rcnn_jax.training.workdir import Workdir
 
 DataDir = str | pathlib.Path | None
@@ -56,7 +56,7 @@ class TrainedRun:
     """
 
     workdir: pathlib.Path
-    config: Any
+    config: Any = dataclasses.field(repr=False)
     task: Any
     params: PyTree = dataclasses.field(repr=False)
     model_state: PyTree = dataclasses.field(repr=False)
@@ -215,15 +215,15 @@ class TrainedRun:
             The state before the first step; and the compiled step, from a state and a batch to the
             next state and the mean loss `[]`.
         """
-        state = fine_tuning.FineTuning(
-            params=self.params,
-            model_state=self.model_state,
-            opt_state=optimizer.init(self.params),
-            carry=self.task.initial_carry(batch_size or self.config.batch_size),
-            key=jax.random.key(seed),
-            step=jnp.zeros((), jnp.int32),
+        state = fine_tuning.start(
+            self.task,
+            (self.params, self.model_state),
+            optimizer,
+            self._devices,
+            batch_size=batch_size or self.config.batch_size,
+            seed=seed,
         )
-        return state, fine_tuning.make_step(self.task, optimizer)
+        return state, fine_tuning.make_step(self.task, optimizer, self._devices)
 
     def train_batches(
         self,
