@@ -38,6 +38,23 @@ def stored_features(config: Any, path: str | pathlib.Path) -> dict[str, Feature]
     return {k: feature for k, feature in features.items() if not kept or k in kept}
 
 
+def read_features(config: Any, path: str | pathlib.Path) -> dict[str, Feature] | None:
+    """The features of a run's data as the model reads them, without opening the data set.
+
+    Args:
+        config: The workdir's config.
+        path: The workdir.
+
+    Returns:
+        The features by name; None where a run of an older version did not write them and an encoder
+        makes others of those that the data set stores.
+    """
+    facts = Workdir(path).data_facts()
+    if "read" in facts:
+        return feature_json.from_json(facts["read"])
+    return None if config.encoder.name else stored_features(config, path) or None
+
+
 def reader(
     config: Any, path: str | pathlib.Path
 ) -> tuple[Mapping[str, Feature], Callable[[pathlib.Path], Examples]]:

@@ -107,6 +107,7 @@ class TrainingRun:
             "examples": len(self.source),
             "shapes": shapes,
             "features": feature_json.to_json(self.stored),
+            "read": feature_json.to_json(self.source.features),
             "batch": batch,
         }
 

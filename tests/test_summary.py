@@ -2,6 +2,7 @@
 
 import pathlib
 import re
+import shutil
 import sys
 import types
 
@@ -340,6 +341,23 @@ def test_the_model_of_a_config_is_the_one_it_trains():
     count = 75 * k + 72 * k**2 + 2 * 17 * k + 10 * k + 10
     assert re.search(rf"^parameters +{count:,}  ", text, re.MULTILINE)
     assert "[1, 32, 32, 3] ->" in report(config="rcnn_cifar10", given_input="32x32x3")
+
+
+@pytest.mark.parametrize(
+    ("example", "head"),
+    [
+        ("clips", r"parts:ConvLSTM  \[1, \d+, 12, 12, 1\] \[1\] -> \[1, 4\]"),
+        ("scenes", r"parts:SceneRCNN  \[1, 16, 16, 3\] -> \[1, 16, 16, 3\]"),
+        ("towers", r"parts:Towers  \[1, 64, 64, 3\] \[1, \d+\] -> \[1, 8\] \[1, 8\]"),
+    ],
+)
+def test_a_model_is_shown_as_the_task_of_its_config_calls_it(door, tmp_path, example, head):
+    """Clips are padded by an encoder; crops take label maps along; towers read two features."""
+    for file in (pathlib.Path(__file__).parent / "examples" / example).glob("*.py"):
+        shutil.copy(file, tmp_path)
+    result = door("summary", "--config=experiment.py")
+    assert result.returncode == 0, result.stderr
+    assert re.match(f"experiment.py: {head}", result.stdout)
 
 
 @pytest.mark.parametrize(

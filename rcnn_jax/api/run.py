@@ -327,7 +327,8 @@ class TrainedRun:
     def _call(self, source: Source, with_states: bool, call: Mapping[str, Any]) -> Any:
         name = ("call", with_states, tuple(sorted(call.items())))
         if name not in self._compiled:
-            task = build_task(self.config, self.assets, self.encoding, **call)
+            features = file_examples.read_features(self.config, self.workdir)
+            task = build_task(self.config, self.assets, self.encoding, features, **call)
             self._compiled[name] = states.compiled_call(task, with_states)
         batch = pipeline.host_batch(source, np.arange(len(source)))
         output, found = self._compiled[name](self.params, self.model_state, batch)
@@ -371,7 +372,7 @@ def load(
     restoring.require_checkpoints(path)
     assets, encoder = assets_lib.load(Workdir(path).assets), make_encoder(config)
     encoding = None if encoder is None else encoder.bind(assets, [])
-    task = build_task(config, assets, encoding)
+    task = build_task(config, assets, encoding, file_examples.read_features(config, path))
     abstract = _abstract_variables(config, path, task, devices)
     restored = restoring.restore_variables(config, path, step, abstract)
     params, model_state = restored.state.evaluated()

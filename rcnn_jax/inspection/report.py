@@ -177,7 +177,7 @@ def _of_spec(config: Any) -> tuple[Any, dict[str, jax.ShapeDtypeStruct]] | None:
         name: jax.ShapeDtypeStruct((1, *shape), jax.dtypes.canonicalize_dtype(dtype))
         for name, (shape, dtype) in shapes.items()
     }
-    task = build_task(_unfitted(config), {})
+    task = build_task(_unfitted(config), {}, None, features)
     task.check(features)
     if len(features) == len(features.keys() & batch.keys()):
         return task, batch
@@ -212,7 +212,7 @@ def _of_data(config: Any, data_dir: str | None) -> tuple[Any, dict[str, jax.Shap
         assets |= encoder.fit(source)
         encoding = encoder.bind(assets, [])
         source = encoding.wrap(source)
-    task = build_task(config, assets, encoding)
+    task = build_task(config, assets, encoding, source.features)
     task.check(source.features)
     return task, batch_shapes(config, source)
 

@@ -141,12 +141,14 @@ def test_an_encoder_comes_along(tagger):
 def elsewhere(tmp_path, monkeypatch):
     """The run on a machine that has neither its data nor the code that describes them."""
     shutil.copytree(STORED / "digits", tmp_path / "run")
+    features = {
+        "image": {"shape": [8, 8, 1], "dtype": "uint8"},
+        "label": {"shape": [], "dtype": "int32", "classes": [f"digit {n}" for n in range(10)]},
+    }
     facts = {
         "examples": 200,
-        "features": {
-            "image": {"shape": [8, 8, 1], "dtype": "uint8"},
-            "label": {"shape": [], "dtype": "int32", "classes": [f"digit {n}" for n in range(10)]},
-        },
+        "features": features,
+        "read": features,
         "batch": {
             "image": {"shape": [8, 8, 1], "dtype": "uint8"},
             "label": {"shape": [], "dtype": "int32"},
