@@ -286,7 +286,9 @@ def from_json(path: pathlib.Path) -> ConfigDict:
     return config
 
 
-def for_evaluation(path: pathlib.Path, overrides: Sequence[tuple[str, str]]) -> ConfigDict:
+def for_evaluation(
+    path: str | pathlib.Path, overrides: Sequence[tuple[str, str]] = ()
+) -> ConfigDict:
     """Reads the config of a run that is to be looked at.
 
     Args:
@@ -299,7 +301,7 @@ def for_evaluation(path: pathlib.Path, overrides: Sequence[tuple[str, str]]) -> 
     Raises:
         UsageError: The file cannot be read, or an override would make it another experiment.
     """
-    config = from_json(path)
+    config = from_json(pathlib.Path(path))
     for key, text in overrides:
         override(config, key, text)
         if not is_among(key, RUNTIME_KEYS + EVALUATION_KEYS):

@@ -348,6 +348,29 @@ class Recipe:
         )
 
 
+def batch_shapes(config: Config, source: Source) -> dict[str, jax.ShapeDtypeStruct]:
+    """Shapes and types of a training batch.
+
+    Args:
+        config: A complete config.
+        source: Any split, encoded; its first example gives the shapes.
+
+    Returns:
+        Each feature, `mask` and what the sampler adds, `[batch_size, ...]`.
+    """
+    example = {k: v[None] for k, v in source[0].items()}
+    example |= {"mask": np.ones(1, np.float32)}
+    example |= {name: np.zeros(1, dtype) for name, dtype in added_columns(config).items()}
+    return {
+        name: jax.ShapeDtypeStruct(
+            # As it is on the devices, where int64 is int32.
+            (config.batch_size, *value.shape[1:]),
+            jax.dtypes.canonicalize_dtype(value.dtype),
+        )
+        for name, value in example.items()
+    }
+
+
 def make_recipe(config: Config, task: Task, source: Source, steps: int) -> Recipe:
     """Makes the optimiser and the shapes that a state is made from.
 
@@ -360,13 +383,7 @@ def make_recipe(config: Config, task: Task, source: Source, steps: int) -> Recip
     Returns:
         The recipe.
     """
-    example = {k: v[None] for k, v in source[0].items()}
-    example |= {"mask": np.ones(1, np.float32)}
-    example |= {name: np.zeros(1, dtype) for name, dtype in added_columns(config).items()}
-    batch = {
-        name: jax.ShapeDtypeStruct((config.batch_size, *value.shape[1:]), value.dtype)
-        for name, value in example.items()
-    }
+    batch = batch_shapes(config, source)
     params = jax.eval_shape(lambda b: task.init(jax.random.key(0), b)[0], batch)
     return Recipe(
         task=task,
@@ -387,18 +404,32 @@ def resident(config: Config, source: Source, devices: Devices) -> Source | pipel
 
 
 def evaluation_batches(
-    config: Config, source: Source | pipeline.DeviceSource, devices: Devices
+    config: Config,
+    source: Source | pipeline.DeviceSource,
+    devices: Devices,
+    *,
+    in_order: bool = False,
 ) -> pipeline.Batches:
-    """Batches over a whole split, in the order of `config.evaluation_sampler`."""
+    """Batches over a whole split.
+
+    Args:
+        config: A complete config.
+        source: The split.
+        devices: Where the batches go.
+        in_order: Whether examples come in their order, instead of that of
+            `config.evaluation_sampler`.
+    """
     size = devices.divisible(config.evaluation_batch_size)
-    sampler = importing.build(
-        config.evaluation_sampler,
-        "config.evaluation_sampler",
-        size=len(source),
-        source=source,
-        batch_size=size,
-        seed=config.seed,
-    )
+    sampler: Any = size
+    if not in_order:
+        sampler = importing.build(
+            config.evaluation_sampler,
+            "config.evaluation_sampler",
+            size=len(source),
+            source=source,
+            batch_size=size,
+            seed=config.seed,
+        )
     return pipeline.evaluation_batches(
         source,
         sampler,

@@ -15,7 +15,6 @@ to one size and go through the net in batches of it.
 """
 
 import copy
-import functools
 import itertools
 import json
 import os
@@ -128,11 +127,11 @@ def predict(
             makes files and `output` is one file.
         ValueError: A file cannot be read.
     """
-    from rcnn_jax import restoring
+    from rcnn_jax import file_examples, restoring
     from rcnn_jax.data.sources import ArraySource
     from rcnn_jax.training import distributed
 
-    features, read = _reader(config, path)
+    features, read = file_examples.reader(config, path)
     kept, stems, examples = [], [], []
     for file in files:
         try:
@@ -209,58 +208,6 @@ def _said(
                 "examples, one for each is expected."
             )
     yield from zip(answers, made, strict=True)
-
-
-Examples = Sequence[tuple[str, Mapping[str, Any]]]
-
-
-def _reader(
-    config: Any, path: pathlib.Path
-) -> tuple[Mapping[str, Any], Callable[[pathlib.Path], Examples]]:
-    """The features of the run's data, and what takes a file to examples with some of them.
-
-    A file that is one example gives it without a name.
-    """
-    from rcnn_jax.data import pictures, sources
-    from rcnn_jax.training.workdir import Workdir
-
-    name = config.data.name
-    if name.startswith("tfds:"):
-        raise UserError(
-            f"the data set {name!r} does not say how a file is read; a DatasetSpec with read_file "
-            "does."
-        )
-    spec = sources.load_spec(name)
-    if spec.read_several is not None:
-        shapes = Workdir(path).data_facts().get("shapes", {})
-        return spec.features, functools.partial(_checked, spec.read_several, shapes)
-    read_file = spec.read_file
-    if read_file is not None:
-        return spec.features, lambda path: [("", read_file(path))]
-    inputs = config.task.get("inputs", "image")
-    feature = spec.features.get(inputs)
-    if feature is None or not pictures.is_picture(feature):
-        raise UserError(
-            f"the data set {name!r} does not say how a file is read (DatasetSpec.read_file), and "
-            "its examples are no pictures of one size."
-        )
-    shape: Any = feature.shape
-    return spec.features, lambda path: [("", {inputs: pictures.read_image(path, shape)})]
-
-
-def _checked(
-    read: Callable[[pathlib.Path], Examples], shapes: Mapping[str, Any], path: pathlib.Path
-) -> Examples:
-    """The examples of a file, if what it holds of them has the shapes of the run's."""
-    found = read(path)
-    for _, example in found[:1]:
-        for name, shape in shapes.items():
-            if name in example and list(example[name].shape) != shape:
-                raise ValueError(
-                    f"{path} holds {name} of shape {list(example[name].shape)}, the run was "
-                    f"trained on {shape}"
-                )
-    return found
 
 
 def _show_lines(found: Iterator[Prediction], n_best: int) -> None:

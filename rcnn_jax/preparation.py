@@ -12,11 +12,12 @@ import numpy as np
 
 from rcnn_jax import compilation_cache, doors, importing, rehearsal
 from rcnn_jax.data import assets as assets_lib
-from rcnn_jax.data import pipeline, samplers, sources, transforms
+from rcnn_jax.data import feature_json, pipeline, samplers, sources, transforms
 from rcnn_jax.data.damage import Damage
 from rcnn_jax.data.encoding import Encoding
 from rcnn_jax.data.samplers import Sampler
 from rcnn_jax.data.sources import Source
+from rcnn_jax.data.spec import Feature
 from rcnn_jax.errors import UsageError, nearest
 from rcnn_jax.experiment import (
     Recipe,
@@ -88,13 +89,27 @@ class TrainingRun:
     damage: Damage  # records that this process could not read
     metrics: dict[str, Metric]  # those that the config adds to the task's
     fresh: list[state.TrainState]  # one that was made for the checks before the start, or none
+    stored: Mapping[str, Feature]  # as the data set stores them, before an encoder
 
     def data_facts(self) -> dict[str, Any]:
-        """What a run that goes on must find again: see `Workdir.adopt`."""
+        """What a run that goes on must find again, and what the run can be loaded by without data.
+
+        See `Workdir.adopt` and `rcnn_jax.load`.
+        """
         first = self.source[0]
         names = [name for name in getattr(self.recipe.task, "reads", ()) if name in first]
         shapes = {name: list(np.shape(first[name])) for name in names}
-        return {"examples": len(self.source), "shapes": shapes}
+        batch = {
+            name: {"shape": list(leaf.shape[1:]), "dtype": leaf.dtype.name}
+            for name, leaf in self.recipe.batch.items()
+        }
+        return {
+            "examples": len(self.source),
+            "shapes": shapes,
+            "features": feature_json.to_json(self.stored),
+            "read": feature_json.to_json(self.source.features),
+            "batch": batch,
+        }
 
     def save_assets(self, workdir: Workdir) -> None:
         """Writes what was fitted on the training split, unless an earlier run has."""
@@ -275,7 +290,7 @@ def prepare_training(config: Config, workdir: Workdir, data_dir: str | None) -> 
     if config.data.validation:
         others = [open_split(config, "validation", data_dir, damage)]
     encoding = None if encoder is None else encoder.bind(assets, others)
-    source = encoded(config, encoding, source)
+    stored, source = source.features, encoded(config, encoding, source)
     others = [encoded(config, encoding, split) for split in others]
     for split in others:
         sources.check_stacking(split, np.arange(min(len(split), config.evaluation_batch_size)))
@@ -329,6 +344,7 @@ def prepare_training(config: Config, workdir: Workdir, data_dir: str | None) -> 
         damage=damage,
         metrics=metrics,
         fresh=fresh,
+        stored=stored,
     )
     if not begun:
         _rehearse(run)

@@ -3,7 +3,8 @@
 import dataclasses
 import functools
 import pathlib
-from collections.abc import Iterator, Mapping
+import types
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import jax
@@ -15,13 +16,13 @@ from rcnn_jax.data.encoding import Encoding
 from rcnn_jax.data.sources import Source
 from rcnn_jax.errors import UsageError, UserError
 from rcnn_jax.experiment import (
+    batch_shapes,
     build_metrics,
     build_task,
     configure_jax,
     encoded,
     evaluation_batches,
     make_encoder,
-    make_recipe,
     open_split,
     resident,
 )
@@ -31,10 +32,12 @@ from rcnn_jax.training.interface import Config, PyTree, Task
 from rcnn_jax.training.sharding import Devices, make_devices
 from rcnn_jax.training.workdir import Workdir
 
+NO_ARGUMENTS: Mapping[str, Any] = types.MappingProxyType({})
+
 
 @dataclasses.dataclass(frozen=True)
 class EvaluationRun:
-    """What evaluation needs: a split, and the shapes of the state to restore."""
+    """What evaluation needs: a split, and the shapes of the variables to restore."""
 
     config: Config
     devices: Devices
@@ -42,7 +45,7 @@ class EvaluationRun:
     source: Source
     split: str
     batch: PyTree  # shapes of a training batch
-    abstract: state.TrainState
+    abstract: state.Variables  # their shapes, types and shardings
     encoding: Encoding | None = None  # what turned text into numbers
 
     @functools.cached_property
@@ -87,21 +90,43 @@ class EvaluationRun:
             The predictions of each batch for its real examples, on the host.
         """
         compiled = step_lib.compile_prediction(self.task if task is None else task, self.devices)
-        left = len(self.source)
-        with evaluation_batches(self.config, self._resident, self.devices) as batches:
-            for batch in batches:
-                found = jax.device_get(compiled(*variables, batch))
-                rows = min(left, len(next(iter(found.values()))))
-                yield {name: value[:rows] for name, value in found.items()}
-                left -= rows
+        yield from predictions(self.config, self.devices, compiled, variables, self._resident)
+
+
+def predictions(
+    config: Config,
+    devices: Devices,
+    compiled: Callable[[PyTree, PyTree, PyTree], Mapping[str, jax.Array]],
+    variables: tuple[PyTree, PyTree],
+    source: Source | pipeline.DeviceSource,
+) -> Iterator[dict[str, np.ndarray]]:
+    """Predicts for all examples of a source, in order.
+
+    Args:
+        config: A complete config.
+        devices: Where it runs.
+        compiled: From `step.compile_prediction`.
+        variables: (params, model_state).
+        source: The examples as the model reads them.
+
+    Yields:
+        The predictions of each batch for its real examples, on the host.
+    """
+    left = len(source)
+    with evaluation_batches(config, source, devices, in_order=True) as batches:
+        for batch in batches:
+            predicted = jax.device_get(compiled(*variables, batch))
+            rows = min(left, len(next(iter(predicted.values()))))
+            yield {name: value[:rows] for name, value in predicted.items()}
+            left -= rows
 
 
 def prepare_evaluation(
     config: Config,
-    path: pathlib.Path,
-    split: str,
-    data_dir: str | None,
-    call: Mapping[str, Any],
+    path: str | pathlib.Path,
+    split: str = "test",
+    data_dir: str | None = None,
+    call: Mapping[str, Any] = NO_ARGUMENTS,
 ) -> EvaluationRun:
     """Builds what a workdir's config names, with the assets that training left there.
 
@@ -109,7 +134,7 @@ def prepare_evaluation(
         config: The workdir's config.
         path: The workdir.
         split: A key of `config.data` or any split's name.
-        data_dir: Where original data sets lie.
+        data_dir: Where original data sets lie; None: see `rcnn_jax.data.roots`.
         call: Further keyword arguments of the model's call.
 
     Returns:
@@ -120,13 +145,17 @@ def prepare_evaluation(
     """
     named = split in ("train", "validation", "test")
     if named and not config.data[split]:
-        raise UserError(f"--split={split}: config.data.{split} is empty in {path / 'config.json'}.")
+        raise UserError(f"--split={split}: config.data.{split} is empty in {Workdir(path).config}.")
     source = open_split(config, split, data_dir)
     return evaluation_of(config, path, source, config.data[split] if named else split, call)
 
 
 def evaluation_of(
-    config: Config, path: pathlib.Path, source: Source, name: str, call: Mapping[str, Any]
+    config: Config,
+    path: str | pathlib.Path,
+    source: Source,
+    name: str,
+    call: Mapping[str, Any] = NO_ARGUMENTS,
 ) -> EvaluationRun:
     """Builds what a workdir's config names, for examples from anywhere.
 
@@ -144,26 +173,47 @@ def evaluation_of(
         UserError: Something the config names is missing or does not fit.
     """
     configure_jax(config)
-    # Whatever mesh it was trained on, this machine's devices share the work.
-    devices = make_devices({"data": -1, "fsdp": 1}, "jit")
+    devices = evaluation_devices()
     assets, encoder = assets_lib.load(Workdir(path).assets), make_encoder(config)
     encoding = None if encoder is None else encoder.bind(assets, [source])
     source = encoded(config, encoding, source)
     task = build_task(config, assets, encoding, source.features, **call)
-    recipe = make_recipe(config, task, source, steps=0)
+    batch = batch_shapes(config, source)
     return EvaluationRun(
         config=config,
         devices=devices,
         task=task,
         source=source,
         split=name,
-        batch=recipe.batch,
-        abstract=recipe.abstract_state(devices),
+        batch=batch,
+        abstract=abstract_variables(task, batch, devices),
         encoding=encoding,
     )
 
 
-def restore_step(run: EvaluationRun, path: pathlib.Path, step: str) -> checkpoints.Restored:
+def evaluation_devices() -> Devices:
+    """All devices of this machine: whatever mesh a run was trained on, these share the work."""
+    return make_devices({"data": -1, "fsdp": 1}, "jit")
+
+
+def abstract_variables(task: Task, batch: PyTree, devices: Devices) -> state.Variables:
+    """Shapes, types and shardings of what a task evaluates with.
+
+    Args:
+        task: What is evaluated.
+        batch: Shapes of a training batch.
+        devices: Where it runs; every one of them holds all variables.
+    """
+    shapes = jax.eval_shape(lambda b: task.init(jax.random.key(0), b), batch)
+    return jax.tree.map(
+        lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=devices.replicated),
+        state.Variables(*shapes),
+    )
+
+
+def restore_step(
+    run: EvaluationRun, path: str | pathlib.Path, step: str | int = "best"
+) -> checkpoints.Restored:
     """Restores the checkpoint that a user names.
 
     Args:
@@ -173,24 +223,56 @@ def restore_step(run: EvaluationRun, path: pathlib.Path, step: str) -> checkpoin
             best one, the latest stands for it.
 
     Returns:
-        The checkpoint.
+        The checkpoint; its state are `state.Variables`.
 
     Raises:
         UserError: There is none of that name, or it is damaged or of another model.
     """
-    folder = Workdir(path).checkpoints
-    there = checkpoints.steps(folder)
+    return restore_variables(run.config, path, step, run.abstract)
+
+
+def require_checkpoints(path: str | pathlib.Path) -> list[int]:
+    """The steps that have a checkpoint.
+
+    Args:
+        path: The workdir.
+
+    Raises:
+        UserError: There is none.
+    """
+    there = checkpoints.steps(Workdir(path).checkpoints)
     if not there:
         raise UserError(f"--workdir={path} holds no checkpoint yet.")
+    return there
+
+
+def restore_variables(
+    config: Config, path: str | pathlib.Path, step: str | int, abstract: state.Variables
+) -> checkpoints.Restored:
+    """Restores what evaluation uses of a checkpoint.
+
+    Args:
+        config: The workdir's config.
+        path: The workdir.
+        step: See `restore_step`.
+        abstract: Shapes, types and shardings of the variables.
+
+    Returns:
+        The checkpoint; its state are `state.Variables`.
+
+    Raises:
+        UserError: There is none of that name, or it is damaged or of another model.
+    """
+    folder, there = Workdir(path).checkpoints, require_checkpoints(path)
     damaged: list[str] = []
-    if step == "best" and run.config.data.validation:
-        metric, mode = run.config.best_metric, run.config.best_mode
-        restored = checkpoints.restore_best(folder, run.abstract, metric, mode, damaged)
+    if step == "best" and config.data.validation:
+        metric, mode = config.best_metric, config.best_mode
+        restored = checkpoints.restore_best(folder, abstract, metric, mode, damaged)
     elif step in ("best", "latest"):
-        restored = checkpoints.restore_latest(folder, run.abstract, damaged)
+        restored = checkpoints.restore_latest(folder, abstract, damaged)
         assert restored is not None
-    elif step.isdecimal() and int(step) in there:
-        restored = checkpoints.restore(folder, int(step), run.abstract)
+    elif str(step).isdecimal() and int(step) in there:
+        restored = checkpoints.restore(folder, int(step), abstract)
     else:
         raise UsageError(
             f"--step={step}: there are checkpoints of the steps {', '.join(map(str, there))}, "

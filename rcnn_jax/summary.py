@@ -6,8 +6,9 @@
     python -m rcnn_jax.summary --config=configs/rcnn_cifar10.py:paper
     python -m rcnn_jax.summary --convolutions                the arithmetic of convolutions
 
---config takes what `rcnn_jax.train` takes; its model is shown at the size that the transforms of
-training images give. Only shapes are computed: the largest model takes seconds and no memory.
+--config takes what `rcnn_jax.train` takes; its model is shown as its task calls it with one
+training example. Only shapes are computed: the largest model takes seconds and no memory. The data
+set is opened only where it does not say what its examples are like.
 """
 
 import os
@@ -43,6 +44,7 @@ _DEPTH = flags.DEFINE_integer(
 _PARAMETERS = flags.DEFINE_bool(
     "parameters", False, "List every array of parameters instead.", flag_values=FLAGS
 )
+_DATA_DIR = doors.define_data_dir(FLAGS)
 _CONVOLUTIONS = flags.DEFINE_bool(
     "convolutions", False, "Show the arithmetic of convolutions.", flag_values=FLAGS
 )
@@ -69,6 +71,7 @@ def main(argv: list[str]) -> int:
             depth=_DEPTH.value,
             parameters=_PARAMETERS.value,
             overrides=doors.overrides,
+            data_dir=_DATA_DIR.value,
             width=shutil.get_terminal_size((100, 0)).columns,
         )
     print(text, flush=True)

@@ -4,7 +4,8 @@
 
 --config takes a file or the name of a shipped config, with `:variant` behind it where it has
 variants. Any of its keys can be set: --config.batch_size=64 --config.model.features=96
---config.optimizer.momentum=0.95. Without arguments RCNN learns scikit-learn's handwritten digits.
+--config.optimizer.momentum=0.95; `python -m rcnn_jax keys` prints all of them with their defaults.
+Without arguments RCNN learns scikit-learn's handwritten digits.
 
 The workdir then holds config.json (complete), metrics.jsonl (one object a log line),
 checkpoints/ and assets/. Press Ctrl-C, or send SIGTERM, and the run saves itself and ends;

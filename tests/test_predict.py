@@ -113,6 +113,17 @@ SHADES = {
     },
 }  # fmt: skip
 
+NOTEBOOK = """
+import json
+import numpy as np
+import rcnn_jax
+import fork
+
+del fork.SHADES
+images = np.array([[20, 220, 30], [30, 10, 210]])[:, None, None] * np.ones((2, 4, 5, 3), int)
+print(json.dumps(rcnn_jax.load("run").answers(images)))
+"""
+
 
 @pytest.fixture
 def trained(door, tmp_path):
@@ -204,6 +215,17 @@ def test_pictures_of_any_size_are_classified(door, trained):
     assert [row[:3] for row in rows[::2]] == [["leaf.png", "1", "green"], ["sea.png", "1", "blue"]]
     assert [row[0] for row in rows[1::2]] == ["2", "2"]
     assert all(float(row[-1]) > 0.5 for row in rows[::2])
+
+    # In Python the same, from what training wrote of the data set alone.
+    facts = json.loads((folder / "run" / "data.json").read_text())
+    assert facts["features"]["label"]["classes"] == ["red", "green", "blue"]
+    (folder / "notebook.py").write_text(NOTEBOOK)
+    result = door(folder / "notebook.py")
+    assert (result.returncode, result.stderr) == (0, "")
+    assert json.loads(result.stdout) == [
+        [{"class": name, "probability": pytest.approx(float(row[-1]), abs=1e-4)}]
+        for name, row in zip(("green", "blue"), rows[::2], strict=True)
+    ]
 
 
 def test_masks_are_written_beside_the_answers(door, trained):

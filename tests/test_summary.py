@@ -2,6 +2,7 @@
 
 import pathlib
 import re
+import shutil
 import sys
 import types
 
@@ -17,7 +18,7 @@ from rcnn_jax.inspection import model_names
 from rcnn_jax.inspection.convolutions import convolution_table
 from rcnn_jax.inspection.layer_table import shape_text, summarize, total
 from rcnn_jax.inspection.multiply_adds import multiply_adds
-from rcnn_jax.inspection.report import configured_input, list_models, parse_input, report
+from rcnn_jax.inspection.report import configured, list_models, parse_input, report
 from rcnn_jax.tables import parameter_table, table
 
 # Published, or counted by the tests of the models: 32x32 colour images, 10 classes.
@@ -327,7 +328,8 @@ def test_a_forks_model_is_shown_with_the_input_it_names(fork):
     [("rcnn_cifar10:paper", (24, 24, 3)), ("rcnn_digits", (8, 8, 1)), ("nin_cifar10", (32, 32, 3))],
 )
 def test_the_input_of_a_config_is_what_its_transforms_give(config, size):
-    x = configured_input(configuration.load(config))
+    _, call, _ = configured(configuration.load(config))
+    (x,) = call.arrays
     assert (x.shape, x.dtype) == ((1, *size), jnp.float32)
 
 
@@ -339,6 +341,23 @@ def test_the_model_of_a_config_is_the_one_it_trains():
     count = 75 * k + 72 * k**2 + 2 * 17 * k + 10 * k + 10
     assert re.search(rf"^parameters +{count:,}  ", text, re.MULTILINE)
     assert "[1, 32, 32, 3] ->" in report(config="rcnn_cifar10", given_input="32x32x3")
+
+
+@pytest.mark.parametrize(
+    ("example", "head"),
+    [
+        ("clips", r"parts:ConvLSTM  \[1, \d+, 12, 12, 1\] \[1\] -> \[1, 4\]"),
+        ("scenes", r"parts:SceneRCNN  \[1, 16, 16, 3\] -> \[1, 16, 16, 3\]"),
+        ("towers", r"parts:Towers  \[1, 64, 64, 3\] \[1, \d+\] -> \[1, 8\] \[1, 8\]"),
+    ],
+)
+def test_a_model_is_shown_as_the_task_of_its_config_calls_it(door, tmp_path, example, head):
+    """Clips are padded by an encoder; crops take label maps along; towers read two features."""
+    for file in (pathlib.Path(__file__).parent / "examples" / example).glob("*.py"):
+        shutil.copy(file, tmp_path)
+    result = door("summary", "--config=experiment.py")
+    assert result.returncode == 0, result.stderr
+    assert re.match(f"experiment.py: {head}", result.stdout)
 
 
 @pytest.mark.parametrize(

@@ -131,6 +131,20 @@ def parse(text: str) -> tuple[Transform, ...]:
     return tuple(_parse_stage(stage.strip(), text) for stage in _stages(text) if text.strip())
 
 
+def without_fitted(text: str) -> tuple[str, tuple[Fitted, ...]]:
+    """A chain's text without the transforms that are fitted on data, and these.
+
+    Raises:
+        ValueError: see `parse`.
+    """
+    stages = [stage.strip() for stage in _stages(text) if text.strip()]
+    made = [_parse_stage(stage, text) for stage in stages]
+    kept = [
+        s for s, transform in zip(stages, made, strict=True) if not isinstance(transform, Fitted)
+    ]
+    return "|".join(kept), tuple(t for t in made if isinstance(t, Fitted))
+
+
 def _stages(text: str) -> list[str]:
     stages, depth = [""], 0
     for token in _TOKEN.findall(text):

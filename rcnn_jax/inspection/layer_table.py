@@ -2,7 +2,6 @@
 
 import contextlib
 import dataclasses
-import inspect
 import math
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
@@ -11,6 +10,7 @@ import flax.linen as nn
 import jax
 
 from rcnn_jax.errors import UsageError
+from rcnn_jax.inspection.model_call import ModelCall, plain_call
 from rcnn_jax.inspection.multiply_adds import multiply_adds
 from rcnn_jax.layers.convolution import direct_convolutions
 from rcnn_jax.layers.rcl import RCL
@@ -78,12 +78,12 @@ class Summary:
         return sum(math.prod(x.shape) * x.dtype.itemsize for x in leaves) / MEGABYTE
 
 
-def summarize(model: nn.Module, x: jax.ShapeDtypeStruct, depth: int = 1) -> Summary:
+def summarize(model: nn.Module, x: jax.ShapeDtypeStruct | ModelCall, depth: int = 1) -> Summary:
     """Traces a model; nothing is computed and no array is made.
 
     Args:
-        model: Called as `model(x)`, with `train=False` if it takes that.
-        x: Shape and type of the input, batch first.
+        model: A Linen module.
+        x: How it is called; or shape and type of its one input, batch first.
         depth: How many levels of layers inside layers have rows of their own.
 
     Returns:
@@ -93,12 +93,15 @@ def summarize(model: nn.Module, x: jax.ShapeDtypeStruct, depth: int = 1) -> Summ
         UsageError: The model does not take this input, or cannot be made as it was configured;
             the sentence names the layer that failed.
     """
-    options = _mode(model)
-    with _naming_the_layer(model, x) as calls, direct_convolutions():
-        variables = _initialized(model, x)
-        program, output = jax.make_jaxpr(
-            lambda variables, x: model.apply(variables, x, **options), return_shape=True
-        )(variables, x)
+    called = x if isinstance(x, ModelCall) else plain_call(model, x)
+
+    def apply(variables: Any, arrays: list[Any]) -> Any:
+        args, kwargs = called.filled(arrays)
+        return model.apply(variables, *args, **kwargs, method=called.method)
+
+    with _naming_the_layer(model, called) as calls, direct_convolutions():
+        variables = _initialized(model, called)
+        program, output = jax.make_jaxpr(apply, return_shape=True)(variables, called.arrays)
     params = variables.pop("params", {})
     return Summary(
         rows=tuple(_rows(calls.seen, params, depth)),
@@ -111,24 +114,23 @@ def summarize(model: nn.Module, x: jax.ShapeDtypeStruct, depth: int = 1) -> Summ
 
 def total(model: nn.Module, x: jax.ShapeDtypeStruct) -> int:
     """How many parameters a model has; as `summarize`, but quicker."""
-    with _naming_the_layer(model, x):
-        return _count(_initialized(model, x).get("params", {}))
+    called = plain_call(model, x)
+    with _naming_the_layer(model, called):
+        return _count(_initialized(model, called).get("params", {}))
 
 
-def _mode(model: nn.Module) -> dict[str, Any]:
-    takes = inspect.signature(type(model).__call__).parameters
-    return {"train": False} if "train" in takes else {}
-
-
-def _initialized(model: nn.Module, x: jax.ShapeDtypeStruct) -> dict[str, Any]:
+def _initialized(model: nn.Module, called: ModelCall) -> dict[str, Any]:
     """Shapes of the variables. The key, too, is made inside: outside it would be an array."""
-    options = _mode(model)
-    shapes = jax.eval_shape(lambda x: model.init(jax.random.key(0), x, **options), x)
-    return dict(nn.meta.unbox(shapes))
+
+    def init(arrays: list[Any]) -> Any:
+        args, kwargs = called.filled(arrays)
+        return model.init(jax.random.key(0), *args, **kwargs, method=called.method)
+
+    return dict(nn.meta.unbox(jax.eval_shape(init, called.arrays)))
 
 
 @contextlib.contextmanager
-def _naming_the_layer(model: nn.Module, x: jax.ShapeDtypeStruct) -> Iterator["_Calls"]:
+def _naming_the_layer(model: nn.Module, called: ModelCall) -> Iterator["_Calls"]:
     """Watches calls; whatever a layer raises becomes one sentence that names it."""
     calls = _Calls()
     try:
@@ -137,8 +139,9 @@ def _naming_the_layer(model: nn.Module, x: jax.ShapeDtypeStruct) -> Iterator["_C
     except Exception as error:
         kind = "" if isinstance(error, ValueError) else f"{type(error).__name__}: "
         where = f", layer {'/'.join(calls.failed)!r}" if calls.failed else ""
+        shown = shape_text(*(array.shape for array in called.arrays))
         raise UsageError(
-            f"{type(model).__name__} on an input {shape_text(x.shape)}{where}: {kind}"
+            f"{type(model).__name__} on an input {shown}{where}: {kind}"
             f"{(str(error) or 'failed').splitlines()[0].rstrip('.')}."
         ) from error
 

@@ -125,6 +125,11 @@ def build(path: str, overrides: Sequence[tuple[str, str]] = ()) -> nn.Module:
     return model
 
 
+def has_example(path: str) -> bool:
+    """Whether the file of a model names an `EXAMPLE_INPUT`."""
+    return hasattr(inspect.getmodule(importing.resolve(path, "--model")), "EXAMPLE_INPUT")
+
+
 def example_input(path: str) -> str:
     """The input a model is shown with: `EXAMPLE_INPUT` of its file, or else `USUAL_INPUT`."""
     target = importing.resolve(path, "--model")

@@ -1,9 +1,11 @@
 """The text of `python -m rcnn_jax.summary`."""
 
+import contextlib
+import copy
 import inspect
 import re
 import textwrap
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import flax.linen as nn
@@ -12,10 +14,10 @@ import jax.numpy as jnp
 
 from rcnn_jax import configuration, importing
 from rcnn_jax.data import sources, transforms
-from rcnn_jax.data.per_image import Fitted
 from rcnn_jax.errors import UsageError
 from rcnn_jax.inspection import model_names
 from rcnn_jax.inspection.layer_table import Summary, shape_text, summarize, total
+from rcnn_jax.inspection.model_call import ModelCall, plain_call, task_call
 from rcnn_jax.tables import parameter_table, table
 
 _USAGE = f"""\
@@ -51,70 +53,6 @@ def parse_input(text: str) -> jax.ShapeDtypeStruct:
     return jax.ShapeDtypeStruct((1, *sizes), jnp.int32 if match[2] else jnp.float32)
 
 
-def configured_input(config: Any) -> jax.ShapeDtypeStruct:
-    """What the training transforms of a config make of an image of its data set.
-
-    Text has no size before it is encoded: a model that reads it is shown with its example input.
-
-    No data are read. Transforms of the package that are fitted on data leave the shape alone; a
-    fork's may not.
-
-    Args:
-        config: A complete config.
-
-    Returns:
-        Shape and type of a batch of one.
-
-    Raises:
-        UsageError: That cannot be told without the data, or the transforms do not fit.
-    """
-    # Here, so that a model by name needs nothing of what trains it.
-    from rcnn_jax.experiment import PRECISIONS, added_columns, chains
-
-    def unknown(why: str) -> UsageError:
-        return UsageError(f"the size of the input cannot be told, {why}: give it by --input.")
-
-    if config.encoder.name:
-        return parse_input(model_names.example_input(config.model.name))
-    if config.data.name.startswith("tfds:"):
-        raise unknown(f"{config.data.name!r} must be opened for it")
-    try:
-        features = sources.load_spec(config.data.name).features
-        kept = config.data.features or features
-        features = {name: feature for name, feature in features.items() if name in kept}
-        feature = features.get("image", features.get(config.task.get("inputs", "inputs")))
-        steps = transforms.parse(chains(config)[0])
-    except ValueError as error:
-        raise UsageError(str(error)) from error
-    if feature is None or None in feature.shape:
-        raise unknown(f"the data set {config.data.name!r} has no images or inputs of one size")
-    if "image" not in features:
-        return jax.ShapeDtypeStruct((1, *feature.shape), jnp.dtype(feature.dtype))  # as it is read
-    shipped = tuple(transforms.TRANSFORMS.values())
-    for step in steps:
-        if isinstance(step, Fitted) and not isinstance(step, shipped):
-            raise unknown(f"the transform {step.name!r} must be fitted for it")
-    dtype = "float64" if PRECISIONS[config.precision][0] == "float64" else "float32"
-    shapeless = tuple(s for s in steps if not isinstance(s, Fitted))
-    batch = {
-        name: jax.ShapeDtypeStruct(
-            (1, *feature.shape), jax.dtypes.canonicalize_dtype(feature.dtype)
-        )
-        for name, feature in features.items()
-        if None not in feature.shape
-    }
-
-    def apply(batch: dict[str, jax.Array]) -> jax.Array:
-        chain = transforms.Chain(shapeless, dtype, tuple(transforms.roles_of(features).items()))
-        added = {k: jnp.zeros(1, dtype) for k, dtype in added_columns(config).items()}
-        return chain({**batch, **added}, jax.random.split(jax.random.key(0), 1))["image"]
-
-    try:
-        return jax.eval_shape(apply, batch)
-    except ValueError as error:
-        raise UsageError(f"config.data: {error}.") from error
-
-
 def configured_model(config: Any) -> nn.Module:
     """The model that a config names, in the precision it states.
 
@@ -143,6 +81,142 @@ def configured_model(config: Any) -> nn.Module:
     return model
 
 
+def configured(config: Any, data_dir: str | None = None) -> tuple[nn.Module, ModelCall, bool]:
+    """The model of a config, and how its task calls it with a training example.
+
+    No data are read where the data set states the shapes of its features: transforms of the package
+    that are fitted on data leave the shape alone; a fork's may not. Text has no size before it is
+    encoded: a model that takes the `EXAMPLE_INPUT` of its file, or pictures of one size, is shown
+    with that. Otherwise the training split is opened.
+
+    Args:
+        config: A complete config.
+        data_dir: Where original data sets lie.
+
+    Returns:
+        The model, its call with a batch of one, and whether sizes that the training data decide are
+        examples.
+
+    Raises:
+        UsageError: The shapes cannot be told, or the transforms or the task do not fit them.
+    """
+    # Here, so that a model by name needs nothing of what trains it.
+    from rcnn_jax.experiment import configure_jax
+
+    configure_jax(config)
+    if config.encoder.name:
+        model = configured_model(config)
+        for example in _examples(config):
+            with contextlib.suppress(UsageError):  # the model reads something else
+                total(model, example)
+                return model, plain_call(model, example), True
+    try:
+        found = None if config.encoder.name else _of_spec(config)
+        task, batch = found or _of_data(config, data_dir)
+    except UsageError:
+        raise
+    except (OSError, ValueError, ImportError) as error:
+        why = " ".join(str(error).split()).rstrip(".")
+        raise UsageError(
+            f"the size of the input cannot be told ({why}): give it by --input."
+        ) from error
+    call = _called(config, task, batch)
+    model = getattr(task, "model", None)
+    return model if isinstance(model, nn.Module) else configured_model(config), call, False
+
+
+def _examples(config: Any) -> Iterator[jax.ShapeDtypeStruct]:
+    """Inputs that a model behind an encoder may take, of a batch of one, known without data."""
+    from rcnn_jax.experiment import chains
+
+    if model_names.has_example(config.model.name):
+        yield parse_input(model_names.example_input(config.model.name))
+    try:
+        feature = sources.load_spec(config.data.name).features.get("image")
+        chain = transforms.build(transforms.without_fitted(chains(config)[0])[0])
+        if feature is not None and None not in feature.shape:
+            image = jax.ShapeDtypeStruct((1, *feature.shape), jnp.dtype(feature.dtype))
+            yield jax.eval_shape(
+                lambda x: chain({"image": x}, jax.random.split(jax.random.key(0), 1))["image"],
+                image,
+            )
+    except (OSError, ValueError):
+        return
+
+
+def _called(config: Any, task: Any, batch: Mapping[str, jax.ShapeDtypeStruct]) -> ModelCall:
+    """How a task calls the model with a batch; what fails on the way there becomes a sentence."""
+    try:
+        return task_call(task, batch)
+    except UsageError:
+        raise
+    except Exception as error:
+        kind = "" if isinstance(error, ValueError) else f"{type(error).__name__}: "
+        why = (str(error) or "failed").splitlines()[0].rstrip(".")
+        raise UsageError(
+            f"what config.data and {config.task.name} make of a training batch: {kind}{why}."
+        ) from error
+
+
+def _of_spec(config: Any) -> tuple[Any, dict[str, jax.ShapeDtypeStruct]] | None:
+    """The task and a batch of one, from what the data set says of itself.
+
+    None where it must be opened: features that the task reads have no one shape.
+    """
+    from rcnn_jax.experiment import added_columns, build_task
+
+    if config.data.name.startswith("tfds:"):
+        return None
+    features = sources.load_spec(config.data.name).features
+    if config.data.features:
+        features = {name: features[name] for name in config.data.features if name in features}
+    shapes = {name: (f.shape, f.dtype) for name, f in features.items() if None not in f.shape}
+    shapes |= {"mask": ((), "float32")}
+    shapes |= {name: ((), dtype) for name, dtype in added_columns(config).items()}
+    batch = {
+        name: jax.ShapeDtypeStruct((1, *shape), jax.dtypes.canonicalize_dtype(dtype))
+        for name, (shape, dtype) in shapes.items()
+    }
+    task = build_task(_unfitted(config), {}, None, features)
+    task.check(features)
+    if len(features) == len(features.keys() & batch.keys()):
+        return task, batch
+    try:
+        _called(config, task, batch)
+    except UsageError:
+        return None
+    return task, batch
+
+
+def _unfitted(config: Any) -> Any:
+    """The config without transforms that are fitted on data."""
+    config, shipped = copy.deepcopy(config), tuple(transforms.TRANSFORMS.values())
+    for key in ("preprocess", "augment", "evaluate"):
+        config.data[key], fitted = transforms.without_fitted(config.data[key])
+        for transform in fitted:
+            if not isinstance(transform, shipped):
+                raise ValueError(f"the transform {transform.name!r} must be fitted for it")
+    return config
+
+
+def _of_data(config: Any, data_dir: str | None) -> tuple[Any, dict[str, jax.ShapeDtypeStruct]]:
+    """The task and a batch of one, from the training split."""
+    from rcnn_jax.experiment import batch_shapes, build_task, chains, make_encoder, open_split
+
+    config = copy.deepcopy(config)
+    config.data.residency, config.batch_size, config.accumulate = "memory", 1, 1
+    source, encoder = open_split(config, "train", data_dir), make_encoder(config)
+    assets = transforms.fit_all(chains(config), source)
+    encoding = None
+    if encoder is not None:
+        assets |= encoder.fit(source)
+        encoding = encoder.bind(assets, [])
+        source = encoding.wrap(source)
+    task = build_task(config, assets, encoding, source.features)
+    task.check(source.features)
+    return task, batch_shapes(config, source)
+
+
 def report(
     *,
     model: str | None = None,
@@ -152,6 +226,7 @@ def report(
     depth: int = 1,
     parameters: bool = False,
     overrides: Sequence[tuple[str, str]] = (),
+    data_dir: str | None = None,
     width: int = 80,
 ) -> str:
     """What the command answers.
@@ -164,6 +239,7 @@ def report(
         depth: Levels of layers with rows of their own.
         parameters: Show every array of parameters instead of layers.
         overrides: Pairs (dotted key, value as typed).
+        data_dir: Where original data sets lie, for a config whose data must be opened.
         width: Characters of a line, for the list of models.
 
     Returns:
@@ -181,15 +257,22 @@ def report(
             why = "set --config.model.classes beside --config" if config else "must be at least 1"
             raise UsageError(f"--classes={classes}: {why}.")
         overrides = [*overrides, ("model.classes", str(classes))]
-    loaded: Any = None
+    usual: list[str] = []
     if config:
-        loaded = configuration.load(config, overrides)
-        built, title = configured_model(loaded), f"{config}: {loaded.model.name}"
-        x = parse_input(given_input) if given_input else configured_input(loaded)
+        loaded: Any = configuration.load(config, overrides)
+        title, by_example = f"{config}: {loaded.model.name}", bool(loaded.encoder.name)
+        if given_input:
+            built = configured_model(loaded)
+            call = plain_call(built, parse_input(given_input))
+        else:
+            built, call, by_example = configured(loaded, data_dir)
+        if by_example:
+            sizes = model_names.USUAL_SIZES
+            usual = [f"{k}={v:,}" for k, v in sizes.items() if k not in loaded.model]
     elif model:
         path = model_names.find(model)
         built, title = model_names.build(path, overrides), path
-        x = parse_input(given_input or model_names.example_input(path))
+        call = plain_call(built, parse_input(given_input or model_names.example_input(path)))
     elif given_input or parameters or depth > 1 or overrides:
         raise UsageError(
             "--model=NAME or --config=FILE is missing; without any flag, models are listed."
@@ -197,7 +280,7 @@ def report(
     else:
         return list_models(width)
     try:
-        summary = summarize(built, x, depth)
+        summary = summarize(built, call, depth)
     except UsageError as error:
         # The library's own words for a negative size do not name the key.
         small = [f"{k}={v}" for k, v in overrides if re.search(r"(?<![\w.])(-\d|0(?![\w.]))", v)]
@@ -206,9 +289,9 @@ def report(
         if small and not named:
             hint = f"--config.{small[0]} (sizes and counts are at least 1): "
         raise UsageError(f"{hint}{error}") from error
-    head = f"{title}  {shape_text(x.shape)} -> {shape_text(*summary.output)}"
-    if config and loaded.encoder.name:
-        usual = (f"{k}={v:,}" for k, v in model_names.USUAL_SIZES.items() if k not in loaded.model)
+    inputs = shape_text(*(array.shape for array in call.arrays))
+    head = f"{title}  {inputs} -> {shape_text(*summary.output)}"
+    if usual:
         head += f"\nsizes that the training data decide are examples: {', '.join(usual)}"
     if parameters:
         return f"{head}\n\n{parameter_table(summary.params)} (1 MB = 2^20 bytes)"

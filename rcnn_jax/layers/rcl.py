@@ -357,6 +357,6 @@ def extend_steps(variables: PyTree, longer: PyTree) -> PyTree:
         if leaf.shape == target.shape:
             return leaf
         index = jnp.minimum(jnp.arange(target.shape[0]), leaf.shape[0] - 1)
-        return leaf[index]
+        return jnp.asarray(leaf)[index]
 
     return jax.tree.map(extend, variables, longer)

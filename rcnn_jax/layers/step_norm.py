@@ -121,7 +121,8 @@ class StepNorm(nn.Module):
         index = jnp.minimum(jnp.arange(calls), self.calls - 1)
 
         def of_calls(value: Array) -> Array:
-            return value[index] if value.ndim == 2 else jnp.tile(value, (calls, 1))
+            # An array of NumPy cannot be indexed by what is traced.
+            return jnp.asarray(value)[index] if value.ndim == 2 else jnp.tile(value, (calls, 1))
 
         return {name: of_calls(value) for name, value in values.items()}
 
@@ -140,7 +141,7 @@ class StepNorm(nn.Module):
             return
         keep = kept_share(self.momentum, live)
         for name, variable in (("mean", self.mean), ("var", self.var)):
-            running, new = variable.value, used[name]
+            running, new = jnp.asarray(variable.value), used[name]
             if running.ndim == 1:
                 for value in new:
                     running = keep * running + (1 - keep) * value

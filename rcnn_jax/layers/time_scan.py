@@ -40,7 +40,8 @@ def kernels_of_steps(kernel: Array | None, rank: int, steps: int) -> Array | Non
         )
     if kernel is None or kernel.ndim == rank:
         return None
-    return kernel[jnp.minimum(jnp.arange(steps), kernel.shape[0] - 1)]
+    # An array of NumPy cannot be indexed by what is traced.
+    return jnp.asarray(kernel)[jnp.minimum(jnp.arange(steps), kernel.shape[0] - 1)]
 
 
 def scan_steps(

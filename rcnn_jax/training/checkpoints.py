@@ -32,6 +32,7 @@ from rcnn_jax.training.checkpoint_errors import (
     short,
 )
 from rcnn_jax.training.interface import PyTree
+from rcnn_jax.training.state import Variables
 
 # Its annotations are narrower than what it takes.
 ocp: Any = v1
@@ -124,7 +125,9 @@ def restore(directory: pathlib.Path, step: int, abstract: PyTree) -> Restored:
     Args:
         directory: The folder of checkpoints.
         step: Which one.
-        abstract: The shapes, types and shardings that the state is to have.
+        abstract: The shapes, types and shardings that the state is to have. `Variables` of them
+            are read alone: the averaged ones where the run kept averages, and nothing of the
+            optimiser.
 
     Returns:
         The state, laid out as `abstract` says, whatever it was saved on.
@@ -135,8 +138,15 @@ def restore(directory: pathlib.Path, step: int, abstract: PyTree) -> Restored:
     """
     manifest = _agreed(lambda: _manifest(directory, step))
     leaves = manifest["leaves"]
-    check_same_model(_folder(directory, step), leaves, abstract)
-    arrays = _agreed(lambda: _read(directory, step, leaves, abstract))
+    averaged, wanted, compared = "", abstract, leaves
+    if isinstance(abstract, Variables):
+        averaged, compared = _evaluated_leaves(leaves)
+        parts = {"params": abstract.params, "model_state": abstract.model_state}
+        parts = {name: part for name, part in parts.items() if jax.tree.leaves(part)}
+        wanted = {"ema": parts} if averaged else parts
+    check_same_model(_folder(directory, step), compared, abstract)
+    arrays = _agreed(lambda: _read(directory, step, leaves, wanted))
+    arrays = {path.removeprefix(averaged): array for path, array in arrays.items()}
     answered = bool(manifest.get("metrics"))
     metrics = manifest["metrics"] if answered else _evaluation_for_all(directory, step) or {}
     state = _place(arrays, abstract)
@@ -145,6 +155,59 @@ def restore(directory: pathlib.Path, step: int, abstract: PyTree) -> Restored:
 
 def _evaluation_for_all(directory: pathlib.Path, step: int) -> dict[str, float] | None:
     return distributed.first(lambda: evaluations.read(_folder(directory, step)))
+
+
+def _evaluated_leaves(leaves: dict[str, list]) -> tuple[str, dict[str, list]]:
+    """The leaves that evaluation uses.
+
+    Args:
+        leaves: Of a manifest: path -> [shape, type, checksum].
+
+    Returns:
+        What stands before their paths in the checkpoint, "ema/" where the run kept averages; and
+        the leaves by the paths `params/...` and `model_state/...`.
+    """
+    averaged = "ema/" if any(path.startswith("ema/") for path in leaves) else ""
+    prefixes = (f"{averaged}params/", f"{averaged}model_state/")
+    found = {path: leaf for path, leaf in leaves.items() if path.startswith(prefixes)}
+    return averaged, {path.removeprefix(averaged): leaf for path, leaf in found.items()}
+
+
+def _nested(leaves: dict[str, list], sharding: Any = None) -> dict[str, Any]:
+    """Shapes and types by path as dicts inside dicts."""
+    tree: dict[str, Any] = {}
+    for path, (shape, dtype, _) in leaves.items():
+        node = tree
+        *sections, name = path.split("/")
+        for section in sections:
+            node = node.setdefault(section, {})
+        node[name] = jax.ShapeDtypeStruct(tuple(shape), jnp.dtype(dtype), sharding=sharding)
+    return tree
+
+
+def abstract_variables(directory: pathlib.Path, sharding: Any) -> Variables:
+    """What evaluation uses of the checkpoints, as their manifests state it.
+
+    Args:
+        directory: The folder of checkpoints, which holds at least one.
+        sharding: Where each leaf is to lie.
+
+    Returns:
+        Shapes, types and shardings, as dicts inside dicts.
+
+    Raises:
+        DamagedError: No manifest can be read.
+    """
+    faults = []
+    for step in reversed(_steps_for_all(directory)):
+        try:
+            manifest = _agreed(lambda step=step: _manifest(directory, step))
+        except DamagedError as error:
+            faults.append(str(error))
+            continue
+        tree = _nested(_evaluated_leaves(manifest["leaves"])[1], sharding)
+        return Variables(tree.get("params", {}), tree.get("model_state", {}))
+    raise DamagedError(f"no checkpoint in {directory} is whole: {'; '.join(faults)}.")
 
 
 def _agreed(read: Callable[[], T]) -> T:
@@ -385,15 +448,7 @@ def read_variables(directory: pathlib.Path, damaged: list[str]) -> dict[str, np.
 
 def _read_variables(directory: pathlib.Path, step: int) -> dict[str, np.ndarray]:
     leaves = _manifest(directory, step)["leaves"]
-    averaged = "ema/" if any(path.startswith("ema/") for path in leaves) else ""
-    prefixes = (f"{averaged}params/", f"{averaged}model_state/")
-    wanted: dict[str, Any] = {}
-    for path, (shape, dtype, _) in leaves.items():
-        if path.startswith(prefixes):
-            node = wanted
-            *sections, name = path.split("/")
-            for section in sections:
-                node = node.setdefault(section, {})
-            node[name] = jax.ShapeDtypeStruct(tuple(shape), jnp.dtype(dtype))
+    averaged, found = _evaluated_leaves(leaves)
+    wanted = _nested({f"{averaged}{path}": leaf for path, leaf in found.items()})
     arrays = _read(directory, step, leaves, wanted)
     return {path.removeprefix(averaged): array for path, array in arrays.items()}

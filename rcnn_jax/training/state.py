@@ -31,6 +31,17 @@ class TrainState(flax.struct.PyTreeNode):
         return self.ema["params"], self.ema["model_state"]
 
 
+class Variables(flax.struct.PyTreeNode):
+    """The part of a state that evaluation and prediction use, averaged if so chosen."""
+
+    params: PyTree
+    model_state: PyTree  # batch statistics
+
+    def evaluated(self) -> tuple[PyTree, PyTree]:
+        """(params, model_state), as `TrainState.evaluated` gives them."""
+        return self.params, self.model_state
+
+
 def create(
     task: Task,
     optimizer: optax.GradientTransformation,

@@ -19,13 +19,13 @@ from rcnn_jax.training import distributed
 class Workdir:
     """Where everything about one run lies."""
 
-    def __init__(self, path: pathlib.Path):
+    def __init__(self, path: str | pathlib.Path):
         """Names the folder; nothing is made or read.
 
         Args:
             path: The folder.
         """
-        self.path = path
+        self.path = path = pathlib.Path(path)
         self.config = path / "config.json"
         self.metrics = path / "metrics.jsonl"
         self.checkpoints = path / "checkpoints"
@@ -102,8 +102,9 @@ class Workdir:
 
         Args:
             config: A complete config.
-            facts: Of the training data: `examples`, how many there are, and `shapes`, of what the
-                model reads of one.
+            facts: Of the training data, see `TrainingRun.data_facts`: `examples`, how many there
+                are, `shapes`, of what the model reads of one, and others. A run that goes on keeps
+                what it has and adds what an older version did not write.
 
         Raises:
             UserError: The folder holds another experiment, or there are more or fewer examples
@@ -120,8 +121,8 @@ class Workdir:
                 "choose another workdir."
             )
         write_atomically(self.config, configuration.to_json(config))
-        if not known:
-            write_atomically(self.data, json.dumps(facts, indent=1) + "\n")
+        if not facts.keys() <= known.keys():
+            write_atomically(self.data, json.dumps(facts | known, indent=1) + "\n")
 
     def data_facts(self) -> dict[str, Any]:
         """The facts that `adopt` wrote; empty where a run before it did not."""

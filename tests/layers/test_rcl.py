@@ -267,6 +267,20 @@ def test_convolution_in_a_loop_has_the_gradients_of_the_plain_one(window, x64):
         np.testing.assert_allclose(other, one, rtol=1e-10, atol=1e-12)
 
 
+@pytest.mark.parametrize("tie_weights", [True, False])
+@pytest.mark.parametrize("norm", NORMS)
+def test_variables_of_numpy_may_be_closed_over_by_jit(norm, tie_weights):
+    layer = RCL(8, steps=2, norm=norm, tie_weights=tie_weights)
+    u = jnp.zeros((2, 4, 4, 3))
+    shapes = jax.eval_shape(lambda: layer.init(jax.random.key(0), u, train=False))
+    variables = jax.tree.map(lambda x: np.zeros(x.shape, x.dtype), shapes)
+    states = jax.eval_shape(lambda: layer.apply(variables, u, train=False, steps=3))
+    assert states.shape == (2, 4, 4, 8)
+    statistics = [name for name in variables if name != "params"]
+    _, after = jax.eval_shape(lambda: layer.apply(variables, u, train=True, mutable=statistics))
+    assert jax.tree.map(np.shape, after) == {k: jax.tree.map(np.shape, variables[k]) for k in after}
+
+
 def test_array_function_needs_no_module(x64):
     kernel, recurrent = 0.3 * RNG.normal(size=(3, 3, 3, K)), 0.3 * RNG.normal(size=(3, 3, K, K))
     feedforward = convolve(jnp.asarray(U2), jnp.asarray(kernel))

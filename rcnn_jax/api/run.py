@@ -1,0 +1,405 @@
+"""A trained run as an object: `rcnn_jax.load`."""
+
+import copy
+import dataclasses
+import pathlib
+import weakref
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+
+from rcnn_jax import configuration, file_examples, restoring
+from rcnn_jax.api import fine_tuning, states
+from rcnn_jax.api.inputs import as_source
+from rcnn_jax.data import assets as assets_lib
+from rcnn_jax.data import pipeline
+from rcnn_jax.data.encoding import Encoder, Encoding
+from rcnn_jax.data.sources import Concatenation, Source, View
+from rcnn_jax.data.spec import Feature
+from rcnn_jax.errors import UserError
+from rcnn_jax.experiment import build_task, encoded, make_encoder, open_split
+from rcnn_jax.training import checkpoints
+from rcnn_jax.training import step as step_lib
+from rcnn_jax.training.interface import PyTree
+from rcnn_jax.training.sharding import Devices
+from rcnn_jax.training.state import Variables
+from rcnn_jax.training.workdir import Workdir
+
+DataDir = str | pathlib.Path | None
+
+
+@dataclasses.dataclass(frozen=True)
+class TrainedRun:
+    """A run with the variables of one of its checkpoints; made by `load`.
+
+    Examples are handed over as the data set stores them, before `config.data.preprocess`: as a list
+    of dicts, one dict of arrays `[examples, ...]`, one such array where the model reads one
+    feature, paths of files, or a `Source`.
+
+    Attributes:
+        workdir: The folder of the run.
+        config: Its complete config.
+        task: What a batch means: loss, metrics, predictions.
+        params: The parameters, averaged where the run kept averages.
+        model_state: Batch statistics, likewise.
+        step: Of the checkpoint.
+        features: What the data set stores of an example, `rcnn_jax.data.spec.Feature` by name;
+            empty where neither the workdir nor the data set says so.
+        assets: What was fitted on the training split.
+        encoding: What turns text into numbers; None where nothing does.
+        data_dir: Where original data sets lie.
+    """
+
+    workdir: pathlib.Path
+    config: Any = dataclasses.field(repr=False)
+    task: Any
+    params: PyTree = dataclasses.field(repr=False)
+    model_state: PyTree = dataclasses.field(repr=False)
+    step: int
+    features: Mapping[str, Feature] = dataclasses.field(repr=False)
+    assets: Mapping[str, np.ndarray] = dataclasses.field(repr=False)
+    encoding: Encoding | None = dataclasses.field(repr=False)
+    data_dir: DataDir
+    _encoder: Encoder | None = dataclasses.field(repr=False)
+    _devices: Devices = dataclasses.field(repr=False)
+    _compiled: dict[Any, Any] = dataclasses.field(default_factory=dict, repr=False)
+    _sources: list[weakref.ref] = dataclasses.field(default_factory=list, repr=False)
+
+    @property
+    def model(self) -> nn.Module:
+        """The Linen module: `run.model.apply(run.variables, images, train=False)`."""
+        return self.task.model
+
+    @property
+    def variables(self) -> dict[str, PyTree]:
+        """Parameters and batch statistics as Linen's `apply` takes them."""
+        return {"params": self.params, **self.model_state}
+
+    def with_variables(self, params: PyTree, model_state: PyTree) -> "TrainedRun":
+        """The same run with other variables, such as those of a fine-tuning.
+
+        Args:
+            params: The parameters.
+            model_state: Batch statistics.
+        """
+        return dataclasses.replace(self, params=params, model_state=model_state)
+
+    def source(
+        self, split: str = "test", data_dir: DataDir = None, residency: str = "memory"
+    ) -> Source:
+        """Opens a split, its examples as the model reads them.
+
+        Args:
+            split: `train`, `validation` or `test` as the config names them, or any split's name.
+            data_dir: Where original data sets lie; None: that of the run.
+            residency: See `rcnn_jax.open_source`.
+
+        Returns:
+            The examples, encoded where the run has an encoder.
+
+        Raises:
+            UserError: There is no such split.
+        """
+        if split in ("train", "validation", "test") and not self.config.data[split]:
+            raise UserError(f"config.data.{split} of {self.workdir} is empty: name another split.")
+        config = copy.deepcopy(self.config)
+        config.data.residency = residency
+        where: Any = data_dir or self.data_dir
+        opened = open_split(config, split, where)
+        return self._read(config, opened, training=split == "train")
+
+    def predict(self, inputs: Any) -> dict[str, np.ndarray]:
+        """Predicts.
+
+        Args:
+            inputs: Examples, see the class.
+
+        Returns:
+            Predictions `[examples, ...]` by name, as the task gives them: `probabilities` for
+            classes.
+
+        Raises:
+            UserError: The examples do not fit the data set.
+        """
+        found = list(self._predictions(inputs, self.task, "predictions"))
+        return {name: np.concatenate([batch[name] for batch in found]) for name in found[0]}
+
+    def answers(self, inputs: Any, n_best: int = 1) -> list[list[dict[str, Any]]]:
+        """Answers in words, as `python -m rcnn_jax.predict` gives them.
+
+        Args:
+            inputs: Examples, see the class.
+            n_best: How many answers to an example, at most.
+
+        Returns:
+            For each example its answers, the best first.
+
+        Raises:
+            UserError: The examples do not fit the data set, or the task has no words for answers.
+        """
+        task = self.task.answering(n_best)
+        found = [
+            answer
+            for predicted in self._predictions(inputs, task, ("answers", n_best))
+            for answer in task.answers(predicted, self.features, n_best)
+        ]
+        if not found:
+            raise UserError(f"{self.config.task.name} has no words for answers: see `predict`.")
+        return found
+
+    def apply(self, inputs: Any, *, states: bool = False, **call: Any) -> Any:
+        """Calls the model in evaluation, all examples as one batch.
+
+        Args:
+            inputs: Examples, see the class.
+            states: Whether the states of all RCLs are wanted, too.
+            **call: Further arguments of the model's call, such as `steps` for another number of
+                iterations than it was trained for.
+
+        Returns:
+            What the model returns, such as logits `[examples, classes]`. With `states` a pair of
+            this and a dict: for the path of each RCL its states x(0)..x(T), `[steps + 1, examples,
+            *spatial, features]`. Transforms that make several views of an image make as many
+            examples.
+
+        Raises:
+            UserError: The examples do not fit the data set, or states cannot be taken out.
+        """
+        return self._call(self._as_read(inputs), states, call)
+
+    def loss(
+        self, params: PyTree, model_state: PyTree, batch: PyTree, key: jax.Array, carry: PyTree = ()
+    ) -> tuple[jax.Array, Any]:
+        """The mean training loss of a batch; pure, for `jax.value_and_grad(..., has_aux=True)`.
+
+        Args:
+            params: The parameters.
+            model_state: Batch statistics.
+            batch: From `train_batches`.
+            key: Of augmentation and dropout.
+            carry: Recurrent state from the batch before, where the task has any.
+
+        Returns:
+            The loss `[]`; and what the task returned, with `model_state` after the batch, `carry`
+            and `metrics`.
+        """
+        return fine_tuning.mean_loss(self.task, params, model_state, batch, key, carry)
+
+    def fine_tuning(
+        self,
+        optimizer: optax.GradientTransformation,
+        *,
+        batch_size: int | None = None,
+        seed: int = 0,
+    ) -> tuple[fine_tuning.FineTuning, Any]:
+        """What it takes to train on from the run's variables.
+
+        Usage:
+
+            state, step = run.fine_tuning(optax.lion(1e-4))
+            for batch in run.train_batches(20):
+                state, loss = step(state, batch)
+            run = run.with_variables(state.params, state.model_state)
+
+        Args:
+            optimizer: Any Optax optimiser, with its learning rate.
+            batch_size: Rows of a batch, for tasks with a recurrent state; None: the config's.
+            seed: Of augmentation and dropout.
+
+        Returns:
+            The state before the first step; and the compiled step, from a state and a batch to the
+            next state and the mean loss `[]`.
+        """
+        state = fine_tuning.start(
+            self.task,
+            (self.params, self.model_state),
+            optimizer,
+            self._devices,
+            batch_size=batch_size or self.config.batch_size,
+            seed=seed,
+        )
+        return state, fine_tuning.make_step(self.task, optimizer, self._devices)
+
+    def train_batches(
+        self,
+        steps: int,
+        examples: Any = "train",
+        *,
+        batch_size: int | None = None,
+        data_dir: DataDir = None,
+        start: int = 0,
+    ) -> pipeline.Batches:
+        """Batches in the order of `config.sampler`, on the devices.
+
+        Args:
+            steps: How many.
+            examples: The name of a split, or examples, see the class.
+            batch_size: Rows of a batch; None: the config's.
+            data_dir: Where original data sets lie; None: that of the run.
+            start: The number of the first batch.
+
+        Returns:
+            An iterator over dicts of arrays `[batch, ...]`.
+
+        Raises:
+            UserError: There is no such split, or the sampler or the devices cannot make such
+                batches.
+        """
+        # Here and not above: it starts the doors' flags, which a notebook may do without.
+        from rcnn_jax import preparation
+
+        if isinstance(examples, str):
+            source = self.source(examples, data_dir)
+        else:
+            source = self._as_read(examples, training=True)
+        config = copy.deepcopy(self.config)
+        config.data.residency, config.data.prefetch = "memory", 0
+        sampler = preparation.make_sampler(config, source, batch_size)
+        self._devices.check_batch_size(sampler.batch_size)
+        return preparation.training_batches(config, self._devices, source, sampler, start, steps)
+
+    def evaluate(
+        self, split: str = "test", data_dir: DataDir = None, **call: Any
+    ) -> dict[str, float]:
+        """Evaluates a split, as `python -m rcnn_jax.evaluate` does.
+
+        Args:
+            split: `train`, `validation` or `test` as the config names them, or any split's name.
+            data_dir: Where original data sets lie; None: that of the run.
+            **call: Further arguments of the model's call, such as `steps`.
+
+        Returns:
+            The metrics by name.
+
+        Raises:
+            UserError: There is no such split, or the model's call takes no such argument.
+        """
+        config = copy.deepcopy(self.config)
+        config.data.residency = "memory"
+        where: Any = data_dir or self.data_dir
+        run = restoring.prepare_evaluation(config, self.workdir, split, where, call)
+        return run.evaluate((self.params, self.model_state)).metrics
+
+    def _read(self, config: Any, source: Source, *, training: bool) -> Source:
+        """Examples as the model reads them, remembered as such."""
+        encoding = self.encoding
+        if self._encoder is not None and not training:
+            # A split that is evaluated may have words or labels that training has not.
+            encoding = self._encoder.bind(self.assets, [source])
+        read = encoded(config, encoding, source)
+        self._sources[:] = [ref for ref in self._sources if ref() is not None]
+        self._sources.append(weakref.ref(read))
+        return read
+
+    def _is_read(self, source: Source) -> bool:
+        if isinstance(source, View):
+            return self._is_read(source.source)
+        if isinstance(source, Concatenation):
+            return all(map(self._is_read, source.sources))
+        return any(ref() is source for ref in self._sources)
+
+    def _as_read(self, inputs: Any, *, training: bool = False) -> Source:
+        reads = () if training else getattr(self.task, "reads", ())
+        source = as_source(inputs, self.config, self.workdir, self.features, reads)
+        if not len(source):
+            raise UserError("there are no examples.")
+        if self._is_read(source):
+            return source
+        return self._read(self.config, source, training=training)
+
+    def _predictions(self, inputs: Any, task: Any, name: Any) -> Iterator[dict[str, np.ndarray]]:
+        source = self._as_read(inputs)
+        if name not in self._compiled:
+            self._compiled[name] = step_lib.compile_prediction(task, self._devices)
+        config = copy.deepcopy(self.config)
+        # A number of rows that other calls are likely to have, too: nothing is compiled again.
+        rows = 1 << (len(source) - 1).bit_length()
+        config.evaluation_batch_size = min(config.evaluation_batch_size, rows)
+        config.data.residency = "memory"
+        variables = (self.params, self.model_state)
+        return restoring.predictions(config, self._devices, self._compiled[name], variables, source)
+
+    def _call(self, source: Source, with_states: bool, call: Mapping[str, Any]) -> Any:
+        name = ("call", with_states, tuple(sorted(call.items())))
+        if name not in self._compiled:
+            features = file_examples.read_features(self.config, self.workdir)
+            task = build_task(self.config, self.assets, self.encoding, features, **call)
+            self._compiled[name] = states.compiled_call(task, with_states)
+        batch = pipeline.host_batch(source, np.arange(len(source)))
+        output, found = self._compiled[name](self.params, self.model_state, batch)
+        return (output, found) if with_states else output
+
+
+def load(
+    workdir: str | pathlib.Path, step: str | int = "best", data_dir: DataDir = None
+) -> TrainedRun:
+    """Loads a trained run; its data set need not be at hand.
+
+    Usage:
+
+        run = rcnn_jax.load("runs/digits")
+        run.predict(images)["probabilities"]
+
+    Args:
+        workdir: The folder of the run.
+        step: "best" on validation, "latest" or a number of steps.
+        data_dir: Where original data sets lie, for the methods that open a split; None:
+            `RCNN_JAX_DATA` or a cache folder.
+
+    Returns:
+        The run.
+
+    Raises:
+        UserError: The folder is no workdir; it has no such checkpoint; or the checkpoint is damaged
+            or of another model than the config names now.
+    """
+    path = pathlib.Path(workdir).expanduser().absolute()
+    config: Any = configuration.for_evaluation(path / "config.json")
+    # Only read, never written.
+    config.data.residency = "memory"
+    if config.precision == "float64" and jnp.result_type(float) != np.float64:
+        raise UserError(
+            f"{path} was trained with config.precision='float64', and this process computes in "
+            'float32: call jax.config.update("jax_enable_x64", True) first, before any array is '
+            "made."
+        )
+    devices = restoring.evaluation_devices()
+    restoring.require_checkpoints(path)
+    assets, encoder = assets_lib.load(Workdir(path).assets), make_encoder(config)
+    encoding = None if encoder is None else encoder.bind(assets, [])
+    task = build_task(config, assets, encoding, file_examples.read_features(config, path))
+    abstract = _abstract_variables(config, path, task, devices)
+    restored = restoring.restore_variables(config, path, step, abstract)
+    params, model_state = restored.state.evaluated()
+    return TrainedRun(
+        workdir=path,
+        config=config,
+        task=task,
+        params=params,
+        model_state=model_state,
+        step=restored.step,
+        features=file_examples.stored_features(config, path),
+        assets=assets,
+        encoding=encoding,
+        data_dir=data_dir,
+        _encoder=encoder,
+        _devices=devices,
+    )
+
+
+def _abstract_variables(config: Any, path: pathlib.Path, task: Any, devices: Devices) -> Variables:
+    """Shapes of the variables: the model's, where the workdir says what a batch was like."""
+    workdir = Workdir(path)
+    leaves = workdir.data_facts().get("batch")
+    if leaves is None:  # a run of an older version: what is in the checkpoint is believed
+        return checkpoints.abstract_variables(workdir.checkpoints, devices.replicated)
+    batch = {
+        name: jax.ShapeDtypeStruct((config.batch_size, *leaf["shape"]), leaf["dtype"])
+        for name, leaf in leaves.items()
+    }
+    return restoring.abstract_variables(task, batch, devices)

@@ -1,0 +1,109 @@
+"""Files of a user's own as examples of a run's data set."""
+
+import functools
+import pathlib
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from rcnn_jax.data import feature_json, pictures, sources
+from rcnn_jax.data.spec import Feature
+from rcnn_jax.errors import UserError
+from rcnn_jax.training.workdir import Workdir
+
+# Pairs (name inside the file, features); a file that is one example has no name inside.
+Examples = Sequence[tuple[str, Mapping[str, Any]]]
+
+
+def stored_features(config: Any, path: str | pathlib.Path) -> dict[str, Feature]:
+    """The features of a run's data as the data set stores them, without opening it.
+
+    Args:
+        config: The workdir's config.
+        path: The workdir. A run of an older version did not write them there; then they are the
+            spec's, unless the spec reads files that are not at hand.
+
+    Returns:
+        The features by name; none where neither says so.
+    """
+    facts = Workdir(path).data_facts()
+    if "features" in facts:
+        return feature_json.from_json(facts["features"])
+    name, kept = config.data.name, config.data.features
+    if name.startswith("tfds:"):
+        return {}
+    try:
+        features = sources.load_spec(name).features
+    except (OSError, ValueError):
+        return {}
+    return {k: feature for k, feature in features.items() if not kept or k in kept}
+
+
+def read_features(config: Any, path: str | pathlib.Path) -> dict[str, Feature] | None:
+    """The features of a run's data as the model reads them, without opening the data set.
+
+    Args:
+        config: The workdir's config.
+        path: The workdir.
+
+    Returns:
+        The features by name; None where a run of an older version did not write them and an encoder
+        makes others of those that the data set stores.
+    """
+    facts = Workdir(path).data_facts()
+    if "read" in facts:
+        return feature_json.from_json(facts["read"])
+    return None if config.encoder.name else stored_features(config, path) or None
+
+
+def reader(
+    config: Any, path: str | pathlib.Path
+) -> tuple[Mapping[str, Feature], Callable[[pathlib.Path], Examples]]:
+    """What takes a file to examples.
+
+    Args:
+        config: The workdir's config.
+        path: The workdir.
+
+    Returns:
+        The features of the run's data, and a function from a file to examples with some of them.
+
+    Raises:
+        UserError: The data set does not say how a file is read.
+    """
+    name = config.data.name
+    if name.startswith("tfds:"):
+        raise UserError(
+            f"the data set {name!r} does not say how a file is read; a DatasetSpec with read_file "
+            "does."
+        )
+    spec = sources.load_spec(name)
+    if spec.read_several is not None:
+        shapes = Workdir(path).data_facts().get("shapes", {})
+        return spec.features, functools.partial(_checked, spec.read_several, shapes)
+    read_file = spec.read_file
+    if read_file is not None:
+        return spec.features, lambda path: [("", read_file(path))]
+    inputs = config.task.get("inputs", "image")
+    feature = spec.features.get(inputs)
+    if feature is None or not pictures.is_picture(feature):
+        raise UserError(
+            f"the data set {name!r} does not say how a file is read (DatasetSpec.read_file), and "
+            "its examples are no pictures of one size."
+        )
+    shape: Any = feature.shape
+    return spec.features, lambda path: [("", {inputs: pictures.read_image(path, shape)})]
+
+
+def _checked(
+    read: Callable[[pathlib.Path], Examples], shapes: Mapping[str, Any], path: pathlib.Path
+) -> Examples:
+    """The examples of a file, if what it holds of them has the shapes of the run's."""
+    found = read(path)
+    for _, example in found[:1]:
+        for name, shape in shapes.items():
+            if name in example and list(example[name].shape) != shape:
+                raise ValueError(
+                    f"{path} holds {name} of shape {list(example[name].shape)}, the run was "
+                    f"trained on {shape}"
+                )
+    return found

@@ -1,0 +1,90 @@
+"""The keys of a config with their defaults and comments, read from `rcnn_jax/config_schema.py`."""
+
+import ast
+import inspect
+import io
+import textwrap
+import tokenize
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple
+
+from rcnn_jax import config_schema
+from rcnn_jax.errors import UsageError, nearest
+
+_WIDTH = 88
+
+
+class Key(NamedTuple):
+    """A key of a config.
+
+    Attributes:
+        name: Dotted, as in `--config.NAME=VALUE`.
+        default: As it is written in the schema; "" for a section.
+        about: What the schema says of it.
+    """
+
+    name: str
+    default: str
+    about: str
+
+
+def keys() -> list[Key]:
+    """All keys in the order of the schema, sections among them."""
+    source = inspect.getsource(config_schema)
+    words = tokenize.generate_tokens(io.StringIO(source).readline)
+    comments = {w.start[0]: w.string.lstrip("# ") for w in words if w.type == tokenize.COMMENT}
+    lines = source.splitlines()
+    for node in ast.parse(source).body:
+        if isinstance(node, ast.AnnAssign) and ast.unparse(node.target) == "DEFAULTS":
+            assert isinstance(node.value, ast.Dict)
+            return list(_keys(node.value, "", lines, comments))
+    raise AssertionError("the schema has no DEFAULTS")
+
+
+def _keys(
+    section: ast.Dict, prefix: str, lines: Sequence[str], comments: dict[int, str]
+) -> Iterator[Key]:
+    for key, value in zip(section.keys, section.values, strict=True):
+        assert isinstance(key, ast.Constant)
+        first = key.lineno
+        while lines[first - 2].strip().startswith("#"):
+            first -= 1
+        # Taken away: what stands beside a section of one line is said once, and of the section.
+        found = [comments.pop(n) for n in range(first, key.lineno + 1) if n in comments]
+        about = " ".join(found)
+        inside = isinstance(value, ast.Dict) and bool(value.keys)
+        yield Key(f"{prefix}{key.value}", "" if inside else ast.unparse(value), about)
+        if inside:
+            yield from _keys(value, f"{prefix}{key.value}.", lines, comments)
+
+
+def key_listing(words: Sequence[str] = ()) -> str:
+    """The keys as people read them.
+
+    Args:
+        words: Only keys of these sections, or with one of these words in their names; none: all.
+
+    Returns:
+        A line `key = default` each, with what it means below it.
+
+    Raises:
+        UsageError: A word is in no key.
+    """
+    every = keys()
+    for word in words:
+        if not any(word in key.name for key in every):
+            parts = {part for key in every for part in key.name.split(".")}
+            raise UsageError(f"no config key has {word!r} in it: {nearest(word, parts)}.")
+    blocks = []
+    for key in every:
+        if words and not any(word in key.name for word in words):
+            continue
+        head = f"{key.name} = {key.default}" if key.default else f"{key.name}:"
+        about = textwrap.wrap(key.about, _WIDTH - 4) if key.about else []
+        blocks.append("\n".join([head, *(f"    {line}" for line in about)]))
+    open_sections = ", ".join(config_schema.OPEN_SECTIONS[:-1])
+    usage = (
+        "Set on the command line as --config.KEY=VALUE. The sections whose keys a `name` decides "
+        f"({open_sections}) also take the arguments of what it names."
+    )
+    return "\n".join([*blocks, "", *textwrap.wrap(usage, _WIDTH)])

@@ -1,0 +1,57 @@
+"""`python -m rcnn_jax`: the commands and the keys of a config."""
+
+import pathlib
+import subprocess
+import sys
+
+import pytest
+
+import rcnn_jax
+from rcnn_jax import __main__ as commands
+from rcnn_jax import configuration
+from rcnn_jax.config_schema import DEFAULTS
+from rcnn_jax.key_listing import key_listing, keys
+
+pytestmark = pytest.mark.one_row
+
+
+def test_every_door_is_listed_with_what_it_does(capsys):
+    assert commands.main([]) == 0
+    shown = capsys.readouterr().out
+    doors = {
+        file.stem
+        for file in pathlib.Path(rcnn_jax.__file__).parent.glob("*.py")
+        if "\n    doors.run(main" in file.read_text()
+    }
+    assert len(doors) >= 10
+    assert doors == set(commands.commands())
+    assert "python -m rcnn_jax.train       Trains what a config states" in shown
+
+
+def test_a_mistyped_command_is_answered_with_the_nearest(capsys):
+    assert commands.main(["trian"]) == 2
+    assert "no command 'trian': did you mean 'train'?" in capsys.readouterr().err
+    assert commands.main(["keys", "optimzer"]) == 2
+    assert "did you mean 'optimizer'?" in capsys.readouterr().err
+
+
+def test_a_command_is_run_by_its_name(tmp_path):
+    result = subprocess.run(
+        [sys.executable, "-m", "rcnn_jax", "summary", "--hlep"],
+        capture_output=True, text=True, check=False, cwd=tmp_path,
+    )  # fmt: skip
+    assert (result.returncode, result.stdout) == (2, "")
+    assert "'hlep'" in result.stderr
+
+
+def test_all_keys_are_listed_with_their_defaults_and_comments():
+    default = configuration.ConfigDict(DEFAULTS)
+    listed = {key.name: key for key in keys()}
+    for name, value in configuration._leaves(DEFAULTS):
+        assert eval(listed[name].default) == value, name  # noqa: S307
+    assert len(listed) > len(default)
+    assert listed["schedule.value"].about == "the peak learning rate"
+    assert listed["optimizer.momentum_fraction"].about.endswith("all steps; 0: never")
+    text = key_listing(["fsdp"])
+    assert "fsdp.min_size = 65536" in text
+    assert "batch_size" not in text
