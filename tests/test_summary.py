@@ -324,7 +324,7 @@ def test_a_forks_model_is_shown_with_the_input_it_names(fork):
 
 @pytest.mark.parametrize(
     ("config", "size"),
-    [("rcnn_cifar10:paper", (24, 24, 3)), ("rcnn_digits", (8, 8, 1)), ("nin_cifar10", (32, 32, 3))],
+    [("rcnn_cifar10:paper", (24, 24, 3)), ("rcnn_digits", (16, 16, 1)), ("nin_cifar10", (32, 32, 3))],
 )
 def test_the_input_of_a_config_is_what_its_transforms_give(config, size):
     x = configured_input(configuration.load(config))
@@ -366,7 +366,7 @@ def test_the_model_of_a_config_is_the_one_it_trains():
         ({"config": "rcnn_digits:huge"}, "no variant 'huge'"),
         (
             {"config": "rcnn_digits", "overrides": [("data.augment", "random_crop(24)")]},
-            "24x24 needs images at least as large, got 8x8",
+            "24x24 needs images at least as large, got 16x16",
         ),
         (
             {"config": "rcnn_digits", "overrides": [("data.augment", "flop")]},
