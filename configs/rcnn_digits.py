@@ -15,22 +15,22 @@ def get_config() -> ConfigDict:
         "classes": 10,
         "features": 64,
         "norm": "batch",
-        # The images are small: only the second pool halves them, from 8x8 to 4x4.
-        "pool_strides": (1, 2),
         "dropout": 0.4,
     }
     config.data = {
         "name": "digits",
         "residency": "device",
-        "preprocess": "to_float(16)|subtract_pixel_mean",
-        "augment": "random_affine(10, 0.1, 0.7)",
+        # Twice the size: turned and shifted at 8x8, an image loses its thin strokes, and the images
+        # trained on are blurred where those tested are not. The first pool brings 8x8 back.
+        "preprocess": "to_float(16)|resize(16)",
+        "augment": "random_affine(10, 0.1, 1.4)",
     }
     config.task = {
         "name": "rcnn_jax.tasks.classification:Classification",
         "label_smoothing": 0.1,
     }
     config.batch_size = 64
-    config.epochs = 50.0
+    config.epochs = 42.0
     config.optimizer = {"nesterov": True, "weight_decay": 1e-3}
     config.schedule = {"name": "triangular", "value": 0.1, "warmup_fraction": 0.2}
     config.ema_decay = 0.99

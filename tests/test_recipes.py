@@ -83,4 +83,4 @@ def test_a_mistake_is_one_sentence(door, tmp_path, change, parts):
 def test_the_summary_applies_transforms_that_follow_an_example(door):
     result = door("summary", *ALL[:-1])
     assert result.returncode == 0, result.stderr
-    assert "[1, 8, 8, 1] -> [1, 10]" in result.stdout
+    assert "[1, 16, 16, 1] -> [1, 10]" in result.stdout

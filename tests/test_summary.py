@@ -325,7 +325,7 @@ def test_a_forks_model_is_shown_with_the_input_it_names(fork):
 
 @pytest.mark.parametrize(
     ("config", "size"),
-    [("rcnn_cifar10:paper", (24, 24, 3)), ("rcnn_digits", (8, 8, 1)), ("nin_cifar10", (32, 32, 3))],
+    [("rcnn_cifar10:paper", (24, 24, 3)), ("rcnn_digits", (16, 16, 1)), ("nin_cifar10", (32, 32, 3))],
 )
 def test_the_input_of_a_config_is_what_its_transforms_give(config, size):
     _, call, _ = configured(configuration.load(config))
@@ -385,7 +385,7 @@ def test_a_model_is_shown_as_the_task_of_its_config_calls_it(door, tmp_path, exa
         ({"config": "rcnn_digits:huge"}, "no variant 'huge'"),
         (
             {"config": "rcnn_digits", "overrides": [("data.augment", "random_crop(24)")]},
-            "24x24 needs images at least as large, got 8x8",
+            "24x24 needs images at least as large, got 16x16",
         ),
         (
             {"config": "rcnn_digits", "overrides": [("data.augment", "flop")]},
