@@ -90,6 +90,7 @@ def says_one_sentence(result, *parts: str) -> None:
         (["--config.seed=-1"], ["config.seed=-1"]),
         (["--config.schedule.name=plateau", "--config.data.validation="], ["validation split"]),
         (["--config.best_metric=f1"], ["best_metric='f1'", "'error'"]),
+        (["--config.best_mode=max"], ["best_metric='error'", "set --config.best_mode=min"]),
         (["--config.writers=('clipboard',)"], ["'clipboard'", "'tensorboard'"]),
         (
             ["--config.schedule.name=plateau", "--config.schedule.factor=2"],
