@@ -52,10 +52,10 @@ def _keys(
         # Taken away: what stands beside a section of one line is said once, and of the section.
         found = [comments.pop(n) for n in range(first, key.lineno + 1) if n in comments]
         about = " ".join(found)
-        inside = isinstance(value, ast.Dict) and bool(value.keys)
+        inside = value if isinstance(value, ast.Dict) and value.keys else None
         yield Key(f"{prefix}{key.value}", "" if inside else ast.unparse(value), about)
-        if inside:
-            yield from _keys(value, f"{prefix}{key.value}.", lines, comments)
+        if inside is not None:
+            yield from _keys(inside, f"{prefix}{key.value}.", lines, comments)
 
 
 def key_listing(words: Sequence[str] = ()) -> str:

@@ -325,7 +325,11 @@ def test_a_forks_model_is_shown_with_the_input_it_names(fork):
 
 @pytest.mark.parametrize(
     ("config", "size"),
-    [("rcnn_cifar10:paper", (24, 24, 3)), ("rcnn_digits", (16, 16, 1)), ("nin_cifar10", (32, 32, 3))],
+    [
+        ("rcnn_cifar10:paper", (24, 24, 3)),
+        ("rcnn_digits", (16, 16, 1)),
+        ("nin_cifar10", (32, 32, 3)),
+    ],
 )
 def test_the_input_of_a_config_is_what_its_transforms_give(config, size):
     _, call, _ = configured(configuration.load(config))

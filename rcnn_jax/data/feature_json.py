@@ -41,7 +41,11 @@ def from_json(table: Mapping[str, Mapping[str, Any]]) -> dict[str, Feature]:
     known = {field.name for field in dataclasses.fields(Feature)}
 
     def feature(attributes: Mapping[str, Any]) -> Feature:
-        values: dict[str, Any] = {k: v for k, v in attributes.items() if k in known}
-        return Feature(**{k: tuple(v) if isinstance(v, list) else v for k, v in values.items()})
+        values: dict[str, Any] = {
+            key: tuple(value) if isinstance(value, list) else value
+            for key, value in attributes.items()
+            if key in known
+        }
+        return Feature(**values)
 
     return {name: feature(attributes) for name, attributes in table.items()}
