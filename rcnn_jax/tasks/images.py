@@ -80,8 +80,8 @@ class ImageTask(InputTask):
 
     @property
     def reads(self) -> tuple[str, ...]:
-        """What `inputs` and `lengths` name."""
-        return (self.inputs, *([self.lengths] if self.lengths else []))
+        """What `inputs` names; its lengths are made by an encoder."""
+        return (self.inputs,)
 
     def answers(
         self, predicted: Mapping[str, np.ndarray], features: Mapping[str, Any], n_best: int

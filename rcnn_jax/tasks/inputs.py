@@ -28,8 +28,20 @@ class InputTask(BaseTask):
         return (*super().model_call_arguments(), *(["lengths"] if self.lengths else []))
 
     def model_inputs(self, batch: Batch) -> tuple[jax.Array, dict[str, Any]]:
-        """The input of the model and, where there are such, `lengths`."""
-        return batch[self.inputs], {"lengths": batch[self.lengths]} if self.lengths else {}
+        """The input of the model and, where the config names them, its `lengths`.
+
+        Raises:
+            ValueError: What is predicted has no lengths, and no encoder adds them.
+        """
+        if not self.lengths:
+            return batch[self.inputs], {}
+        if self.lengths not in batch:
+            raise ValueError(
+                f"the model reads the lengths {self.lengths!r}, see config.task.lengths, and the "
+                f"examples have {', '.join(map(repr, batch))}: an encoder adds them, such as "
+                "rcnn_jax.data.padding:Padded, or the data set's read_file."
+            )
+        return batch[self.inputs], {"lengths": batch[self.lengths]}
 
     def require_inputs(self, features: Mapping[str, Any], what: str) -> None:
         """Checks that the data set has what the model reads; for `check`.

@@ -80,7 +80,10 @@ def test_inputs_of_any_name_and_shape_with_their_lengths(task):
         np.testing.assert_allclose(one[0], other[0], rtol=1e-6)  # the first is as long as all
         assert not np.allclose(one[1], other[1])
     if task is not Regression:
-        assert made.reads == ("clip", "length")
+        assert made.reads == ("clip",)
+        without = {name: value for name, value in batch().items() if name != "length"}
+        with pytest.raises(ValueError, match=r"lengths 'length'.*have 'clip', .*data\.padding"):
+            made.predict(params, state, without)
 
 
 @pytest.mark.one_row

@@ -190,4 +190,7 @@ def test_what_does_not_fit():
         make(model=nn.Dense(5))
     with pytest.raises(ValueError, match=r"needs a feature 'tags', the data set has 'words'"):
         make().check({"words": Feature((None,), "uint8")})
-    make().check({"words": Feature((None,), "uint8"), "tags": Feature((None,), "uint8")})
+    words = {"words": Feature((None,), "uint8"), "tags": Feature((None,), "uint8")}
+    with pytest.raises(ValueError, match=r"needs a feature 'length'.*see config\.encoder"):
+        make().check(words)
+    make().check(words | {"length": Feature((), "int32")})
