@@ -114,7 +114,7 @@ def check_encoder(config: Config, encoder: Encoder | None) -> None:
         target = importing.resolve(section.name, f"{origin}.name")
         takers[section.name] = arguments = importing.arguments(target)
         if hasattr(encoder, "offers"):
-            offered = [*encoder.offers, *encoder.for_model]
+            offered = encoder.offers
             left = [each for each in offered if each not in arguments]
             taken = {*section, *decided, *offered}
             importing.require_arguments(target, section.name, origin, taken, left)

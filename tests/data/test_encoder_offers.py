@@ -35,6 +35,19 @@ class Undeclared:
     def __init__(self, zero_digits: bool = False):
         pass
 
+    def fit(self, source):
+        return {}
+
+    def bind(self, assets, others):
+        return self
+
+
+class WithoutBind:
+    for_model = fit = property(lambda self: {})
+
+    def __init__(self, zero_digits: bool = False):
+        pass
+
 
 def check(**changes):
     given = [(key.replace("__", "."), value) for key, value in changes.items()]
@@ -61,6 +74,7 @@ def test_shipped_configs_fit_their_encoders(name):
             "config.task: rcnn_jax.tasks.tagging:Tagging cannot be built without the argument "
             "'tags', which config.task does not state and nothing offers; did you mean 'tag'?",
         ),
+        ({"encoder__name": f"{HERE}WithoutBind"}, "WithoutBind has no 'bind', which Encoder needs"),
         (
             {"model__name": f"{HERE}Net"},
             "config.encoder: rcnn_jax.data.word_tags:WordTags finds 'classes' in the data, and "
