@@ -229,5 +229,7 @@ def test_a_linen_convolution_takes_it_where_it_is_one_of_stride_1(options, convo
     x = jax.random.normal(jax.random.key(1), (2, 8, 8, 128))
     variables = theirs.init(jax.random.key(0), x)
     assert convolutions_of(ours.apply, variables, x) == convolutions
-    wanted = theirs.apply(variables, x)
-    np.testing.assert_allclose(ours.apply(variables, x), wanted, rtol=1e-4, atol=1e-5)
+    difference = np.float64(ours.apply(variables, x)) - np.float64(theirs.apply(variables, x))
+    # Weights have the mean square 1 / 1152; a layer that takes none of it has no difference at all.
+    allowed = rounding_of_a_filter(FILTERS[0], 3 * 128) + rounding_of_a_sum(9 * 128)
+    assert rms(difference) < allowed / np.sqrt(9 * 128)
