@@ -378,7 +378,7 @@ def make_recipe(config: Config, task: Task, source: Source, steps: int) -> Recip
         config: A complete config.
         task: What is trained.
         source: Any split; its features give the shapes.
-        steps: The number of training steps; 0 where a state is restored and not trained.
+        steps: The number of training steps.
 
     Returns:
         The recipe.
@@ -388,7 +388,7 @@ def make_recipe(config: Config, task: Task, source: Source, steps: int) -> Recip
     return Recipe(
         task=task,
         optimizer=optimizer.build(config.optimizer, params, steps),
-        schedule=schedules.build(config.schedule, steps) if steps else None,
+        schedule=schedules.build(config.schedule, steps),
         plateau=schedules.Plateau(config.schedule, config.best_mode),
         batch=batch,
         seed=config.seed,
