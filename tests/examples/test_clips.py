@@ -14,8 +14,8 @@ def test_clips_of_different_lengths_are_learnt(door, example):
     result = door("evaluate", "--workdir=run")
     assert result.returncode == 0, result.stderr
     metrics = json.loads((example / "run" / "evaluation.json").read_text())["metrics"]
-    assert metrics["error"] < 0.35, "chance is 0.75"
+    assert metrics["error"] < 0.45, "chance is 0.75"
     # The whole data set is known to the config, so that the summary needs no --input.
     result = door("summary", "--config=experiment.py")
     assert result.returncode == 0, result.stderr
-    assert "recurrent_kernel" in result.stdout or "2,64" in result.stdout
+    assert "ConvLSTM" in result.stdout

@@ -12,8 +12,8 @@ def get_config():
         "encoder": {"name": "rcnn_jax.data.padding:Padded"},
         "data": {"name": "parts:CLIPS", "residency": "memory"},
         "batch_size": 16,
-        "steps": 90,
+        "steps": 240,
         "optimizer": {"name": "adam", "clip_norm": 1.0},
         "schedule": {"value": 1e-2},
-        "evaluate_every": 90,
+        "evaluate_every": 240,
     }

@@ -65,4 +65,4 @@ class ConvLSTM(nn.Module):
         zeros = jnp.zeros((*drive.shape[1:-1], self.features), drive.dtype)
         real = (jnp.arange(time)[:, None] < lengths[None])[..., None, None, None]
         (hidden, _), _ = jax.lax.scan(step, (zeros, zeros), (drive, real))
-        return nn.Dense(self.classes)(hidden.reshape(batch, -1))
+        return nn.Dense(self.classes)(hidden.mean((1, 2)))
