@@ -60,7 +60,7 @@ def test_a_second_start_compiles_nothing_and_computes_the_same_bits(start, tmp_p
     assert leaves["off"] == leaves["cold"] == leaves["warm"]
     off, cold, warm = said.values()
     assert off["folder"] is None
-    assert off["programs"] > 10
+    assert off["programs"] > 5  # of init, step, evaluation, and moves between host and device
     assert off["hits"] == off["misses"] == 0
     # Programs that are alike are taken from the cache within one run, too.
     assert cold["misses"] == cold["programs"] - cold["hits"] > 10
