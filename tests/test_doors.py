@@ -69,7 +69,7 @@ def says_one_sentence(result, *parts: str) -> None:
         (["--config.data.name=digit"], ["there is no data set 'digit'", "did you mean 'digits'?"]),
         (["--config.data.train=trian"], ["trian", "train"]),
         (["--config.data.augment=flipp"], ["flipp", "did you mean 'flip'?"]),
-        (["--config.data.augment=random_crop(24)"], ["24", "8"]),
+        (["--config.data.augment=random_crop(24)"], ["24", "16"]),
         (["--config.schedule.name=cosin"], ["did you mean 'cosine'?"]),
         (["--config.model.name=my_fork.models:Mine"], ["'my_fork.models:Mine'", "PYTHONPATH"]),
         (["--config.model.name=rcnn_jax.models.rcnn:RCNM"], ["did you mean 'RCNN'?"]),
