@@ -14,6 +14,7 @@ from rcnn_jax import doors
 
 TINY = [
     "--config=rcnn_digits",
+    "--config.data.preprocess=to_float(16)|subtract_pixel_mean",
     "--config.model.features=8",
     "--config.model.steps=1",
     "--config.epochs=0",
@@ -69,7 +70,7 @@ def says_one_sentence(result, *parts: str) -> None:
         (["--config.data.name=digit"], ["there is no data set 'digit'", "did you mean 'digits'?"]),
         (["--config.data.train=trian"], ["trian", "train"]),
         (["--config.data.augment=flipp"], ["flipp", "did you mean 'flip'?"]),
-        (["--config.data.augment=random_crop(24)"], ["24", "16"]),
+        (["--config.data.augment=random_crop(24)"], ["24", "8"]),
         (["--config.schedule.name=cosin"], ["did you mean 'cosine'?"]),
         (["--config.model.name=my_fork.models:Mine"], ["'my_fork.models:Mine'", "PYTHONPATH"]),
         (["--config.model.name=rcnn_jax.models.rcnn:RCNM"], ["did you mean 'RCNN'?"]),
