@@ -1,7 +1,13 @@
-"""RCNN on scikit-learn's handwritten digits: the quickstart.
+"""RCNN-64 on scikit-learn's handwritten digits: the quickstart.
 
-python -m rcnn_jax.train --config=configs/rcnn_digits.py --workdir=runs/digits
-python -m rcnn_jax.evaluate --workdir=runs/digits
+    python -m rcnn_jax.train --config=configs/rcnn_digits.py --workdir=runs/digits
+    python -m rcnn_jax.evaluate --workdir=runs/digits
+
+24 million multiply-adds an image, 42 epochs of 1,257 images: a minute and a half on two cores.
+Seeds 0 to 4 had test errors of 0.00, 0.28, 0.28, 0.00 and 0.28 %, mean 0.17 % (one core of an Intel
+Xeon, 2026-11-30). In four-fold cross-validation without the test split, by contiguous blocks and so
+mostly for unseen writers, it was 1.3 %. `configs/README.md` says how the recipe was chosen,
+`configs/results/rcnn_digits` holds what the runs wrote.
 """
 
 from ml_collections import ConfigDict
@@ -34,7 +40,9 @@ def get_config() -> ConfigDict:
     config.optimizer = {"nesterov": True, "weight_decay": 1e-3}
     config.schedule = {"name": "triangular", "value": 0.1, "warmup_fraction": 0.2}
     config.ema_decay = 0.99
-    config.evaluate_every = 200
+    # Not before half of the steps: by chance, 180 images can prefer an early checkpoint that has
+    # twice the error of later ones on other images.
+    config.evaluate_every = 400
     return config
 
 
