@@ -99,6 +99,8 @@ def test_a_fork_trains_by_what_its_config_names_alone(door, tmp_path):
     assert found["metrics"]["error"] <= 0.1
     (package / "training.py").write_text("1 / 0\n")
     result = door("evaluate", "--workdir=broken")
+    assert result.returncode == 0, "what only trains is not asked for"
+    result = door(*command, "--workdir=another")
     assert result.returncode == 2
     assert "ZeroDivisionError: division by zero (my_fork/training.py:1)" in result.stderr
 
