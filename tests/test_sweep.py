@@ -117,7 +117,7 @@ def test_a_sweep_that_is_stopped_stops_its_run_which_saves_itself(tmp_path, comp
         said, _ = sweep.communicate(timeout=120)
     assert sweep.returncode == 143
     assert "goes on where it was by the same command" in said
-    assert "stopped; the same command goes on" in (tmp_path / "runs/long/0/log.txt").read_text()
+    assert "the same command goes on from there" in (tmp_path / "runs/long/0/log.txt").read_text()
     spent = json.loads((tmp_path / "runs/long/0/spent.json").read_text())
     assert spent["starts"] == 1
     assert not (tmp_path / "runs/long/0/evaluation.json").exists()
