@@ -63,7 +63,7 @@ def test_a_second_start_compiles_nothing_and_computes_the_same_bits(start, tmp_p
     assert off["programs"] > 5  # of init, step, evaluation, and moves between host and device
     assert off["hits"] == off["misses"] == 0
     # Programs that are alike are taken from the cache within one run, too.
-    assert cold["misses"] == cold["programs"] - cold["hits"] > 10
+    assert cold["misses"] == cold["programs"] - cold["hits"] > 5
     assert warm["hits"] == warm["programs"] == off["programs"]
     assert warm["misses"] == 0
 

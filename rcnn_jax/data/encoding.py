@@ -165,7 +165,8 @@ def _check_encoded(name: str, feature: Feature, value: np.ndarray, index: int) -
             f"the encoder made {value.dtype}{list(value.shape)} of feature {name!r} of example "
             f"{index}, its features say {feature.dtype}{list(feature.shape)}"
         )
-    stray = feature.stray(value)
+    # In a sequence of labels a negative one stands for none: padding asks for nothing.
+    stray = feature.stray(value[value >= 0] if value.ndim else value)
     if stray is not None:
         raise ValueError(
             f"the encoder made {stray} of feature {name!r} of example {index}, allowed are 0 to "

@@ -13,7 +13,7 @@ from rcnn_jax import configuration, experiment
 from rcnn_jax.data import pipeline, samplers, sources, transforms
 from rcnn_jax.data.per_image import Geometric, PerImage, RandomPerImage
 from rcnn_jax.data.spec import Feature
-from rcnn_jax.inspection.report import configured_input
+from rcnn_jax.inspection.report import configured
 
 MANY = 40
 SHOWN = (2, 3, 6, 8)  # y0, x0, y1, x1 of what the pictures below show
@@ -407,7 +407,8 @@ def test_a_run_knows_the_roles_of_its_data_set(door, tmp_path, monkeypatch):
     (tmp_path / "mine.py").write_text(CONFIG)
     monkeypatch.syspath_prepend(tmp_path)
     config = configuration.load(str(tmp_path / "mine.py"))
-    assert configured_input(config).shape == (1, 6, 6, 3)
+    _, call, _ = configured(config)
+    assert [x.shape for x in call.arrays] == [(1, 6, 6, 3)]
     config.data.evaluate = "nine_crop(4, 1)"
     with pytest.raises(ValueError, match="nine_crop does not know the role 'label_map'"):
         experiment.build_task(config, {}, None, sources.load_spec("scene_fork:SCENES").features)
