@@ -121,10 +121,10 @@ class StepNorm(nn.Module):
         index = jnp.minimum(jnp.arange(calls), self.calls - 1)
 
         def of_calls(value: Array) -> Array:
-            # An array of NumPy cannot be indexed by what is traced.
-            return jnp.asarray(value)[index] if value.ndim == 2 else jnp.tile(value, (calls, 1))
+            return value[index] if value.ndim == 2 else jnp.tile(value, (calls, 1))
 
-        return {name: of_calls(value) for name, value in values.items()}
+        # An array of NumPy cannot be indexed by what is traced.
+        return {name: of_calls(jnp.asarray(value)) for name, value in values.items()}
 
     def record(self, used: Entries, live: Array | None = None) -> None:
         """Moves the running statistics towards the batch statistics that the calls used.
