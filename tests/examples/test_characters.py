@@ -44,6 +44,7 @@ def unbroken_loss(folder, monkeypatch) -> float:
     return float(total / count)
 
 
+@pytest.mark.one_row
 def test_evaluation_is_one_unbroken_pass_whatever_its_batch_size(door, characters, monkeypatch):
     given = ("--config=experiment.py", "--workdir=run", f"--data_dir={characters}")
     result = door("train", *given, "--config.checkpoint_every=5", "--config.keep_latest=9")

@@ -15,6 +15,7 @@ def numbers(workdir: pathlib.Path) -> np.ndarray:
     return np.array([*losses, lines[-1]["recall_at_10"]])
 
 
+@pytest.mark.one_row
 @pytest.mark.faults
 def test_one_device_four_by_jit_four_by_pmap_and_two_processes_agree(door, job, example):
     layouts = {
