@@ -12,7 +12,7 @@ import signal
 import numpy as np
 import pytest
 
-from conftest import make_job
+from jobs import make_job
 from rcnn_jax.errors import UsageError, UserError
 from rcnn_jax.training import checkpoints, distributed
 

@@ -7,7 +7,7 @@ import pytest
 from bucketed import FEW, get_config
 from test_job import ends, learned, lines
 
-from conftest import make_job
+from jobs import make_job
 from rcnn_jax.data.buckets import Buckets
 from rcnn_jax.data.sources import ArraySource
 from rcnn_jax.data.word_tags import WordTags
