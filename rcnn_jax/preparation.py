@@ -97,7 +97,7 @@ class TrainingRun:
         See `Workdir.adopt` and `rcnn_jax.load`.
         """
         first = self.source[0]
-        names = [name for name in getattr(self.recipe.task, "reads", ()) if name in first]
+        names = [name for name in self.recipe.task.reads if name in first]
         shapes = {name: list(np.shape(first[name])) for name in names}
         batch = {
             name: {"shape": list(leaf.shape[1:]), "dtype": leaf.dtype.name}

@@ -17,6 +17,7 @@ from rcnn_jax.data.sources import Source
 from rcnn_jax.errors import UsageError, UserError, describe, nearest, raised_here
 from rcnn_jax.experiment import Recipe, added_columns, evaluation_columns
 from rcnn_jax.layers.randomness import DATA_AXIS, part_of_batch
+from rcnn_jax.tasks.labels import check_number
 from rcnn_jax.training import accumulation, distributed, evaluation, paths
 from rcnn_jax.training.interface import Config, Metric, PyTree, Task
 from rcnn_jax.training.sharding import FSDP_AXIS, Devices
@@ -170,11 +171,11 @@ def check_answers(config: Config, recipe: Recipe, features: Mapping[str, Any]) -
         features: `rcnn_jax.data.spec.Feature` by name.
 
     Raises:
-        UserError: There are too few, as the task says.
+        ValueError: There are too few.
     """
     task = recipe.task
-    check = getattr(task, "check_answers", None)
-    if check is None:
+    wanted = task.wanted_answers(features)
+    if not wanted:
         return
 
     def predicted(batch: PyTree) -> Any:
@@ -182,7 +183,8 @@ def check_answers(config: Config, recipe: Recipe, features: Mapping[str, Any]) -
 
     with explained(f"a prediction of {config.task.name} cannot be traced", config.task.name):
         answers = jax.eval_shape(predicted, recipe.batch)
-    check(answers, features)
+    for name, (feature, classes) in wanted.items():
+        check_number(answers[name].shape[-1], classes, feature, task.model)
 
 
 def check_best_metric(config: Config, names: Iterable[str]) -> None:

@@ -113,6 +113,28 @@ class TrainedRun:
         opened = open_split(config, split, where)
         return self._read(config, opened, training=split == "train")
 
+    def batch_shapes(self, rows: Any) -> dict[str, jax.ShapeDtypeStruct]:
+        """What a batch of the run is like, for `jax.eval_shape`, `jax.jit(...).lower` or export.
+
+        Args:
+            rows: How many examples; a symbolic dimension of `jax.export` for any number.
+
+        Returns:
+            Shapes `[rows, ...]` of a training batch by name: features as the task gets them, before
+            its transforms, and the `mask` (1 for an example, 0 for padding). Of them `task.predict`
+            needs `task.reads`, its lengths and the mask.
+
+        Raises:
+            UserError: The run is of a version that did not keep the shapes of its batches.
+        """
+        shapes = _batch_shapes(self.workdir, rows)
+        if shapes is None:
+            raise UserError(
+                f"{self.workdir} does not say what its batches are like: it was made before that "
+                "was kept; its train command, started once more, writes it."
+            )
+        return shapes
+
     def predict(self, inputs: Any) -> dict[str, np.ndarray]:
         """Predicts.
 
@@ -304,7 +326,7 @@ class TrainedRun:
         return any(ref() is source for ref in self._sources)
 
     def _as_read(self, inputs: Any, *, training: bool = False) -> Source:
-        reads = () if training else getattr(self.task, "reads", ())
+        reads = () if training else self.task.reads
         source = as_source(inputs, self.config, self.workdir, self.features, reads)
         if not len(source):
             raise UserError("there are no examples.")
@@ -392,14 +414,19 @@ def load(
     )
 
 
-def _abstract_variables(config: Any, path: pathlib.Path, task: Any, devices: Devices) -> Variables:
-    """Shapes of the variables: the model's, where the workdir says what a batch was like."""
-    workdir = Workdir(path)
-    leaves = workdir.data_facts().get("batch")
-    if leaves is None:  # a run of an older version: what is in the checkpoint is believed
-        return checkpoints.abstract_variables(workdir.checkpoints, devices.replicated)
-    batch = {
-        name: jax.ShapeDtypeStruct((config.batch_size, *leaf["shape"]), leaf["dtype"])
+def _batch_shapes(path: pathlib.Path, rows: Any) -> dict[str, jax.ShapeDtypeStruct] | None:
+    leaves = Workdir(path).data_facts().get("batch")
+    if leaves is None:
+        return None
+    return {
+        name: jax.ShapeDtypeStruct((rows, *leaf["shape"]), leaf["dtype"])
         for name, leaf in leaves.items()
     }
+
+
+def _abstract_variables(config: Any, path: pathlib.Path, task: Any, devices: Devices) -> Variables:
+    """Shapes of the variables: the model's, where the workdir says what a batch was like."""
+    batch = _batch_shapes(path, config.batch_size)
+    if batch is None:  # a run of an older version: what is in the checkpoint is believed
+        return checkpoints.abstract_variables(Workdir(path).checkpoints, devices.replicated)
     return restoring.abstract_variables(task, batch, devices)

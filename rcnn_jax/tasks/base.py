@@ -298,6 +298,19 @@ class BaseTask:
         del params, model_state, batch
         return {}
 
+    def wanted_answers(self, features: Mapping[str, Any]) -> dict[str, tuple[str, int | None]]:
+        """How many answers a prediction must give at least; nothing is asked here.
+
+        Args:
+            features: `rcnn_jax.data.spec.Feature` by name.
+
+        Returns:
+            For names of predictions, whose last axis holds the answers: the feature that they
+            answer for, and how many classes it has; None where that is not known.
+        """
+        del features
+        return {}
+
     def predict(self, params: PyTree, model_state: PyTree, batch: Batch) -> dict[str, jax.Array]:
         """Predictions for a batch; none here. Pure, inside jit.
 

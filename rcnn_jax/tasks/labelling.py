@@ -10,7 +10,7 @@ import jax.numpy as jnp
 from rcnn_jax.layers.recurrent.lengths import live_steps
 from rcnn_jax.tasks.base import Batch, PyTree
 from rcnn_jax.tasks.inputs import InputTask
-from rcnn_jax.tasks.labels import check_number, nan_where
+from rcnn_jax.tasks.labels import nan_where
 from rcnn_jax.tasks.summed import SummedTask
 from rcnn_jax.tasks.tokens import token_sums
 
@@ -73,18 +73,9 @@ class SequenceLabelling(InputTask, SummedTask):
                 "classes."
             )
 
-    def check_answers(self, answers: Mapping[str, Any], features: Mapping[str, Any]) -> None:
-        """Checks that the model has a logit for each class.
-
-        Args:
-            answers: Shapes of what `predict` returns, by name.
-            features: `rcnn_jax.data.spec.Feature` by name.
-
-        Raises:
-            ValueError: There are too few.
-        """
-        logits = answers["log_probabilities"].shape[-1]
-        check_number(logits, features[self.targets].num_classes, self.targets, self.model)
+    def wanted_answers(self, features: Mapping[str, Any]) -> dict[str, tuple[str, int | None]]:
+        """A logit for each class."""
+        return {"log_probabilities": (self.targets, features[self.targets].num_classes)}
 
     def predict(self, params: PyTree, model_state: PyTree, batch: Batch) -> dict[str, jax.Array]:
         """The labels that the model gives.

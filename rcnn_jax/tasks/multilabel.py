@@ -12,7 +12,7 @@ from jaxtyping import Float
 
 from rcnn_jax.tasks.base import Batch, LossOutput, PyTree, wide
 from rcnn_jax.tasks.images import ImageTask
-from rcnn_jax.tasks.labels import check_number, nan_where
+from rcnn_jax.tasks.labels import nan_where
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -55,18 +55,9 @@ class MultiLabel(ImageTask):
                 f"{labels.shape[0]} labels."
             )
 
-    def check_answers(self, answers: Mapping[str, Any], features: Mapping[str, Any]) -> None:
-        """Checks that the model has a logit for each label.
-
-        Args:
-            answers: Shapes of what `predict` returns, by name.
-            features: `rcnn_jax.data.spec.Feature` by name.
-
-        Raises:
-            ValueError: There are too few.
-        """
-        logits = answers["probabilities"].shape[-1]
-        check_number(logits, features[self.label].shape[0], self.label, self.model)
+    def wanted_answers(self, features: Mapping[str, Any]) -> dict[str, tuple[str, int | None]]:
+        """A logit for each label."""
+        return {"probabilities": (self.label, features[self.label].shape[0])}
 
     def loss(
         self, params: PyTree, model_state: PyTree, carry: PyTree, batch: Batch, key: jax.Array

@@ -52,6 +52,13 @@ class Trainable(Protocol):
         """Raises a `ValueError` where a data set with these features cannot be used (host)."""
         ...
 
+    def wanted_answers(self, features: Mapping[str, Any]) -> Mapping[str, tuple[str, int | None]]:
+        """Returns how long the last axis of predictions must be, by name (host).
+
+        The length comes with the feature it is wanted for; None is any length.
+        """
+        ...
+
     def initial_carry(self, batch_size: int) -> PyTree:
         """Returns the recurrent state before the first batch, `()` where there is none."""
         ...

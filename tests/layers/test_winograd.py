@@ -233,3 +233,15 @@ def test_a_linen_convolution_takes_it_where_it_is_one_of_stride_1(options, convo
     # Weights have the mean square 1 / 1152; a layer that takes none of it has no difference at all.
     allowed = rounding_of_a_filter(FILTERS[0], 3 * 128) + rounding_of_a_sum(9 * 128)
     assert rms(difference) < allowed / np.sqrt(9 * 128)
+
+
+def test_a_program_for_any_number_of_rows_convolves_directly():
+    """`winograd_pays` cannot know, and such a program may be meant for a GPU."""
+    kernel = jnp.ones((3, 3, 64, 64))
+    shape = (*jax.export.symbolic_shape("rows"), 8, 8, 64)
+    program = jax.export.export(jax.jit(lambda x: convolve(x, kernel)))(
+        jax.ShapeDtypeStruct(shape, jnp.float32)
+    )
+    x = jax.random.normal(jax.random.key(0), (3, 8, 8, 64))
+    assert program.mlir_module().count("stablehlo.convolution") == 1
+    np.testing.assert_array_equal(program.call(x), direct(x, kernel))

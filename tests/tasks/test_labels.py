@@ -70,12 +70,12 @@ def test_a_negative_token_is_no_class():
     ],
 )
 def test_too_few_logits(task, answers, feature):
-    shapes = {name: np.zeros(shape) for name, shape in answers.items()}
     features = dict.fromkeys(("label", "labels", "targets"), feature)
+    ((name, (of, classes)),) = task.wanted_answers(features).items()
+    logits = answers[name][-1]
     with pytest.raises(ValueError, match=r"Answers answers with 1 logit, but .* has 2 classes"):
-        task.check_answers(shapes, features)
-    more = {name: np.zeros((*shape[:-1], 3)) for name, shape in answers.items()}
-    task.check_answers(more, features)
+        check_number(logits, classes, of, task.model)
+    check_number(logits + 1, classes, of, task.model)
     check_number(1, None, "label", task.model)
 
 
