@@ -16,7 +16,7 @@ from ml_collections import ConfigDict
 
 
 def get_config() -> ConfigDict:
-    """The experiment, as changes of `rcnn_jax.config_schema.DEFAULTS`."""
+    """The experiment, as changes of `rcnn_jax.configuration.schema.DEFAULTS`."""
     config = ConfigDict()
     config.model = {
         "name": "rcnn_jax.models.captioner:Captioner",

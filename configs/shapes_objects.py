@@ -14,7 +14,7 @@ from ml_collections import ConfigDict
 
 
 def get_config() -> ConfigDict:
-    """The experiment, as changes of `rcnn_jax.config_schema.DEFAULTS`."""
+    """The experiment, as changes of `rcnn_jax.configuration.schema.DEFAULTS`."""
     config = ConfigDict()
     config.model = {"name": "rcnn_jax.models.grid_net:GridNet", "classes": 341}
     config.task = {"name": "rcnn_jax.tasks.multilabel:MultiLabel", "label": "present"}

@@ -28,8 +28,9 @@ import gpu_recipe
 import gpu_summary
 from absl import flags
 
-from rcnn_jax import doors, results
+from rcnn_jax import results
 from rcnn_jax.errors import UsageError, nearest
+from rcnn_jax.startup import doors
 
 ROWS = "rows"
 _NAMES = (*gpu_recipe.STAGES, ROWS)

@@ -16,7 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 from gpu_recipe import Recipe
 
-from rcnn_jax.config_schema import DEFAULTS
+from rcnn_jax.configuration.schema import DEFAULTS
 from rcnn_jax.data import transforms
 from rcnn_jax.data.patches import WhitenedKernel
 from rcnn_jax.data.samplers import PADDING, Sequential, ShuffledWithEpochs

@@ -22,8 +22,9 @@ import jax
 import numpy as np
 from absl import flags
 
-from rcnn_jax import doors, results
+from rcnn_jax import results
 from rcnn_jax.errors import UserError
+from rcnn_jax.startup import doors
 from rcnn_jax.training import checkpoints, paths, saving
 
 _OWN = flags.FlagValues()

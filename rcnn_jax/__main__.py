@@ -57,7 +57,7 @@ def main(words: list[str]) -> int:
         print(listing())
     elif name == _KEYS:
         # Here and not above: only this reads the schema.
-        from rcnn_jax.key_listing import key_listing
+        from rcnn_jax.configuration.key_listing import key_listing
 
         try:
             print(key_listing(words[1:]))

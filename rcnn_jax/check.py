@@ -20,8 +20,10 @@ from typing import Any
 
 from absl import flags
 
-from rcnn_jax import configuration, doors, tables, xla_flags
+from rcnn_jax import tables
+from rcnn_jax.configuration import loading
 from rcnn_jax.errors import UserError
+from rcnn_jax.startup import doors, xla_flags
 
 FLAGS = flags.FlagValues()
 _CONFIG = flags.DEFINE_string(
@@ -52,7 +54,7 @@ class Stages:
 def main(argv: list[str]) -> int:
     """Checks; returns the exit code."""
     del argv
-    config: Any = configuration.load(_CONFIG.value, doors.overrides)
+    config: Any = loading.load(_CONFIG.value, doors.overrides)
     xla_flags.apply(config.xla_flags)
     doors.quiet_libraries()
     # Here and not above: the compiler's flags must be set before jax starts.

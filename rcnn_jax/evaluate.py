@@ -20,8 +20,10 @@ from typing import TYPE_CHECKING, Any
 
 from absl import flags
 
-from rcnn_jax import configuration, doors, results, tables, xla_flags
+from rcnn_jax import results, tables
+from rcnn_jax.configuration import loading
 from rcnn_jax.errors import UsageError
+from rcnn_jax.startup import doors, xla_flags
 
 if TYPE_CHECKING:  # jax starts when they are imported
     from rcnn_jax.data.sources import Source
@@ -41,7 +43,7 @@ def main(argv: list[str]) -> int:
     """Evaluates; returns the exit code."""
     del argv
     path = pathlib.Path(_RUN.workdir.value)
-    config: Any = configuration.for_evaluation(path / "config.json", doors.overrides)
+    config: Any = loading.for_evaluation(path / "config.json", doors.overrides)
     xla_flags.apply(config.xla_flags)
     doors.quiet_libraries()
     # Here and not above: the compiler's flags must be set before jax starts.

@@ -11,7 +11,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from rcnn_jax import importing
+from rcnn_jax.configuration import importing
 from rcnn_jax.data import pipeline, samplers, sources, transforms
 from rcnn_jax.data.damage import Damage
 from rcnn_jax.data.encoding import EncodedSource, Encoder, Encoding, check_takers

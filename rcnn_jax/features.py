@@ -26,8 +26,8 @@ from typing import Any
 import numpy as np
 from absl import flags
 
-from rcnn_jax import doors, xla_flags
 from rcnn_jax.errors import UsageError, UserError, about_file
+from rcnn_jax.startup import doors, xla_flags
 
 FLAGS = flags.FlagValues()
 _BACKBONE = flags.DEFINE_string(
@@ -68,8 +68,8 @@ def main(argv: list[str]) -> int:
     # Convolutions of whole nets forward are fastest when nothing is taken over by YNN.
     xla_flags.apply(xla_flags.LARGE_FEED_FORWARD)
     doors.quiet_libraries()
-    from rcnn_jax import compilation_cache
     from rcnn_jax.data import picture_lists
+    from rcnn_jax.startup import compilation_cache
 
     compilation_cache.enable()
     images = None if _IMAGES.value is None else pathlib.Path(_IMAGES.value)

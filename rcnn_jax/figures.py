@@ -20,9 +20,11 @@ from typing import Any
 import numpy as np
 from absl import flags
 
-from rcnn_jax import doors, importing, results, tables
+from rcnn_jax import results, tables
+from rcnn_jax.configuration import importing
 from rcnn_jax.errors import UsageError, UserError, nearest
 from rcnn_jax.files import write_atomically
+from rcnn_jax.startup import doors
 
 FLAGS = flags.FlagValues()
 _OUTPUT = flags.DEFINE_string("output", "figures", "Folder of the files.", flag_values=FLAGS)

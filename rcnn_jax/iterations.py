@@ -17,8 +17,10 @@ from typing import Any
 
 from absl import flags
 
-from rcnn_jax import configuration, doors, results, tables, xla_flags
+from rcnn_jax import results, tables
+from rcnn_jax.configuration import loading
 from rcnn_jax.errors import UsageError, UserError
+from rcnn_jax.startup import doors, xla_flags
 
 FLAGS = flags.FlagValues()
 _RUN = doors.define_evaluation_flags(FLAGS, split="validation", output="iterations.json")
@@ -37,7 +39,7 @@ def main(argv: list[str]) -> int:
     """Evaluates and prints the table; returns the exit code."""
     del argv
     path = pathlib.Path(_RUN.workdir.value)
-    config: Any = configuration.for_evaluation(path / "config.json", doors.overrides)
+    config: Any = loading.for_evaluation(path / "config.json", doors.overrides)
     xla_flags.apply(config.xla_flags)
     doors.quiet_libraries()
     for name, value in (("up_to", _UP_TO.value), ("batches", _BATCHES.value)):

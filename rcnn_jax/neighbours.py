@@ -19,8 +19,10 @@ from typing import Any
 import numpy as np
 from absl import flags
 
-from rcnn_jax import configuration, doors, results, tables
+from rcnn_jax import results, tables
+from rcnn_jax.configuration import loading
 from rcnn_jax.errors import UserError
+from rcnn_jax.startup import doors
 
 FLAGS = flags.FlagValues()
 _WORKDIR = flags.DEFINE_string("workdir", "runs/captions", "Folder of the run.", flag_values=FLAGS)
@@ -39,7 +41,7 @@ def main(argv: list[str]) -> int:
     """Measures and prints the metrics; returns the exit code."""
     del argv
     path = pathlib.Path(_WORKDIR.value)
-    config: Any = configuration.for_evaluation(path / "config.json", doors.overrides)
+    config: Any = loading.for_evaluation(path / "config.json", doors.overrides)
     doors.quiet_libraries()
     result = measure(config, path, _SPLIT.value, _DATA_DIR.value)
     print(f"{result['split']}: {result['n']} pictures, each with a sentence of the nearest of "

@@ -24,9 +24,11 @@ from typing import TYPE_CHECKING, Any
 
 from absl import flags
 
-from rcnn_jax import configuration, doors, results, tables, xla_flags
+from rcnn_jax import results, tables
+from rcnn_jax.configuration import loading
 from rcnn_jax.errors import UsageError, UserError, about_file
 from rcnn_jax.predicted import Answer, Output, Prediction, made_ready, stem_of
+from rcnn_jax.startup import doors, xla_flags
 
 if TYPE_CHECKING:  # jax starts when it is imported
     from rcnn_jax.training.interface import Task
@@ -63,7 +65,7 @@ def main(argv: list[str]) -> int:
     if not files:
         raise UsageError("no files are named: python -m rcnn_jax.predict --workdir=DIR FILE...")
     path = pathlib.Path(_WORKDIR.value)
-    config: Any = configuration.for_evaluation(path / "config.json", doors.overrides)
+    config: Any = loading.for_evaluation(path / "config.json", doors.overrides)
     xla_flags.apply(config.xla_flags)
     doors.quiet_libraries()
     # Here and not above: the compiler's flags must be set before jax starts.

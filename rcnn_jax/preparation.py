@@ -10,7 +10,8 @@ from typing import Any
 
 import numpy as np
 
-from rcnn_jax import compilation_cache, doors, importing, rehearsal
+from rcnn_jax import rehearsal
+from rcnn_jax.configuration import importing
 from rcnn_jax.data import assets as assets_lib
 from rcnn_jax.data import feature_json, pipeline, samplers, sources, transforms
 from rcnn_jax.data.damage import Damage
@@ -35,6 +36,7 @@ from rcnn_jax.experiment import (
     resident,
     stages,
 )
+from rcnn_jax.startup import compilation_cache, doors
 from rcnn_jax.training import (
     accumulation,
     checkpoints,
@@ -57,7 +59,7 @@ from rcnn_jax.training.workdir import Workdir
 def join(*, preemption: bool = False) -> None:
     """Joins the other processes of this job, for a door; before jax is used for anything else.
 
-    Compiled programs are kept from one start to the next, see `rcnn_jax.compilation_cache`.
+    Compiled programs are kept from one start to the next, see `rcnn_jax.startup.compilation_cache`.
 
     Args:
         preemption: Whether a SIGTERM is a warning that all processes are to hear of.

@@ -16,8 +16,8 @@ import shutil
 
 from absl import flags
 
-from rcnn_jax import doors
 from rcnn_jax.errors import UsageError
+from rcnn_jax.startup import doors
 
 FLAGS = flags.FlagValues()
 _MODEL = flags.DEFINE_string(

@@ -24,9 +24,11 @@ from typing import Any
 
 from absl import flags
 
-from rcnn_jax import configuration, doors, results, tables
+from rcnn_jax import results, tables
+from rcnn_jax.configuration import loading
 from rcnn_jax.errors import UsageError, UserError
 from rcnn_jax.files import write_atomically
+from rcnn_jax.startup import doors
 
 FLAGS = flags.FlagValues()
 _CONFIG = flags.DEFINE_string(
@@ -233,10 +235,10 @@ def check(run: Run) -> Any:
     Raises:
         UserError: It has a mistake, or the folder holds another experiment.
     """
-    config = configuration.load(run.config, [*doors.overrides, ("seed", run.seed)])
+    config = loading.load(run.config, [*doors.overrides, ("seed", run.seed)])
     file = run.folder / "config.json"
     if file.is_file():
-        experiment, _ = configuration.differences(configuration.from_json(file), config)
+        experiment, _ = loading.differences(loading.from_json(file), config)
         if experiment:
             raise UserError(
                 f"{run.folder} holds another experiment: {'; '.join(experiment[:8])} (theirs -> "

@@ -18,8 +18,10 @@ from typing import Any, NamedTuple
 
 from absl import flags
 
-from rcnn_jax import configuration, doors, tables, xla_flags
+from rcnn_jax import tables
+from rcnn_jax.configuration import loading
 from rcnn_jax.errors import UsageError, UserError, describe, fork_location
+from rcnn_jax.startup import doors, xla_flags
 
 FLAGS = flags.FlagValues()
 _CONFIG = flags.DEFINE_string(
@@ -38,7 +40,7 @@ _STARTED = time.monotonic()  # before jax is imported: `max_minutes` are counted
 def main(argv: list[str]) -> int:
     """Trains; returns the exit code."""
     del argv
-    config: Any = configuration.load(_CONFIG.value, doors.overrides)
+    config: Any = loading.load(_CONFIG.value, doors.overrides)
     file, _, variant = _CONFIG.value.partition(":")
     name = "-".join(part for part in (pathlib.Path(file).stem, variant) if part)
     xla_flags.apply(config.xla_flags)
@@ -55,7 +57,7 @@ def train(
     """Trains in a workdir, from its newest whole checkpoint if it has one.
 
     Args:
-        config: A complete config, from `rcnn_jax.configuration`.
+        config: A complete config, from `rcnn_jax.configuration.loading`.
         path: The workdir.
         data_dir: Where original data sets lie; None: see `rcnn_jax.data.roots`.
         started: When `config.max_minutes` began, by `time.monotonic`; None: now.

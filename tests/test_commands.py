@@ -8,9 +8,9 @@ import pytest
 
 import rcnn_jax
 from rcnn_jax import __main__ as commands
-from rcnn_jax import configuration
-from rcnn_jax.config_schema import DEFAULTS
-from rcnn_jax.key_listing import key_listing, keys
+from rcnn_jax.configuration import loading
+from rcnn_jax.configuration.key_listing import key_listing, keys
+from rcnn_jax.configuration.schema import DEFAULTS
 
 pytestmark = pytest.mark.one_row
 
@@ -45,9 +45,9 @@ def test_a_command_is_run_by_its_name(tmp_path):
 
 
 def test_all_keys_are_listed_with_their_defaults_and_comments():
-    default = configuration.ConfigDict(DEFAULTS)
+    default = loading.ConfigDict(DEFAULTS)
     listed = {key.name: key for key in keys()}
-    for name, value in configuration._leaves(DEFAULTS):
+    for name, value in loading._leaves(DEFAULTS):
         assert eval(listed[name].default) == value, name  # noqa: S307
     assert len(listed) > len(default)
     assert listed["schedule.value"].about == "the peak learning rate"

@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-from rcnn_jax import importing
+from rcnn_jax.configuration import importing
 from rcnn_jax.errors import UsageError, describe, fork_location
 
 

@@ -6,7 +6,8 @@ import shutil
 import numpy as np
 import pytest
 
-from rcnn_jax import configuration, evaluate, importing, train
+from rcnn_jax import evaluate, train
+from rcnn_jax.configuration import importing, loading
 from rcnn_jax.training import checkpoints
 from test_fork import CONFIG, FORK
 
@@ -116,7 +117,7 @@ def test_a_workdir_outlives_the_addresses_in_its_config(tmp_path, monkeypatch, c
         "data": {"name": "digits", "preprocess": "to_float(16)", "residency": "memory"},
         "steps": 1,
     }
-    config = configuration.complete(given, "test")
+    config = loading.complete(given, "test")
     assert train.train(config, tmp_path) == 0
     file = tmp_path / "config.json"
     old = file.read_text().replace("rcnn_jax.models.fully_connected:", "rcnn_jax.nets:Old")
@@ -126,7 +127,7 @@ def test_a_workdir_outlives_the_addresses_in_its_config(tmp_path, monkeypatch, c
     moved = {"rcnn_jax.nets:OldFullyConnected": config.model.name}
     moved["rcnn_jax.questions"] = "rcnn_jax.tasks"
     monkeypatch.setattr(importing, "MOVED", moved)
-    stored = configuration.for_evaluation(file, [])
+    stored = loading.for_evaluation(file, [])
     assert stored.to_dict() == config.to_dict()
     assert evaluate.evaluate(stored, tmp_path, split="validation")["n"] > 0
     assert train.train(config, tmp_path) == 0  # the same experiment: nothing is left to do

@@ -8,7 +8,8 @@ import numpy as np
 import optax
 import pytest
 
-from rcnn_jax import configuration, evaluate, iterations, restoring, train
+from rcnn_jax import evaluate, iterations, restoring, train
+from rcnn_jax.configuration import loading
 from rcnn_jax.errors import UserError
 from rcnn_jax.training import recalibration
 
@@ -26,7 +27,7 @@ TINY = [
 
 
 def trained(folder, *overrides):
-    config = configuration.load("rcnn_digits", [*TINY, *overrides])
+    config = loading.load("rcnn_digits", [*TINY, *overrides])
     assert train.train(config, folder) == 0
     return config, folder
 
@@ -124,7 +125,7 @@ def test_a_model_that_does_not_iterate(tmp_path):
         "    data = {'name': 'digits', 'preprocess': 'to_float(16)'}\n"
         "    return {'model': model | {'hidden': (8,)}, 'data': data, 'steps': 1}\n"
     )
-    config = configuration.load(str(tmp_path / "dense.py"), [])
+    config = loading.load(str(tmp_path / "dense.py"), [])
     assert train.train(config, tmp_path / "dense") == 0
     with pytest.raises(UserError, match="no number of iterations"):
         iterations.evaluate_iterations(config, tmp_path / "dense")

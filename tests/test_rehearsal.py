@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from rcnn_jax import experiment, rehearsal
-from rcnn_jax.configuration import complete
+from rcnn_jax.configuration.loading import complete
 from rcnn_jax.data import sources
 from rcnn_jax.data.samplers import Shuffled
 from rcnn_jax.data.spec import Feature

@@ -11,7 +11,8 @@ import jax
 import jax.numpy as jnp
 import pytest
 
-from rcnn_jax import configuration, models
+from rcnn_jax import models
+from rcnn_jax.configuration import loading
 from rcnn_jax.data.per_image import Fitted
 from rcnn_jax.errors import UsageError
 from rcnn_jax.inspection import model_names
@@ -332,7 +333,7 @@ def test_a_forks_model_is_shown_with_the_input_it_names(fork):
     ],
 )
 def test_the_input_of_a_config_is_what_its_transforms_give(config, size):
-    _, call, _ = configured(configuration.load(config))
+    _, call, _ = configured(loading.load(config))
     (x,) = call.arrays
     assert (x.shape, x.dtype) == ((1, *size), jnp.float32)
 

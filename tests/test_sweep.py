@@ -9,7 +9,7 @@ import time
 
 import pytest
 
-from rcnn_jax import configuration
+from rcnn_jax.configuration import loading
 
 CONFIG = """
 def get_config():
@@ -37,8 +37,8 @@ def config(tmp_path):
 def finished(folder, config="nets.py", step=3, **metrics):
     """What a run that was trained and evaluated leaves behind."""
     folder.mkdir(parents=True)
-    loaded = configuration.load(config, [("seed", folder.name)])
-    (folder / "config.json").write_text(configuration.to_json(loaded))
+    loaded = loading.load(config, [("seed", folder.name)])
+    (folder / "config.json").write_text(loading.to_json(loaded))
     result = {"step": step, "split": "test", "n": 360, "metrics": metrics, "details": {}}
     (folder / "evaluation.json").write_text(json.dumps(result))
     (folder / "spent.json").write_text('{"seconds": 2.0, "starts": 1}')

@@ -13,9 +13,10 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from rcnn_jax import configuration, file_examples, restoring
+from rcnn_jax import file_examples, restoring
 from rcnn_jax.api import fine_tuning, states
 from rcnn_jax.api.inputs import as_source
+from rcnn_jax.configuration import loading
 from rcnn_jax.data import assets as assets_lib
 from rcnn_jax.data import pipeline
 from rcnn_jax.data.encoding import Encoder, Encoding
@@ -381,7 +382,7 @@ def load(
             or of another model than the config names now.
     """
     path = pathlib.Path(workdir).expanduser().absolute()
-    config: Any = configuration.for_evaluation(path / "config.json")
+    config: Any = loading.for_evaluation(path / "config.json")
     # Only read, never written.
     config.data.residency = "memory"
     if config.precision == "float64" and jnp.result_type(float) != np.float64:

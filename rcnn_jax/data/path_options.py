@@ -4,7 +4,7 @@ import dataclasses
 from collections.abc import Callable
 from typing import Any
 
-from rcnn_jax import importing
+from rcnn_jax.configuration import importing
 from rcnn_jax.errors import UsageError, nearest
 
 _KINDS = (int, float, str)

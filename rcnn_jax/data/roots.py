@@ -4,13 +4,9 @@ import os
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
+from rcnn_jax.configuration.environment import cache_dir
+
 ENVIRONMENT = "RCNN_JAX_DATA"
-
-
-def cache_dir() -> Path:
-    """This project's cache folder: `$XDG_CACHE_HOME/rcnn_jax` or `~/.cache/rcnn_jax`."""
-    base = os.environ.get("XDG_CACHE_HOME")
-    return (Path(base) if base else Path.home() / ".cache") / "rcnn_jax"
 
 
 def data_root(data_dir: str | os.PathLike[str] | None = None) -> Path:

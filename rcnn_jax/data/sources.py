@@ -8,7 +8,7 @@ from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 
-from rcnn_jax import importing
+from rcnn_jax.configuration import importing
 from rcnn_jax.data import damage as damage_lib
 from rcnn_jax.data import path_options, roots, splits
 from rcnn_jax.data.damage import Damage

@@ -19,7 +19,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from rcnn_jax import importing
+from rcnn_jax.configuration import importing
 from rcnn_jax.data import channels, crops, normalization, roles
 from rcnn_jax.data.per_image import COLOURS, Batch, Fitted, Transform
 from rcnn_jax.data.roles import roles_of

@@ -9,7 +9,8 @@ from typing import Any
 
 import flax.linen as nn
 
-from rcnn_jax import configuration, importing, models
+from rcnn_jax import models
+from rcnn_jax.configuration import importing, loading
 from rcnn_jax.errors import UsageError, nearest
 
 USUAL_INPUT = "32x32x3"
@@ -116,9 +117,9 @@ def build(path: str, overrides: Sequence[tuple[str, str]] = ()) -> nn.Module:
     section: Any = {"name": path}
     takes = importing.arguments(target)
     section |= {name: size for name, size in USUAL_SIZES.items() if name in takes}
-    config: Any = configuration.complete({"model": section}, origin="--model")
+    config: Any = loading.complete({"model": section}, origin="--model")
     for key, text in overrides:
-        configuration.override(config, key, text)
+        loading.override(config, key, text)
     model = importing.build(config.model, "config.model")
     if not isinstance(model, nn.Module):
         raise UsageError(f"--model={path} gives a {type(model).__name__}, not a Linen module.")

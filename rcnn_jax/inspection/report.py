@@ -12,7 +12,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from rcnn_jax import configuration, importing
+from rcnn_jax.configuration import importing, loading
 from rcnn_jax.data import sources, transforms
 from rcnn_jax.errors import UsageError
 from rcnn_jax.inspection import model_names
@@ -259,7 +259,7 @@ def report(
         overrides = [*overrides, ("model.classes", str(classes))]
     usual: list[str] = []
     if config:
-        loaded: Any = configuration.load(config, overrides)
+        loaded: Any = loading.load(config, overrides)
         title, by_example = f"{config}: {loaded.model.name}", bool(loaded.encoder.name)
         if given_input:
             built = configured_model(loaded)

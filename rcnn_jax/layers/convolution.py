@@ -11,8 +11,8 @@ from jax import lax
 from jax.nn import initializers
 from jaxtyping import Array, Float
 
+from rcnn_jax.configuration.environment import WINOGRAD, switched_on
 from rcnn_jax.layers.winograd import FILTERS, winograd_convolve, winograd_pays
-from rcnn_jax.switches import WINOGRAD, switched_on
 
 KERNEL_INITS = ("he", "lecun", "orthogonal", "identity")
 

@@ -11,7 +11,7 @@ from typing import Any
 
 import flax.linen as nn
 
-from rcnn_jax import importing
+from rcnn_jax.configuration import importing
 from rcnn_jax.errors import UsageError, nearest
 from rcnn_jax.models import efficientnet_lite, squeezenet, vgg
 

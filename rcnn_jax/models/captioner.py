@@ -30,7 +30,7 @@ import numpy as np
 from flax.linen.dtypes import promote_dtype
 from jaxtyping import Array, PyTree
 
-from rcnn_jax import importing
+from rcnn_jax.configuration import importing
 from rcnn_jax.data.vocabulary import END, OTHER, START
 from rcnn_jax.layers.convolution import kernel_initializer
 from rcnn_jax.layers.randomness import Dropout

@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from rcnn_jax import importing
+from rcnn_jax.configuration import importing
 from rcnn_jax.errors import nearest
 from rcnn_jax.layers.randomness import example_keys
 from rcnn_jax.outputs import EvaluatedBatch, LossOutput

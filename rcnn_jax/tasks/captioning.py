@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from rcnn_jax import importing
+from rcnn_jax.configuration import importing
 from rcnn_jax.data.captions import MADE
 from rcnn_jax.data.vocabulary import END, NOTHING, OTHER, START
 from rcnn_jax.decoding.beam import beam_search

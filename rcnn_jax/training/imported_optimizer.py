@@ -22,8 +22,8 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from rcnn_jax import importing
-from rcnn_jax.config_schema import DEFAULTS
+from rcnn_jax.configuration import importing
+from rcnn_jax.configuration.schema import DEFAULTS
 from rcnn_jax.errors import UsageError, UserError, describe, fork_location
 from rcnn_jax.training.interface import Config, PyTree
 

@@ -10,7 +10,7 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
-from rcnn_jax import configuration
+from rcnn_jax.configuration import loading
 from rcnn_jax.errors import UserError
 from rcnn_jax.files import write_atomically
 from rcnn_jax.training import distributed
@@ -87,7 +87,7 @@ class Workdir:
                     "choose another workdir."
                 )
             return []
-        experiment, notes = configuration.differences(configuration.from_json(self.config), config)
+        experiment, notes = loading.differences(loading.from_json(self.config), config)
         if experiment:
             shown = "; ".join(experiment[:8])
             more = f" and {len(experiment) - 8} more" if len(experiment) > 8 else ""
@@ -120,7 +120,7 @@ class Workdir:
                 f"there were {then:,} examples and now are {now:,}. Bring back the old ones, or "
                 "choose another workdir."
             )
-        write_atomically(self.config, configuration.to_json(config))
+        write_atomically(self.config, loading.to_json(config))
         if not facts.keys() <= known.keys():
             write_atomically(self.data, json.dumps(facts | known, indent=1) + "\n")
 

@@ -8,7 +8,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from typing import Any, Self
 
-from rcnn_jax import importing
+from rcnn_jax.configuration import importing
 from rcnn_jax.errors import UsageError, UserError, describe
 from rcnn_jax.progress import bar
 from rcnn_jax.tables import number

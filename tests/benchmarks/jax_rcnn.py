@@ -18,7 +18,8 @@ import rcnn_inputs
 import shared_weights
 from row import Prepared
 
-from rcnn_jax import config_schema, experiment
+from rcnn_jax import experiment
+from rcnn_jax.configuration import schema
 from rcnn_jax.data import transforms
 from rcnn_jax.data.sources import ArraySource
 from rcnn_jax.layers.convolution import direct_convolutions
@@ -68,7 +69,7 @@ def task(precision: str = "float32", **model: Any) -> Any:
 
 def config(batch: int) -> SimpleNamespace:
     """The keys of the config that make the optimiser and the state."""
-    default = config_schema.DEFAULTS
+    default = schema.DEFAULTS
     return SimpleNamespace(
         batch_size=batch,
         optimizer=SimpleNamespace(**default["optimizer"]),

@@ -8,7 +8,7 @@ import shared_weights
 import vgg_inputs
 from row import Prepared
 
-from rcnn_jax import xla_flags
+from rcnn_jax.startup import xla_flags
 
 
 def inference(folder: pathlib.Path, *, batch: int, size: int, width: int) -> Prepared:

@@ -13,7 +13,8 @@ from typing import Any
 
 import figures
 
-from rcnn_jax import huge_pages, switches
+from rcnn_jax.configuration import environment as switches
+from rcnn_jax.startup import huge_pages
 
 _PROC = pathlib.Path("/proc")
 _HERE = pathlib.Path(__file__).resolve().parent

@@ -57,14 +57,16 @@ PHOTOGRAPHS = DatasetSpec(
 
 def child() -> None:
     """Trains, with the cache in the folder that the command names."""
-    from rcnn_jax import compilation_cache, doors, switches, train
+    from rcnn_jax import train
+    from rcnn_jax.configuration import environment
+    from rcnn_jax.startup import compilation_cache, doors
 
     del sys.argv[1]
     folder = sys.argv.pop(1)
 
     def main(argv: list[str]) -> int:
         if folder == "off":
-            os.environ[switches.COMPILATION_CACHE] = "0"
+            os.environ[environment.COMPILATION_CACHE] = "0"
         compilation_cache.enable(None if folder == "off" else folder)
         return train.main(argv)
 

@@ -256,10 +256,11 @@ def test_results_of_other_rows_stay(tmp_path, measured):
 def test_step_that_is_measured_is_that_of_the_config():
     import jax_rcnn
 
-    from rcnn_jax import configuration, experiment
+    from rcnn_jax import experiment
+    from rcnn_jax.configuration import loading
 
     changes = [*jax_rcnn.PLAIN.items(), ("batch_size", "16"), ("precision", "bfloat16")]
-    config = configuration.load("rcnn_cifar10", changes)
+    config = loading.load("rcnn_cifar10", changes)
     assert jax_rcnn.task("bfloat16") == experiment.build_task(config, {})
     own = jax_rcnn.config(16)
     for key in ("optimizer", "schedule", "sampler"):

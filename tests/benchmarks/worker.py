@@ -103,9 +103,10 @@ def save_answers(path: str, answers: Mapping[str, Any]) -> None:
 def prepare(request: Mapping[str, Any]) -> tuple[Any, dict[str, Any]]:
     """Sets the side up and calls it until it is warm; returns it and what is known of it."""
     if request["config"]:
-        from rcnn_jax import configuration, xla_flags
+        from rcnn_jax.configuration import loading
+        from rcnn_jax.startup import xla_flags
 
-        config: Any = configuration.load(request["config"])
+        config: Any = loading.load(request["config"])
         xla_flags.apply(config.xla_flags)
     for name in request["imports"]:
         try:

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from data.records import CLEAN, SIZE, SPEC, files_below, opened, publish, spoil
-from rcnn_jax import config_schema
+from rcnn_jax.configuration import schema
 from rcnn_jax.data import damage as damage_lib
 from rcnn_jax.data import pipeline, samplers, sources
 from rcnn_jax.data.damage import Damage, DamagedRecordError
@@ -231,7 +231,7 @@ def test_stopping_counts_nothing():
 
 
 def test_there_are_two_choices():
-    assert config_schema.CHOICES["data.damaged"] == damage_lib.CHOICES == ("stop", "skip")
-    assert config_schema.DEFAULTS["data"]["damaged"] == Damage().choice == "stop"
+    assert schema.CHOICES["data.damaged"] == damage_lib.CHOICES == ("stop", "skip")
+    assert schema.DEFAULTS["data"]["damaged"] == Damage().choice == "stop"
     with pytest.raises(ValueError, match="damaged 'ignore' is not one of stop, skip"):
         Damage("ignore")

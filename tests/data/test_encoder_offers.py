@@ -6,7 +6,8 @@ import re
 import flax.linen as nn
 import pytest
 
-from rcnn_jax import configuration, experiment
+from rcnn_jax import experiment
+from rcnn_jax.configuration import loading
 from rcnn_jax.data.word_tags import WordTags
 from rcnn_jax.errors import UsageError
 
@@ -51,16 +52,16 @@ class WithoutBind:
 
 def check(**changes):
     given = [(key.replace("__", "."), value) for key, value in changes.items()]
-    config = configuration.load("tagger_bookings", given)
+    config = loading.load("tagger_bookings", given)
     experiment.check_encoder(config, experiment.make_encoder(config))
 
 
-@pytest.mark.parametrize("name", sorted(configuration.shipped()))
+@pytest.mark.parametrize("name", sorted(loading.shipped()))
 def test_shipped_configs_fit_their_encoders(name):
-    variants = getattr(configuration._execute(configuration.shipped()[name])[0], "VARIANTS", {})
+    variants = getattr(loading._execute(loading.shipped()[name])[0], "VARIANTS", {})
     for variant in ["", *variants]:
         try:
-            config = configuration.load(f"{name}:{variant}")
+            config = loading.load(f"{name}:{variant}")
         except UsageError:
             continue  # a variant that goes with others
         experiment.check_encoder(config, experiment.make_encoder(config))

@@ -12,7 +12,7 @@ FILES = sorted(pathlib.Path(rcnn_jax.data.__file__).parent.glob("*.py"))
 
 
 # `from rcnn_jax import importing` and the like: what every room may use.
-LEAF = ("rcnn_jax.data", "rcnn_jax.errors", "rcnn_jax.files", "rcnn_jax.importing")
+LEAF = ("rcnn_jax.data", "rcnn_jax.errors", "rcnn_jax.files", "rcnn_jax.configuration.importing")
 
 
 def test_it_imports_nothing_else_of_the_package():

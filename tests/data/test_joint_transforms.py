@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 
 from data.chains import images_of, keys_of
-from rcnn_jax import configuration, experiment
+from rcnn_jax import experiment
+from rcnn_jax.configuration import loading
 from rcnn_jax.data import pipeline, samplers, sources, transforms
 from rcnn_jax.data.per_image import Geometric, PerImage, RandomPerImage
 from rcnn_jax.data.spec import Feature
@@ -406,7 +407,7 @@ def test_a_run_knows_the_roles_of_its_data_set(door, tmp_path, monkeypatch):
     (tmp_path / "scene_fork.py").write_text(FORK)
     (tmp_path / "mine.py").write_text(CONFIG)
     monkeypatch.syspath_prepend(tmp_path)
-    config = configuration.load(str(tmp_path / "mine.py"))
+    config = loading.load(str(tmp_path / "mine.py"))
     _, call, _ = configured(config)
     assert [x.shape for x in call.arrays] == [(1, 6, 6, 3)]
     config.data.evaluate = "nine_crop(4, 1)"

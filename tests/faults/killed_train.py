@@ -22,7 +22,8 @@ import sys
 import threading
 import time
 
-from rcnn_jax import doors, train
+from rcnn_jax import train
+from rcnn_jax.startup import doors
 
 waits = sys.argv[1].startswith("host-")  # in all processes
 kind, _, number = sys.argv.pop(1).partition(":")

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from jax import lax
 
-from rcnn_jax import switches
+from rcnn_jax.configuration import environment
 from rcnn_jax.errors import UsageError
 from rcnn_jax.layers import winograd
 from rcnn_jax.layers.convolution import conv_general_dilated, convolve
@@ -178,13 +178,13 @@ def test_tiles_of_6_are_taken_where_they_save_a_fifth_of_the_products(columns, t
     ],
 )
 def test_convolve_takes_it_on_a_cpu_in_float32(dtype, switch, in_loop, convolutions, monkeypatch):
-    monkeypatch.setenv(switches.WINOGRAD, switch)
+    monkeypatch.setenv(environment.WINOGRAD, switch)
     taken = functools.partial(convolve, in_loop=in_loop)
     assert convolutions_of(taken, *image_and_kernel(dtype)) == convolutions
 
 
 def test_a_switch_that_is_neither_on_nor_off_is_named(monkeypatch):
-    monkeypatch.setenv(switches.WINOGRAD, "off")
+    monkeypatch.setenv(environment.WINOGRAD, "off")
     with pytest.raises(UsageError, match=re.escape("RCNN_JAX_WINOGRAD='off' must be 0 (direct")):
         convolutions_of(functools.partial(convolve), *image_and_kernel("float32"))
 

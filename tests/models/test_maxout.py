@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from layers import oracles
-from rcnn_jax.configuration import load
+from rcnn_jax.configuration.loading import load
 from rcnn_jax.layers.maxout import expected_maxout, sampled_maxout
 from rcnn_jax.models.maxout import (
     MAX_NORMS,

@@ -14,7 +14,8 @@ import sys
 
 import numpy as np
 
-from rcnn_jax import configuration, evaluate, train
+from rcnn_jax import evaluate, train
+from rcnn_jax.configuration import loading
 from rcnn_jax.training import checkpoints, paths, topology
 from rcnn_jax.training.checksums import raw
 
@@ -39,7 +40,7 @@ def distance(ours: dict[str, np.ndarray], theirs: dict[str, np.ndarray], part: s
 def go_on(stored: pathlib.Path, scratch: pathlib.Path) -> dict:
     """What a stored run evaluates to, and how far from the stored one its later state is."""
     shutil.copytree(stored, scratch)
-    config = configuration.from_json(scratch / "config.json")
+    config = loading.from_json(scratch / "config.json")
     folder = scratch / "checkpoints"
     (at,) = checkpoints.steps(folder)
     noted = topology.changes(checkpoints._manifest(folder, at)["topology"])

@@ -10,8 +10,8 @@ import optax
 import pytest
 
 from rcnn_jax import experiment
-from rcnn_jax.config_schema import check
-from rcnn_jax.configuration import complete
+from rcnn_jax.configuration.loading import complete
+from rcnn_jax.configuration.schema import check
 from rcnn_jax.data import sources
 from rcnn_jax.data.spec import Feature
 from rcnn_jax.errors import UsageError

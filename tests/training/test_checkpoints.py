@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from jax.experimental import multihost_utils
 
-from rcnn_jax.configuration import complete
+from rcnn_jax.configuration.loading import complete
 from rcnn_jax.training import checkpoint_errors, checkpoints, checksums, paths, saving
 from rcnn_jax.training.sharding import make_devices
 from rcnn_jax.training.state import TrainState

@@ -7,8 +7,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from rcnn_jax.config_schema import DEFAULTS, check
-from rcnn_jax.configuration import complete
+from rcnn_jax.configuration.loading import complete
+from rcnn_jax.configuration.schema import DEFAULTS, check
 from rcnn_jax.errors import UsageError
 from rcnn_jax.tasks.base import BaseTask, LossOutput
 from rcnn_jax.training import checkpoints, optimizer, saving, schedules, state, step

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from rcnn_jax import experiment
-from rcnn_jax.configuration import complete
+from rcnn_jax.configuration.loading import complete
 from rcnn_jax.data import pipeline, sources
 from rcnn_jax.data.spec import Feature
 from rcnn_jax.training import step

@@ -14,7 +14,7 @@ import optax
 import pytest
 
 from rcnn_jax import experiment
-from rcnn_jax.configuration import complete
+from rcnn_jax.configuration.loading import complete
 from rcnn_jax.data import sources
 from rcnn_jax.data.spec import Feature
 from rcnn_jax.tasks.base import BaseTask, LossOutput

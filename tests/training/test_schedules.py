@@ -4,7 +4,7 @@ import jax
 import numpy as np
 import pytest
 
-from rcnn_jax.configuration import complete, load
+from rcnn_jax.configuration.loading import complete, load
 from rcnn_jax.errors import UsageError
 from rcnn_jax.training import schedules
 

@@ -8,7 +8,7 @@ import numpy as np
 import optax
 import pytest
 
-from rcnn_jax.configuration import complete
+from rcnn_jax.configuration.loading import complete
 from rcnn_jax.errors import UsageError
 from rcnn_jax.tasks.base import BaseTask, LossOutput
 from rcnn_jax.training import schedules, state, step

@@ -2,19 +2,19 @@
 
 import pytest
 
-from rcnn_jax import switches
+from rcnn_jax.configuration import environment
 from rcnn_jax.training import topology
 
 
 def test_nothing_has_changed_where_nothing_has(monkeypatch):
     before = topology.current()
-    monkeypatch.setenv(switches.WINOGRAD, "1")  # what it is where it is not set
+    monkeypatch.setenv(environment.WINOGRAD, "1")  # what it is where it is not set
     assert topology.changes(before) == []
 
 
 def test_other_arithmetic_of_convolutions_is_said(monkeypatch):
     before = topology.current()
-    monkeypatch.setenv(switches.WINOGRAD, "0")
+    monkeypatch.setenv(environment.WINOGRAD, "0")
     assert topology.changes(before) == ["minimal filters was 'F(4, 3), F(6, 3)' and is ''"]
 
 

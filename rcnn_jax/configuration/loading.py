@@ -17,7 +17,8 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
-from rcnn_jax.config_schema import (
+from rcnn_jax.configuration.importing import with_current_paths
+from rcnn_jax.configuration.schema import (
     DEFAULTS,
     EVALUATION_KEYS,
     NAME_LISTS,
@@ -26,12 +27,11 @@ from rcnn_jax.config_schema import (
     check,
 )
 from rcnn_jax.errors import UsageError, nearest
-from rcnn_jax.importing import with_current_paths
 
 
 def shipped() -> dict[str, pathlib.Path]:
     """The configs that come with the package, by name: in a wheel or in a checkout."""
-    here = pathlib.Path(__file__).resolve().parent
+    here = pathlib.Path(__file__).resolve().parents[1]
     for folder in (here / "configs", here.parent / "configs"):
         if folder.is_dir():
             return {p.stem: p for p in sorted(folder.glob("*.py")) if p.stem != "__init__"}

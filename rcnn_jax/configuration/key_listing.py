@@ -1,4 +1,4 @@
-"""The keys of a config with their defaults and comments, read from `rcnn_jax/config_schema.py`."""
+"""The keys of a config with their defaults and comments, read from its schema."""
 
 import ast
 import inspect
@@ -8,7 +8,7 @@ import tokenize
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
-from rcnn_jax import config_schema
+from rcnn_jax.configuration import schema
 from rcnn_jax.errors import UsageError, nearest
 
 _WIDTH = 88
@@ -30,7 +30,7 @@ class Key(NamedTuple):
 
 def keys() -> list[Key]:
     """All keys in the order of the schema, sections among them."""
-    source = inspect.getsource(config_schema)
+    source = inspect.getsource(schema)
     words = tokenize.generate_tokens(io.StringIO(source).readline)
     comments = {w.start[0]: w.string.lstrip("# ") for w in words if w.type == tokenize.COMMENT}
     lines = source.splitlines()
@@ -82,7 +82,7 @@ def key_listing(words: Sequence[str] = ()) -> str:
         head = f"{key.name} = {key.default}" if key.default else f"{key.name}:"
         about = textwrap.wrap(key.about, _WIDTH - 4) if key.about else []
         blocks.append("\n".join([head, *(f"    {line}" for line in about)]))
-    open_sections = ", ".join(config_schema.OPEN_SECTIONS[:-1])
+    open_sections = ", ".join(schema.OPEN_SECTIONS[:-1])
     usage = (
         "Set on the command line as --config.KEY=VALUE. The sections whose keys a `name` decides "
         f"({open_sections}) also take the arguments of what it names."

@@ -9,6 +9,7 @@ import typing
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
+from rcnn_jax.configuration.moved import MOVED
 from rcnn_jax.errors import (
     UsageError,
     UserError,
@@ -17,12 +18,6 @@ from rcnn_jax.errors import (
     fork_location,
     nearest,
 )
-
-# Where what once had another address is now: `package.module` -> `package.other` for all of a
-# module and the modules below it, `package.module:Name` -> `package.other:Name` for one object,
-# which counts first. Configs of finished runs hold import paths; they are read as if they had been
-# written with the new ones.
-MOVED: dict[str, str] = {}
 
 _PATH = re.compile(r"(?<![\w.:])[A-Za-z_]\w*(?:\.\w+)*:[A-Za-z_]\w*")
 
@@ -38,12 +33,10 @@ def current(path: str) -> str:
     """
     for _ in range(len(MOVED)):  # what moved may have moved again
         module, colon, name = path.partition(":")
-        inside = [old for old in MOVED if f"{module}.".startswith(f"{old}.")]
         if path in MOVED:
             path = MOVED[path]
-        elif inside:
-            old = max(inside, key=len)
-            path = MOVED[old] + module[len(old) :] + colon + name
+        elif module in MOVED:
+            path = MOVED[module] + colon + name
         else:
             break
     return path
@@ -60,7 +53,7 @@ def with_current_paths(value: Any) -> Any:
         The same, of the same types, with other texts.
     """
     if isinstance(value, str):
-        return _PATH.sub(lambda match: current(match[0]), value) if MOVED else value
+        return _PATH.sub(lambda match: current(match[0]), value)
     if isinstance(value, Mapping):
         return {key: with_current_paths(each) for key, each in value.items()}
     if isinstance(value, list | tuple):

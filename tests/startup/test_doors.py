@@ -10,7 +10,7 @@ import sys
 
 import pytest
 
-from rcnn_jax import doors
+from rcnn_jax.startup import doors
 
 TINY = [
     "--config=rcnn_digits",

@@ -5,23 +5,24 @@ import json
 import pytest
 from ml_collections import ConfigDict
 
-from rcnn_jax import configuration, importing, xla_flags
-from rcnn_jax.config_schema import DEFAULTS, RUNTIME_KEYS
+from rcnn_jax.configuration import importing, loading
+from rcnn_jax.configuration.schema import DEFAULTS, RUNTIME_KEYS
 from rcnn_jax.errors import UsageError
+from rcnn_jax.startup import xla_flags
 
 SMALLEST = {"model": {"name": "a:B"}, "data": {"name": "digits"}, "steps": 1}
 
 
 def smallest(**changes):
-    return configuration.complete(SMALLEST | changes, "test")
+    return loading.complete(SMALLEST | changes, "test")
 
 
-@pytest.mark.parametrize("name", sorted(configuration.shipped()))
+@pytest.mark.parametrize("name", sorted(loading.shipped()))
 def test_shipped_configs_and_their_variants_load(name):
-    path = configuration.shipped()[name]
-    module, _ = configuration._execute(path)
+    path = loading.shipped()[name]
+    module, _ = loading._execute(path)
     for variant in ["", *getattr(module, "VARIANTS", {})]:
-        config = configuration.load(f"{name}:{variant}" if variant else name)
+        config = loading.load(f"{name}:{variant}" if variant else name)
         assert set(config) == set(DEFAULTS)
     assert f"--config=configs/{name}.py" in module.__doc__
 
@@ -29,11 +30,11 @@ def test_shipped_configs_and_their_variants_load(name):
 def test_json_restores_what_was_written(tmp_path):
     config = smallest(optimizer={"groups": (("a/.*", 0.1), ("b", 0.0))}, extra={"list": [1, [2]]})
     path = tmp_path / "config.json"
-    path.write_text(configuration.to_json(config))
-    restored = configuration.from_json(path)
+    path.write_text(loading.to_json(config))
+    restored = loading.from_json(path)
     assert restored.to_dict() == config.to_dict()
     assert restored.optimizer.groups == (("a/.*", 0.1), ("b", 0.0))
-    assert configuration.differences(config, restored) == ([], [])
+    assert loading.differences(config, restored) == ([], [])
 
 
 def test_an_empty_mapping_is_a_value(tmp_path):
@@ -41,20 +42,20 @@ def test_an_empty_mapping_is_a_value(tmp_path):
     model = {"name": "a:B", "cell_options": {}, "deep": {"options": {}}}
     config = smallest(model=model, optimizer={}, decoding={})
     path = tmp_path / "config.json"
-    path.write_text(configuration.to_json(config))
-    restored = configuration.from_json(path)
+    path.write_text(loading.to_json(config))
+    restored = loading.from_json(path)
     assert restored.model.to_dict() == config.model.to_dict() == model
     assert restored.optimizer.to_dict() == smallest().optimizer.to_dict()
     without = smallest(model={"name": "a:B", "deep": {"options": {}}})
-    assert configuration.differences(without, restored)[0] == ["model.cell_options: '(none)' -> {}"]
-    assert configuration.differences(config, restored) == ([], [])
+    assert loading.differences(without, restored)[0] == ["model.cell_options: '(none)' -> {}"]
+    assert loading.differences(config, restored) == ([], [])
 
 
 def test_config_json_of_a_newer_version_is_refused_by_name(tmp_path):
     path = tmp_path / "config.json"
     path.write_text(json.dumps(SMALLEST | {"quantum": True}))
     with pytest.raises(UsageError, match=r"config.json: there is no config key 'quantum'"):
-        configuration.from_json(path)
+        loading.from_json(path)
 
 
 @pytest.mark.parametrize(
@@ -80,8 +81,8 @@ def test_config_json_of_a_newer_version_is_refused_by_name(tmp_path):
 )
 def test_an_override_is_read_as_the_type_it_replaces(key, text, value):
     config = smallest()
-    configuration.override(config, key, text)
-    found = configuration._lookup(config, key, "test")
+    loading.override(config, key, text)
+    found = loading._lookup(config, key, "test")
     assert (found.to_dict() if isinstance(found, ConfigDict) else found) == value
 
 
@@ -97,7 +98,7 @@ def test_an_override_is_read_as_the_type_it_replaces(key, text, value):
 )
 def test_an_override_that_is_wrong(key, text, says):
     with pytest.raises(UsageError, match=says):
-        configuration.override(smallest(), key, text)
+        loading.override(smallest(), key, text)
 
 
 @pytest.mark.parametrize(
@@ -114,16 +115,16 @@ def test_an_override_that_is_wrong(key, text, says):
 )
 def test_values_out_of_range(changes, says):
     with pytest.raises(UsageError, match=says):
-        configuration.check(smallest(**changes), "test")
+        loading.check(smallest(**changes), "test")
 
 
 def test_differences_are_sorted_into_experiment_and_runtime():
     left = smallest()
     right = smallest(batch_size=3, log_every=7, mesh={"data": 2, "fsdp": 1}, extra={"x": 1})
-    experiment, runtime = configuration.differences(left, right)
+    experiment, runtime = loading.differences(left, right)
     assert experiment == ["batch_size: 128 -> 3", "extra.x: '(none)' -> 1"]
     assert runtime == ["log_every: 50 -> 7", "mesh.data: -1 -> 2"]
-    known = {k for k, _ in configuration._leaves(DEFAULTS)} | set(DEFAULTS)
+    known = {k for k, _ in loading._leaves(DEFAULTS)} | set(DEFAULTS)
     assert set(RUNTIME_KEYS) <= known
 
 
@@ -161,20 +162,20 @@ def test_the_installed_jaxlib_accepts_every_flag_on_the_list(door, tmp_path, fla
 )
 def test_the_section_that_was_meant_comes_first(key, meant):
     with pytest.raises(UsageError, match=f"did you mean '{meant}'"):
-        configuration.override(smallest(), key, "adam")
+        loading.override(smallest(), key, "adam")
 
 
 @pytest.mark.one_row
 def test_what_an_open_section_takes_is_not_for_the_old_value_to_say():
     config = smallest(model={"name": "a:B", "norm": "batch", "bias": None})
-    configuration.override(config, "model.norm", "None")
-    configuration.override(config, "model.bias", "3")
+    loading.override(config, "model.norm", "None")
+    loading.override(config, "model.bias", "3")
     assert (config.model.norm, config.model.bias) == (None, 3)
-    configuration.override(config, "model.norm", "layer")
+    loading.override(config, "model.norm", "layer")
     assert config.model.norm == "layer"
     for key, text in (("data.train", "None"), ("init_from", "None"), ("optimizer.name", "None")):
         with pytest.raises(UsageError, match=f"{key} takes a value of type str .*, not None"):
-            configuration.override(config, key, text)
+            loading.override(config, key, text)
 
 
 @pytest.mark.one_row
@@ -192,23 +193,23 @@ def test_what_an_open_section_takes_is_not_for_the_old_value_to_say():
 )
 def test_a_value_of_another_type_is_refused(changes, says):
     with pytest.raises(UsageError, match=says):
-        configuration.check(smallest(**changes), "test")
+        loading.check(smallest(**changes), "test")
 
 
 @pytest.mark.one_row
 def test_what_import_paths_take_is_set_on_the_command_line(tmp_path):
     path = tmp_path / "config.json"
-    path.write_text(configuration.to_json(smallest()))
-    config = configuration.for_evaluation(path, [("metrics.iou.name", "my_fork:IoU")])
+    path.write_text(loading.to_json(smallest()))
+    config = loading.for_evaluation(path, [("metrics.iou.name", "my_fork:IoU")])
     assert config.metrics.to_dict() == {"iou": {"name": "my_fork:IoU"}}
     for key, text in (("optimizer.name", "optax:lion"), ("optimizer.options.b1", "0.95")):
-        configuration.override(config, key, text)
+        loading.override(config, key, text)
     assert config.optimizer.options.to_dict() == {"b1": 0.95}
-    configuration.check(config, "test")
+    loading.check(config, "test")
     with pytest.raises(UsageError, match=r"there is no config key 'optimizer\.optoins\.b1'"):
-        configuration.override(config, "optimizer.optoins.b1", "1")
+        loading.override(config, "optimizer.optoins.b1", "1")
     with pytest.raises(UsageError, match=r"'model\.name' is the value 'a:B' and has no keys"):
-        configuration.override(config, "model.name.x", "1")
+        loading.override(config, "model.name.x", "1")
 
 
 @pytest.mark.one_row
@@ -232,9 +233,9 @@ def test_a_stored_config_with_old_addresses_is_the_same_experiment(tmp_path, mon
         },
     }
     path = tmp_path / "config.json"
-    path.write_text(configuration.to_json(smallest(**old)))
+    path.write_text(loading.to_json(smallest(**old)))
     asked = smallest(**new)
-    assert len(configuration.differences(configuration.from_json(path), asked)[0]) == 5
+    assert len(loading.differences(loading.from_json(path), asked)[0]) == 5
     moved = {
         "rcnn_jax.older": "rcnn_jax.old",
         "rcnn_jax.old": "rcnn_jax.new",
@@ -242,5 +243,5 @@ def test_a_stored_config_with_old_addresses_is_the_same_experiment(tmp_path, mon
         "rcnn_jax.old.nets:Net": "rcnn_jax.new.nets:Network",
     }
     monkeypatch.setattr(importing, "MOVED", moved)
-    assert configuration.from_json(path).to_dict() == asked.to_dict()
-    assert configuration.differences(smallest(**old), asked) == ([], [])
+    assert loading.from_json(path).to_dict() == asked.to_dict()
+    assert loading.differences(smallest(**old), asked) == ([], [])

@@ -13,11 +13,13 @@ import json
 import os
 import sys
 
-from rcnn_jax import compilation_cache, doors, switches, train
+from rcnn_jax import train
+from rcnn_jax.configuration import environment
+from rcnn_jax.startup import compilation_cache, doors
 
 folder, max_bytes = sys.argv.pop(1), int(sys.argv.pop(1))
 if folder == "off":
-    os.environ[switches.COMPILATION_CACHE] = "0"
+    os.environ[environment.COMPILATION_CACHE] = "0"
 folder = None if folder in ("default", "off") else folder
 
 

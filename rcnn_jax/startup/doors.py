@@ -10,9 +10,9 @@ from typing import Any, NamedTuple, Protocol
 
 from absl import app, flags, logging
 
-from rcnn_jax import huge_pages
-from rcnn_jax.config_schema import DEFAULTS
+from rcnn_jax.configuration.schema import DEFAULTS
 from rcnn_jax.errors import UserError, raised_here
+from rcnn_jax.startup import huge_pages
 
 # What the user typed as --config.KEY=VALUE, in order.
 overrides: list[tuple[str, str]] = []

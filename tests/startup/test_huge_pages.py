@@ -7,7 +7,7 @@ import textwrap
 
 import pytest
 
-from rcnn_jax import huge_pages
+from rcnn_jax.startup import huge_pages
 
 MADVISE = "always [madvise] never"
 ASKED = f"{huge_pages.TUNABLE}=1"
@@ -48,7 +48,7 @@ PROGRAM = textwrap.dedent(
 
     from absl import flags
 
-    from rcnn_jax import doors, huge_pages
+    from rcnn_jax.startup import doors, huge_pages
 
     print("started", flush=True)
     # As on a machine where they can be had, whatever this one is.

@@ -1,6 +1,7 @@
-"""Environment variables: 0 switches something off, 1 (or unset) leaves it on."""
+"""What environment variables say: switches (0 is off, 1 or unset is on) and the cache folder."""
 
 import os
+from pathlib import Path
 
 from rcnn_jax.errors import UsageError
 
@@ -25,3 +26,9 @@ def switched_on(variable: str, off: str) -> bool:
     if value not in ("0", "1"):
         raise UsageError(f"{variable}={value!r} must be 0 ({off}) or 1.")
     return value == "1"
+
+
+def cache_dir() -> Path:
+    """This project's cache folder: `$XDG_CACHE_HOME/rcnn_jax` or `~/.cache/rcnn_jax`."""
+    base = os.environ.get("XDG_CACHE_HOME")
+    return (Path(base) if base else Path.home() / ".cache") / "rcnn_jax"

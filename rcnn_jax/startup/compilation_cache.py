@@ -20,8 +20,7 @@ import tempfile
 import warnings
 from typing import Any
 
-from rcnn_jax.data.roots import cache_dir
-from rcnn_jax.switches import COMPILATION_CACHE, switched_on
+from rcnn_jax.configuration.environment import COMPILATION_CACHE, cache_dir, switched_on
 
 MAX_BYTES = 2**30
 """What the cache may take on disk, unless the user has named its folder."""

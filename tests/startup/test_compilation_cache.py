@@ -6,8 +6,9 @@ import pathlib
 
 import pytest
 
-from rcnn_jax import compilation_cache, switches
+from rcnn_jax.configuration import environment
 from rcnn_jax.errors import UsageError
+from rcnn_jax.startup import compilation_cache
 from rcnn_jax.training import checkpoints
 
 SCRIPT = pathlib.Path(__file__).parent / "cached_programs.py"
@@ -142,6 +143,6 @@ def test_a_folder_that_the_user_named_is_used_and_left_as_it_is(start, compiled)
 
 
 def test_the_switch_is_0_or_1(monkeypatch):
-    monkeypatch.setenv(switches.COMPILATION_CACHE, "off")
+    monkeypatch.setenv(environment.COMPILATION_CACHE, "off")
     with pytest.raises(UsageError, match=r"RCNN_JAX_COMPILATION_CACHE='off' must be 0"):
         compilation_cache.enable()
