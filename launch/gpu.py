@@ -28,8 +28,8 @@ import gpu_recipe
 import gpu_summary
 from absl import flags
 
-from rcnn_jax import results
 from rcnn_jax.errors import UsageError, nearest
+from rcnn_jax.output import results
 from rcnn_jax.startup import doors
 
 ROWS = "rows"

@@ -24,7 +24,7 @@ from rcnn_jax.data.sources import ArraySource
 from rcnn_jax.experiment import PRECISIONS
 from rcnn_jax.models.rcnn import RCNN
 from rcnn_jax.tasks.classification import Classification
-from rcnn_jax.training import evaluation, optimizer, paths, schedules, state
+from rcnn_jax.training import evaluation, optimizer, parameters, schedules, state
 from rcnn_jax.training import step as step_lib
 
 Columns = Mapping[str, Any]
@@ -57,7 +57,7 @@ class Net:
         own = jnp.array(self.first_kernel)
 
         def replaced(params: Any) -> Any:
-            return paths.map_paths(lambda path, x: own if path == _FIRST_KERNEL else x, params)
+            return parameters.map_paths(lambda path, x: own if path == _FIRST_KERNEL else x, params)
 
         params, ema = replaced(now.params), now.ema
         if ema is not None:
@@ -186,7 +186,7 @@ def make(recipe: Recipe, train: Mapping[str, np.ndarray]) -> Net:
         return net
     fitter = WhitenedKernel(_FIRST_KERNEL, epsilon=recipe.whitening)
     blocks = transforms.blocks(source, transforms.build(recipe.preprocess, assets))
-    kernel = np.asarray(paths.flatten(net.initial(0).params)[_FIRST_KERNEL])
+    kernel = np.asarray(parameters.flatten(net.initial(0).params)[_FIRST_KERNEL])
     return dataclasses.replace(net, first_kernel=fitter.fit(blocks, kernel))
 
 

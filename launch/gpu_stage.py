@@ -22,10 +22,10 @@ import jax
 import numpy as np
 from absl import flags
 
-from rcnn_jax import results
 from rcnn_jax.errors import UserError
+from rcnn_jax.output import results
 from rcnn_jax.startup import doors
-from rcnn_jax.training import checkpoints, paths, saving
+from rcnn_jax.training import checkpoints, parameters, saving
 
 _OWN = flags.FlagValues()
 _STAGE = flags.DEFINE_enum("stage", "rcnn96", gpu_recipe.STAGES, "The net.", flag_values=_OWN)
@@ -188,7 +188,7 @@ def evaluate_saved(
     for folder in folders:
         damaged: list[str] = []
         weights = checkpoints.read_variables(folder, damaged)
-        tree = paths.map_paths(lambda path, _, weights=weights: weights[path], abstract)
+        tree = parameters.map_paths(lambda path, _, weights=weights: weights[path], abstract)
         found[folder.name] = evaluation(tree["params"], tree["model_state"])
     return {"stage": stage, "data": dict(data.about), "weights": found}
 

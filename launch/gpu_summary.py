@@ -8,7 +8,7 @@ from typing import Any
 import checkout
 import gpu_recipe
 
-from rcnn_jax import results
+from rcnn_jax.output import results
 
 PRODUCT = "gpu_matrix_product_bfloat16"
 ROWS_FILE = "rcnn_rows.json"

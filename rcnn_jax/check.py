@@ -20,9 +20,9 @@ from typing import Any
 
 from absl import flags
 
-from rcnn_jax import tables
 from rcnn_jax.configuration import loading
 from rcnn_jax.errors import UserError
+from rcnn_jax.output import tables
 from rcnn_jax.startup import doors, xla_flags
 
 FLAGS = flags.FlagValues()

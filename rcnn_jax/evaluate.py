@@ -20,9 +20,9 @@ from typing import TYPE_CHECKING, Any
 
 from absl import flags
 
-from rcnn_jax import results, tables
 from rcnn_jax.configuration import loading
 from rcnn_jax.errors import UsageError
+from rcnn_jax.output import results, tables
 from rcnn_jax.startup import doors, xla_flags
 
 if TYPE_CHECKING:  # jax starts when they are imported

@@ -309,7 +309,7 @@ class _Progress:
     """A bar on a terminal, a line a part elsewhere."""
 
     def __init__(self, total: int) -> None:
-        from rcnn_jax.progress import bar
+        from rcnn_jax.output.progress import bar
 
         self._total, self._done, self._fresh = total, 0, 0
         self._start, self._live = time.monotonic(), sys.stderr.isatty()

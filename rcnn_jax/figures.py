@@ -20,10 +20,10 @@ from typing import Any
 import numpy as np
 from absl import flags
 
-from rcnn_jax import results, tables
 from rcnn_jax.configuration import importing
 from rcnn_jax.errors import UsageError, UserError, nearest
-from rcnn_jax.files import write_atomically
+from rcnn_jax.output import results, tables
+from rcnn_jax.output.files import write_atomically
 from rcnn_jax.startup import doors
 
 FLAGS = flags.FlagValues()
@@ -104,7 +104,7 @@ def make(name: str, module: Any, folder: pathlib.Path, seed: int) -> None:
     Raises:
         UserError: A file cannot be written.
     """
-    from rcnn_jax.reports import picture
+    from rcnn_jax.output import picture_style
 
     measured = module.measure(seed=seed)
     parameters = inspect.signature(module.measure).parameters.values()
@@ -116,7 +116,7 @@ def make(name: str, module: Any, folder: pathlib.Path, seed: int) -> None:
     )
     path = folder / f"{name}.png"
     try:
-        content = picture.render(module.draw, measured)
+        content = picture_style.render(module.draw, measured)
     except ImportError as error:
         print(
             f"warning: {path} was not drawn ({error}): pip install 'rcnn-jax[figures]'",

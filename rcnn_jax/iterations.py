@@ -17,9 +17,9 @@ from typing import Any
 
 from absl import flags
 
-from rcnn_jax import results, tables
 from rcnn_jax.configuration import loading
 from rcnn_jax.errors import UsageError, UserError
+from rcnn_jax.output import results, tables
 from rcnn_jax.startup import doors, xla_flags
 
 FLAGS = flags.FlagValues()

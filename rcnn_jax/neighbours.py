@@ -19,9 +19,9 @@ from typing import Any
 import numpy as np
 from absl import flags
 
-from rcnn_jax import results, tables
 from rcnn_jax.configuration import loading
 from rcnn_jax.errors import UserError
+from rcnn_jax.output import results, tables
 from rcnn_jax.startup import doors
 
 FLAGS = flags.FlagValues()

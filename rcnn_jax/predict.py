@@ -24,10 +24,10 @@ from typing import TYPE_CHECKING, Any
 
 from absl import flags
 
-from rcnn_jax import results, tables
 from rcnn_jax.configuration import loading
 from rcnn_jax.errors import UsageError, UserError, about_file
-from rcnn_jax.predicted import Answer, Output, Prediction, made_ready, stem_of
+from rcnn_jax.output import results, tables
+from rcnn_jax.output.predicted import Answer, Output, Prediction, made_ready, stem_of
 from rcnn_jax.startup import doors, xla_flags
 
 if TYPE_CHECKING:  # jax starts when it is imported

@@ -18,7 +18,7 @@ from rcnn_jax.errors import UsageError, UserError, describe, nearest, raised_her
 from rcnn_jax.experiment import Recipe, added_columns, evaluation_columns
 from rcnn_jax.layers.randomness import DATA_AXIS, part_of_batch
 from rcnn_jax.tasks.labels import check_number
-from rcnn_jax.training import accumulation, distributed, evaluation, paths
+from rcnn_jax.training import accumulation, distributed, evaluation, parameters
 from rcnn_jax.training.interface import Config, Metric, PyTree, Task
 from rcnn_jax.training.sharding import FSDP_AXIS, Devices
 from rcnn_jax.training.step import EvaluationStep
@@ -386,7 +386,7 @@ def _check_pairs(metrics: Any, origin: str) -> None:
 
 def _check_unchanged(before: PyTree, after: PyTree, what: str) -> None:
     """A state that changes its form could be saved and never restored."""
-    left, right = paths.flatten(before), paths.flatten(after)
+    left, right = parameters.flatten(before), parameters.flatten(after)
     for path in left.keys() | right.keys():
         forms = [
             _shown(jnp.asarray(tree[path])) if path in tree else "missing" for tree in (left, right)

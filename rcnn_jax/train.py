@@ -18,9 +18,9 @@ from typing import Any, NamedTuple
 
 from absl import flags
 
-from rcnn_jax import tables
 from rcnn_jax.configuration import loading
 from rcnn_jax.errors import UsageError, UserError, describe, fork_location
+from rcnn_jax.output import tables
 from rcnn_jax.startup import doors, xla_flags
 
 FLAGS = flags.FlagValues()

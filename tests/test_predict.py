@@ -6,9 +6,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from rcnn_jax import predict, predicted
+from rcnn_jax import predict
 from rcnn_jax.data.sources import load_spec
 from rcnn_jax.errors import UserError
+from rcnn_jax.output import predicted
 
 FORK = """
 import dataclasses

@@ -20,7 +20,8 @@ from rcnn_jax.inspection.convolutions import convolution_table
 from rcnn_jax.inspection.layer_table import shape_text, summarize, total
 from rcnn_jax.inspection.multiply_adds import multiply_adds
 from rcnn_jax.inspection.report import configured, list_models, parse_input, report
-from rcnn_jax.tables import parameter_table, table
+from rcnn_jax.output.tables import table
+from rcnn_jax.training.parameters import parameter_table
 
 # Published, or counted by the tests of the models: 32x32 colour images, 10 classes.
 TOTALS = {

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import numpy as np
 
-from rcnn_jax.files import write_atomically
+from rcnn_jax.output.files import write_atomically
 
 MANIFEST = "manifest.json"
 

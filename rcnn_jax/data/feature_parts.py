@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from rcnn_jax.errors import UserError
-from rcnn_jax.files import write_atomically
+from rcnn_jax.output.files import write_atomically
 
 
 def digest(value: Any) -> str:

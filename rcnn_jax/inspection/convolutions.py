@@ -19,7 +19,7 @@ import numpy as np
 
 from rcnn_jax.layers.pooling import avg_pool, max_pool
 from rcnn_jax.layers.rcl import RCL
-from rcnn_jax.tables import table
+from rcnn_jax.output.tables import table
 
 
 @dataclasses.dataclass(frozen=True)

@@ -14,7 +14,7 @@ from rcnn_jax.inspection.model_call import ModelCall, plain_call
 from rcnn_jax.inspection.multiply_adds import multiply_adds
 from rcnn_jax.layers.convolution import direct_convolutions
 from rcnn_jax.layers.rcl import RCL
-from rcnn_jax.tables import MEGABYTE
+from rcnn_jax.training.parameters import MEGABYTE
 
 Path = tuple[str, ...]
 Shape = tuple[int, ...]

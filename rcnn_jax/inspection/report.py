@@ -18,7 +18,8 @@ from rcnn_jax.errors import UsageError
 from rcnn_jax.inspection import model_names
 from rcnn_jax.inspection.layer_table import Summary, shape_text, summarize, total
 from rcnn_jax.inspection.model_call import ModelCall, plain_call, task_call
-from rcnn_jax.tables import parameter_table, table
+from rcnn_jax.output.tables import table
+from rcnn_jax.training.parameters import parameter_table
 
 _USAGE = f"""\
 Parameters are those for 10 classes and, unless said, an input of {model_names.USUAL_INPUT}.

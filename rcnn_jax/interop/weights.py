@@ -22,7 +22,7 @@ import numpy as np
 
 from rcnn_jax.errors import UserError
 from rcnn_jax.interop.backbone_names import NAMES, Names
-from rcnn_jax.training import paths
+from rcnn_jax.training import parameters
 
 SUFFIXES = (".npz", ".safetensors", ".pt", ".pth")
 """Ends of the names of files that hold weights."""
@@ -264,7 +264,7 @@ def variables(
     expected = {
         f"params/{name}" if collection == "params" else f"model_state/{collection}/{name}": leaf
         for collection, tree in shapes.items()
-        for name, leaf in paths.flatten(tree).items()
+        for name, leaf in parameters.flatten(tree).items()
     }
     known = {ours for names in NAMES.get(kind, ()) for ours, _ in names.values()}
     sizes = {name: leaf.shape for name, leaf in expected.items()}

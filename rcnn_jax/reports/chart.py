@@ -4,9 +4,9 @@ import dataclasses
 import math
 from collections.abc import Iterator, Sequence
 
+from rcnn_jax.output.picture_style import COLOURS
+from rcnn_jax.output.tables import is_number
 from rcnn_jax.reports.markup import Markup, element, joined
-from rcnn_jax.reports.picture import COLOURS
-from rcnn_jax.tables import is_number
 
 Point = tuple[float, float | None]
 

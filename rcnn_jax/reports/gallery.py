@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from rcnn_jax.files import write_atomically
+from rcnn_jax.output.files import write_atomically
 
 if TYPE_CHECKING:  # reading the pictures of a page needs no data set
     from rcnn_jax.data.sources import Source

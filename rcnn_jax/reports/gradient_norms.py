@@ -23,7 +23,7 @@ from rcnn_jax.layers.recurrent.gated_cells import GRU, LSTM
 from rcnn_jax.layers.recurrent.layer import Recurrent, zero_carry
 from rcnn_jax.layers.recurrent.learning import gradient_through_time
 from rcnn_jax.layers.recurrent.simple_cells import Elman
-from rcnn_jax.reports.picture import COLOURS
+from rcnn_jax.output.picture_style import COLOURS
 
 
 def networks(hidden: int) -> dict[str, Cell]:

@@ -18,7 +18,7 @@ import jax
 import numpy as np
 
 from rcnn_jax.models.hopfield import CAPACITY, capacity_curve
-from rcnn_jax.reports.picture import COLOURS, MARKERS
+from rcnn_jax.output.picture_style import COLOURS, MARKERS
 
 RECALLED = 0.95
 """A pattern counts as recalled where the state overlaps with it by this much: at most 2.5 % of the

@@ -8,8 +8,8 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from rcnn_jax import tables
-from rcnn_jax.reports.picture import COLOURS
+from rcnn_jax.output import tables
+from rcnn_jax.output.picture_style import COLOURS
 
 ROWS = 50  # of a table; the file that it is from has all
 _LETTERS = 400  # of a cell

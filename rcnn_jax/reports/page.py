@@ -7,7 +7,7 @@ import shlex
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from rcnn_jax import tables
+from rcnn_jax.output import tables
 from rcnn_jax.reports import gallery, matrix, run_files
 from rcnn_jax.reports.chart import Series, line_chart
 from rcnn_jax.reports.markup import (

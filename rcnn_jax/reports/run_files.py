@@ -6,7 +6,7 @@ import pathlib
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from rcnn_jax import tables
+from rcnn_jax.output import tables
 
 TRAINING = "training"  # what lines of metrics.jsonl without a split are of
 

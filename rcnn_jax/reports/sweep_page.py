@@ -5,7 +5,7 @@ import statistics
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
-from rcnn_jax import tables
+from rcnn_jax.output import tables
 from rcnn_jax.reports import run_files
 from rcnn_jax.reports.chart import Series, line_chart
 from rcnn_jax.reports.markup import Markup, document, element, section, sentence, table

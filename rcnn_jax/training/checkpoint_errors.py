@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 
 from rcnn_jax.errors import UserError
-from rcnn_jax.training import paths
+from rcnn_jax.training import parameters
 from rcnn_jax.training.interface import PyTree
 
 
@@ -160,7 +160,7 @@ def check_same_model(folder: pathlib.Path, leaves: dict[str, list], abstract: Py
         ForeignError: They differ; the message names the first differences.
     """
     expected = {}
-    for path, leaf in paths.flatten(abstract).items():
+    for path, leaf in parameters.flatten(abstract).items():
         if jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key):
             leaf = jax.eval_shape(jax.random.key_data, leaf)
         expected[path] = (list(leaf.shape), str(leaf.dtype))

@@ -24,7 +24,7 @@ from orbax.checkpoint import v1
 from orbax.checkpoint._src.futures.synchronization import OperationIdGenerator
 
 from rcnn_jax.errors import UserError
-from rcnn_jax.training import checksums, distributed, evaluations, paths
+from rcnn_jax.training import checksums, distributed, evaluations, parameters
 from rcnn_jax.training.checkpoint_errors import (
     DamagedError,
     check_machine,
@@ -287,8 +287,8 @@ def _read(
         raise DamagedError(
             f"the checkpoint {folder} is damaged: it cannot be read ({short(error)})"
         ) from error
-    arrays = {path: np.asarray(checksums.raw(x)) for path, x in paths.flatten(read).items()}
-    for path, leaf in paths.flatten(wanted).items():
+    arrays = {path: np.asarray(checksums.raw(x)) for path, x in parameters.flatten(read).items()}
+    for path, leaf in parameters.flatten(wanted).items():
         if path not in arrays:
             arrays[path] = np.zeros(leaf.shape, leaf.dtype)
     for path, array in arrays.items():
@@ -324,7 +324,7 @@ def _place(arrays: dict[str, np.ndarray], abstract: PyTree) -> PyTree:
             return jax.random.wrap_key_data(put(leaf.sharding))
         return put(leaf.sharding)
 
-    return paths.map_paths(place, abstract)
+    return parameters.map_paths(place, abstract)
 
 
 def restore_latest(

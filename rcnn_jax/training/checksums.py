@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from rcnn_jax.training import distributed, paths
+from rcnn_jax.training import distributed, parameters
 from rcnn_jax.training.interface import PyTree
 
 # Multipliers of the SplitMix64 generator (Steele, Lea & Flood, 2014).
@@ -88,7 +88,7 @@ def describe(tree: PyTree) -> Description:
     Returns:
         The same in every process.
     """
-    flat = {path: raw(leaf) for path, leaf in paths.flatten(tree).items()}
+    flat = {path: raw(leaf) for path, leaf in parameters.flatten(tree).items()}
     own: dict[str, tuple[int, bool]] = {}
     shared: dict[str, tuple[int, bool]] = {}  # what this process holds of arrays held in parts
     for path, leaf in flat.items():

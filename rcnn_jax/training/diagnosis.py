@@ -21,7 +21,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from rcnn_jax.training import accumulation, checkpoints, distributed, paths
+from rcnn_jax.training import accumulation, checkpoints, distributed, parameters
 from rcnn_jax.training.checkpoint_errors import DivergedError, short
 from rcnn_jax.training.interface import LossOutput, PyTree
 from rcnn_jax.training.sharding import Devices
@@ -354,7 +354,7 @@ def _bad_leaves(tree: PyTree) -> PyTree:
 
 
 def _bad_paths(flags: PyTree) -> list[str]:
-    return [path for path, bad in paths.flatten(flags).items() if bad]
+    return [path for path, bad in parameters.flatten(flags).items() if bad]
 
 
 def _rows(bad: np.ndarray, examples: Sequence[int] | np.ndarray) -> str:

@@ -8,7 +8,7 @@ import json
 import math
 import pathlib
 
-from rcnn_jax.files import write_atomically
+from rcnn_jax.output.files import write_atomically
 from rcnn_jax.training import checksums, distributed
 
 _NAME = "evaluation.json"

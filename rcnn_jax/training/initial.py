@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from rcnn_jax.errors import UsageError, UserError, nearest
-from rcnn_jax.training import checkpoints, distributed, paths
+from rcnn_jax.training import checkpoints, distributed, parameters
 from rcnn_jax.training.interface import PyTree
 from rcnn_jax.training.sharding import Devices
 from rcnn_jax.training.state import TrainState
@@ -67,7 +67,7 @@ def read_for(
         UserError: There is no such part, or a parameter that is included is missing there or has
             another shape, or running statistics of its layer are missing there.
     """
-    own = paths.flatten(state.params)
+    own = parameters.flatten(state.params)
     if into:
         parts = {part for path in own for part in _parts_around(path)}
         own = {path: leaf for path, leaf in own.items() if path.startswith(f"{into}/")}
@@ -76,7 +76,7 @@ def read_for(
                 f"config.init_into={into!r} is no part of the model: {nearest(into, parts)}."
             )
         found = {_inside(into, name): array for name, array in found.items()}
-    paths.require_matches(include, list(own), "config.init_include")
+    parameters.require_matches(include, list(own), "config.init_include")
     faults, chosen = [], {}
     for path, leaf in own.items():
         if not any(re.fullmatch(pattern, path) for pattern in include):
@@ -116,12 +116,12 @@ def _statistics(
     modules = {path.rpartition("/")[0] for path in chosen}
     left_out = {
         part
-        for path in paths.flatten(state.params).keys() - chosen
+        for path in parameters.flatten(state.params).keys() - chosen
         for part in ("", *_parts_around(path))
     }
     whole = {part for path in chosen for part in ("", *_parts_around(path))} - left_out
     taken, faults = {}, []
-    for path, leaf in paths.flatten(state.model_state).items():
+    for path, leaf in parameters.flatten(state.model_state).items():
         # A module's statistics lie in `model_state/COLLECTION/` under the path of its parameters.
         # A normalization without parameters belongs to the part of the model around it.
         collection, _, variable = path.partition("/")
@@ -212,7 +212,7 @@ def fit_for(
     Raises:
         UserError: There is no such parameter, or the images do not fit it.
     """
-    own = paths.flatten(state.params)
+    own = parameters.flatten(state.params)
     if fitter.path not in own:
         raise UsageError(
             f"config.init_fit.path={fitter.path!r} is no parameter: {nearest(fitter.path, own)}."
@@ -237,7 +237,7 @@ def replace(state: TrainState, chosen: Mapping[str, np.ndarray], devices: Device
     """
 
     def replaced(tree: PyTree, prefix: str) -> PyTree:
-        return paths.map_paths(
+        return parameters.map_paths(
             lambda path, leaf: (
                 np.asarray(chosen[f"{prefix}/{path}"], leaf.dtype)
                 if f"{prefix}/{path}" in chosen

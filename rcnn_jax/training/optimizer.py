@@ -10,7 +10,7 @@ import optax
 
 from rcnn_jax.errors import UsageError
 from rcnn_jax.layers.maxout import max_norm
-from rcnn_jax.training import imported_optimizer, paths
+from rcnn_jax.training import imported_optimizer, parameters
 from rcnn_jax.training.interface import Config, PyTree
 
 Pairs = Sequence[tuple[str, float]]
@@ -82,15 +82,15 @@ def build(config: Config, params: PyTree, steps: int) -> Optimizer:
             import path names cannot be made or used.
     """
     groups, bounds = config.groups, config.max_norm
-    names = list(paths.flatten(params))
-    paths.require_matches([p for p, _ in groups], names, "config.optimizer.groups")
-    paths.require_matches([p for p, _ in bounds], names, "config.optimizer.max_norm")
+    names = list(parameters.flatten(params))
+    parameters.require_matches([p for p, _ in groups], names, "config.optimizer.groups")
+    parameters.require_matches([p for p, _ in bounds], names, "config.optimizer.max_norm")
 
     def factor(path: str) -> float:
         return _last_match(groups, path, 1.0)
 
     def kernels(tree: PyTree) -> PyTree:
-        return paths.map_paths(lambda path, _: _is_kernel(path), tree)
+        return parameters.map_paths(lambda path, _: _is_kernel(path), tree)
 
     chain = []
     if any(f == 0 for _, f in groups):
@@ -146,7 +146,7 @@ def _momentum(config: Config, steps: int) -> list[optax.GradientTransformation]:
 def _max_norms(config: Config, params: PyTree) -> Callable[[PyTree], PyTree]:
     """The projection of every parameter that `config.max_norm` names, but for frozen ones."""
     bounds = {}
-    for path, leaf in paths.flatten(params).items():
+    for path, leaf in parameters.flatten(params).items():
         bound = _last_match(config.max_norm, path, 0.0)
         if bound and len(leaf.shape) < 2:
             raise UsageError(
@@ -157,7 +157,7 @@ def _max_norms(config: Config, params: PyTree) -> Callable[[PyTree], PyTree]:
             bounds[path] = bound
 
     def project(params: PyTree) -> PyTree:
-        return paths.map_paths(
+        return parameters.map_paths(
             lambda path, p: max_norm(p, bounds[path]) if path in bounds else p, params
         )
 
@@ -167,7 +167,7 @@ def _max_norms(config: Config, params: PyTree) -> Callable[[PyTree], PyTree]:
 def _scale_by_path(factor) -> optax.GradientTransformation:
     def update(updates: PyTree, params: PyTree = None) -> PyTree:
         del params
-        return paths.map_paths(
+        return parameters.map_paths(
             lambda path, g: jnp.zeros_like(g) if factor(path) == 0 else g * factor(path), updates
         )
 

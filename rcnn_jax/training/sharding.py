@@ -10,7 +10,7 @@ from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
 from rcnn_jax.errors import UsageError
 from rcnn_jax.layers.randomness import DATA_AXIS
-from rcnn_jax.training import paths, sharding_rules
+from rcnn_jax.training import parameters, sharding_rules
 from rcnn_jax.training.interface import PyTree
 
 FSDP_AXIS = "fsdp"
@@ -171,7 +171,7 @@ class Devices:
                 return self.replicated
             return NamedSharding(self.mesh, PartitionSpec(*[None] * dimension, FSDP_AXIS))
 
-        shardings = paths.map_paths(sharding, state)
+        shardings = parameters.map_paths(sharding, state)
         return shardings.replace(carry=jax.tree.map(lambda _: self.batch, state.carry))
 
     def replicate(self, tree: PyTree) -> PyTree:

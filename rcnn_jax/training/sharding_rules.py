@@ -11,7 +11,7 @@ import re
 from collections.abc import Mapping, Sequence
 
 from rcnn_jax.errors import UsageError
-from rcnn_jax.training import paths
+from rcnn_jax.training import parameters
 from rcnn_jax.training.interface import PyTree
 
 # path of a parameter -> (its shape, the dimension that is cut or None)
@@ -43,8 +43,10 @@ class Rules:
         Raises:
             UsageError: A pattern matches nothing, or a dimension cannot be cut.
         """
-        names = list(paths.flatten(params))
-        paths.require_matches([pattern for pattern, _ in self.table], names, "config.fsdp.rules")
+        names = list(parameters.flatten(params))
+        parameters.require_matches(
+            [pattern for pattern, _ in self.table], names, "config.fsdp.rules"
+        )
         self.dimensions(params, devices)
 
     def dimensions(self, params: PyTree, devices: int) -> Cut:
@@ -61,7 +63,7 @@ class Rules:
             UsageError: A dimension that the table names cannot be cut into that many parts.
         """
         cut = {}
-        for path, leaf in paths.flatten(params).items():
+        for path, leaf in parameters.flatten(params).items():
             shape = tuple(leaf.shape)
             cut[path] = (shape, self._dimension(path, shape, devices) if devices > 1 else None)
         return cut

@@ -12,7 +12,7 @@ from ml_collections import ConfigDict
 
 from rcnn_jax.configuration import loading
 from rcnn_jax.errors import UserError
-from rcnn_jax.files import write_atomically
+from rcnn_jax.output.files import write_atomically
 from rcnn_jax.training import distributed
 
 

@@ -13,7 +13,7 @@ from row import Prepared
 
 from rcnn_jax.decoding.beam import beam_search
 from rcnn_jax.models.captioner import Captioner, multimodal_rnn
-from rcnn_jax.training import paths
+from rcnn_jax.training import parameters
 
 
 def _model(classes: int, features: int, hidden: int, size: int) -> tuple[Captioner, Any]:
@@ -74,7 +74,7 @@ def training(
         now["all"] = jax.block_until_ready(step(*now["all"][:2]))
 
     def answers() -> dict[str, Any]:
-        gradient = paths.flatten(jax.jit(jax.grad(loss))(start))
+        gradient = parameters.flatten(jax.jit(jax.grad(loss))(start))
         return {"loss": np.asarray(now["all"][2]), "gradient": jax.device_get(gradient)}
 
     return Prepared(run, answers, work=batch * steps, unit="words")

@@ -25,7 +25,7 @@ from rcnn_jax.data.sources import ArraySource
 from rcnn_jax.layers.convolution import direct_convolutions
 from rcnn_jax.models.rcnn import RCNN
 from rcnn_jax.tasks.classification import Classification
-from rcnn_jax.training import paths
+from rcnn_jax.training import parameters
 from rcnn_jax.training import step as step_lib
 from rcnn_jax.training.sharding import Devices, make_devices
 
@@ -84,10 +84,10 @@ def _initial(recipe: experiment.Recipe, devices: Devices, folder: pathlib.Path) 
     state = recipe.create_state(devices)
     trees = {"params": state.params, "model_state": state.model_state}
     if not shared_weights.there(folder):
-        initial = shared_weights.filled(paths.flatten(trees), rcnn_inputs.constant)
+        initial = shared_weights.filled(parameters.flatten(trees), rcnn_inputs.constant)
         shared_weights.save(folder, initial)
     weights = shared_weights.load(folder)
-    replaced = paths.map_paths(lambda path, leaf: weights[path], trees)
+    replaced = parameters.map_paths(lambda path, leaf: weights[path], trees)
     return state.replace(**devices.replicate(replaced))
 
 
@@ -132,7 +132,7 @@ def training_step(
         total, count = now["sums"]["loss"]
         # The momentum of the first step is its gradient.
         momentum = optax.tree.get(now["state"].opt_state, "trace")
-        gradient = {name: np.asarray(g) for name, g in paths.flatten(momentum).items()}
+        gradient = {name: np.asarray(g) for name, g in parameters.flatten(momentum).items()}
         return {"loss": np.asarray(total / count), "gradient": gradient}
 
     gflop = rcnn_inputs.training_gflop(

@@ -24,13 +24,13 @@ def inference(folder: pathlib.Path, *, batch: int, size: int, width: int) -> Pre
     import jax
 
     from rcnn_jax.models.vgg import VGG
-    from rcnn_jax.training import paths
+    from rcnn_jax.training import parameters
 
     hidden = 64 * width
     net = VGG(classes=vgg_inputs.CLASSES, width=width, hidden=hidden)
     x = jax.numpy.asarray(vgg_inputs.images(batch, size))
     params = jax.jit(lambda key: net.init(key, x[:1], train=False)["params"])(jax.random.key(0))
-    shared_weights.save(folder, {k: np.asarray(v) for k, v in paths.flatten(params).items()})
+    shared_weights.save(folder, {k: np.asarray(v) for k, v in parameters.flatten(params).items()})
     forward = jax.jit(lambda params, x: net.apply({"params": params}, x, train=False))
     now: dict[str, Any] = {}
 

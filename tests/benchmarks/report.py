@@ -8,8 +8,8 @@ from typing import Any
 import figures
 import machine
 
-from rcnn_jax import results, tables
 from rcnn_jax.errors import UserError
+from rcnn_jax.output import results, tables
 
 HEADER = (
     "row", "side", "ms", "per second", "compile s", "peak MiB", "ours / it", "quartiles", "must",

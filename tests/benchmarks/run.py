@@ -20,8 +20,8 @@ import report
 import row as row_lib
 from absl import app, flags
 
-from rcnn_jax import tables
 from rcnn_jax.errors import UserError
+from rcnn_jax.output import tables
 
 _RESULTS = pathlib.Path(__file__).resolve().parent / "results"
 

@@ -11,8 +11,14 @@ import rcnn_jax.data
 FILES = sorted(pathlib.Path(rcnn_jax.data.__file__).parent.glob("*.py"))
 
 
-# `from rcnn_jax import importing` and the like: what every room may use.
-LEAF = ("rcnn_jax.data", "rcnn_jax.errors", "rcnn_jax.files", "rcnn_jax.configuration.importing")
+# What every room may use.
+LEAF = (
+    "rcnn_jax.data",
+    "rcnn_jax.errors",
+    "rcnn_jax.output.files",
+    "rcnn_jax.configuration.importing",
+    "rcnn_jax.configuration.environment",
+)
 
 
 def test_it_imports_nothing_else_of_the_package():

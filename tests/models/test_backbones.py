@@ -12,7 +12,7 @@ from rcnn_jax.data.photographs import Fit
 from rcnn_jax.errors import UsageError
 from rcnn_jax.interop.backbone_names import NAMES
 from rcnn_jax.models import backbones
-from rcnn_jax.training import paths
+from rcnn_jax.training import parameters
 
 KEY = np.zeros(2, np.uint32)
 PIXEL = np.array([10, 20, 30], np.uint8)
@@ -32,7 +32,7 @@ def expected(model, side):
     return {
         f"params/{name}" if kind == "params" else f"model_state/{kind}/{name}"
         for kind, tree in variables.items()
-        for name in paths.flatten(tree)
+        for name in parameters.flatten(tree)
     }
 
 

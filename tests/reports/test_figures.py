@@ -10,7 +10,8 @@ import pytest
 from rcnn_jax import figures, reports
 from rcnn_jax.errors import UsageError
 from rcnn_jax.models.hopfield import CAPACITY
-from rcnn_jax.reports import gradient_norms, hopfield_capacity, picture
+from rcnn_jax.output import picture_style
+from rcnn_jax.reports import gradient_norms, hopfield_capacity
 
 SIZES = {"steps": 60, "hidden": 16, "features": 4, "sequences": 1, "repeats": 3}
 
@@ -91,12 +92,12 @@ def test_every_figure_is_drawn_with_names_and_units(norms, capacity):
             "hopfield_capacity": ["N = 60 units", "N = 100 units"],
         }
         assert labels == wanted[name]
-    assert len(picture.COLOURS) >= len(labels)
+    assert len(picture_style.COLOURS) >= len(labels)
 
 
 def test_pictures_of_matplotlib(norms, capacity):
     for module, measured in ((gradient_norms, norms), (hopfield_capacity, capacity)):
-        content = picture.render(module.draw, measured)
+        content = picture_style.render(module.draw, measured)
         assert content.startswith(b"\x89PNG\r\n")
         assert len(content) > 10_000
 
@@ -134,7 +135,9 @@ def strict(text):
 def test_a_file_is_a_figure_without_being_registered(added, capsys, monkeypatch):
     assert list(figures.known()) == ["gradient_norms", "hopfield_capacity", "mine"]
     drawn = []
-    monkeypatch.setattr(picture, "render", lambda draw, measured: drawn.append(measured) or b"png")
+    monkeypatch.setattr(
+        picture_style, "render", lambda draw, measured: drawn.append(measured) or b"png"
+    )
     figures.make("mine", figures.find("mine"), added, 4)
     assert strict((added / "mine.json").read_text()) == {
         "figure": "mine",

@@ -16,7 +16,7 @@ import numpy as np
 
 from rcnn_jax import evaluate, train
 from rcnn_jax.configuration import loading
-from rcnn_jax.training import checkpoints, paths, topology
+from rcnn_jax.training import checkpoints, parameters, topology
 from rcnn_jax.training.checksums import raw
 
 
@@ -24,7 +24,7 @@ def leaves(folder: pathlib.Path, step: int) -> dict[str, np.ndarray]:
     """Every leaf of a saved state by path."""
     with checkpoints._alone():
         tree = checkpoints.ocp.load(folder.resolve() / str(step), checkpointable_name="state")
-    return {path: np.asarray(raw(leaf)) for path, leaf in paths.flatten(tree).items()}
+    return {path: np.asarray(raw(leaf)) for path, leaf in parameters.flatten(tree).items()}
 
 
 def distance(ours: dict[str, np.ndarray], theirs: dict[str, np.ndarray], part: str) -> float:

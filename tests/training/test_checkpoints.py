@@ -12,7 +12,7 @@ import pytest
 from jax.experimental import multihost_utils
 
 from rcnn_jax.configuration.loading import complete
-from rcnn_jax.training import checkpoint_errors, checkpoints, checksums, paths, saving
+from rcnn_jax.training import checkpoint_errors, checkpoints, checksums, parameters, saving
 from rcnn_jax.training.sharding import make_devices
 from rcnn_jax.training.state import TrainState
 
@@ -60,7 +60,7 @@ def abstract_of(devices, **kwargs):
 
 
 def to_host(tree):
-    return {path: np.asarray(checksums.raw(x)) for path, x in paths.flatten(tree).items()}
+    return {path: np.asarray(checksums.raw(x)) for path, x in parameters.flatten(tree).items()}
 
 
 def config(**changes):

@@ -14,8 +14,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from rcnn_jax import tables
 from rcnn_jax.errors import UserError
+from rcnn_jax.output import tables
 from rcnn_jax.training import meter, sharding, writers
 from rcnn_jax.training.workdir import Workdir
 

@@ -7,9 +7,9 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from rcnn_jax import tables
 from rcnn_jax.errors import UserError
-from rcnn_jax.files import write_atomically
+from rcnn_jax.output import tables
+from rcnn_jax.output.files import write_atomically
 
 _SHOWN = 12  # rows of a table on the terminal; the file holds all
 

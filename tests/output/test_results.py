@@ -3,7 +3,7 @@
 import json
 import math
 
-from rcnn_jax import results
+from rcnn_jax.output import results
 
 
 def test_a_number_that_json_has_no_name_for_becomes_null(tmp_path, capsys):

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, NamedTuple
 
 from rcnn_jax.errors import UserError
-from rcnn_jax.files import write_atomically
+from rcnn_jax.output.files import write_atomically
 
 Answer = dict[str, Any]
 ANSWERS = "predictions.json"

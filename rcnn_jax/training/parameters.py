@@ -1,5 +1,6 @@
 """Parameters by path, as configs and messages name them: `rcl_1/recurrent_kernel`."""
 
+import math
 import re
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -7,6 +8,7 @@ from typing import Any
 import jax
 
 from rcnn_jax.errors import UsageError, nearest
+from rcnn_jax.output.tables import table
 
 PyTree = Any
 
@@ -49,3 +51,26 @@ def require_matches(patterns: Sequence[str], paths: Sequence[str], origin: str) 
                 f"{origin}: the pattern {pattern!r} matches the whole path of no parameter: "
                 f"{nearest(pattern, paths)}."
             )
+
+
+MEGABYTE = 2**20
+"""Bytes of a megabyte (MB) of parameters: 134,260,544 numbers in float32 are 512.16 MB."""
+
+
+def parameter_table(params: Any) -> str:
+    """The parameters by path, with shape, type and number, and their total.
+
+    Args:
+        params: A tree of parameters, or of their shapes.
+
+    Returns:
+        The table as text; its megabytes are of 2^20 bytes.
+    """
+    rows, total, size = [], 0, 0
+    for name, leaf in flatten(params).items():
+        count = math.prod(leaf.shape)
+        shape = "x".join(map(str, leaf.shape)) or "scalar"
+        rows.append([name, shape, str(leaf.dtype), f"{count:,}"])
+        total, size = total + count, size + count * leaf.dtype.itemsize
+    text = table(rows, ["parameter", "shape", "type", "number"])
+    return f"{text}\ntotal {total:,} parameters, {size / MEGABYTE:.2f} MB"

@@ -1,13 +1,9 @@
-"""Tables on a terminal, and the table of the parameters of a model."""
+"""Tables on a terminal."""
 
-import math
 import re
 import statistics
 from collections.abc import Sequence
 from typing import Any, TypeGuard
-
-MEGABYTE = 2**20
-"""Bytes of a megabyte (MB) of parameters: 134,260,544 numbers in float32 are 512.16 MB."""
 
 _GREATEST = 1e300  # differences of larger values are no numbers
 
@@ -72,25 +68,3 @@ def table(rows: Sequence[Sequence[Any]], header: Sequence[str]) -> str:
 
 def _is_shown_as_number(cell: Any) -> bool:
     return isinstance(cell, int | float) or re.fullmatch(r"[\d,]*|[\d.]+ %", str(cell)) is not None
-
-
-def parameter_table(params: Any) -> str:
-    """The parameters by path, with shape, type and number, and their total.
-
-    Args:
-        params: A tree of parameters, or of their shapes.
-
-    Returns:
-        The table as text; its megabytes are of 2^20 bytes.
-    """
-    import jax  # here, for tables are also wanted before jax may start
-
-    rows, total, size = [], 0, 0
-    for path, leaf in jax.tree_util.tree_leaves_with_path(params):
-        count = math.prod(leaf.shape)
-        name = jax.tree_util.keystr(path, simple=True, separator="/")
-        shape = "x".join(map(str, leaf.shape)) or "scalar"
-        rows.append([name, shape, str(leaf.dtype), f"{count:,}"])
-        total, size = total + count, size + count * leaf.dtype.itemsize
-    text = table(rows, ["parameter", "shape", "type", "number"])
-    return f"{text}\ntotal {total:,} parameters, {size / MEGABYTE:.2f} MB"
