@@ -25,7 +25,8 @@ from absl import flags
 from rcnn_jax.errors import UserError
 from rcnn_jax.output import results
 from rcnn_jax.startup import doors
-from rcnn_jax.training import checkpoints, parameters, saving
+from rcnn_jax.training import parameters
+from rcnn_jax.training.checkpoints import reading, saving
 
 _OWN = flags.FlagValues()
 _STAGE = flags.DEFINE_enum("stage", "rcnn96", gpu_recipe.STAGES, "The net.", flag_values=_OWN)
@@ -187,7 +188,7 @@ def evaluate_saved(
     found = {}
     for folder in folders:
         damaged: list[str] = []
-        weights = checkpoints.read_variables(folder, damaged)
+        weights = reading.read_variables(folder, damaged)
         tree = parameters.map_paths(lambda path, _, weights=weights: weights[path], abstract)
         found[folder.name] = evaluation(tree["params"], tree["model_state"])
     return {"stage": stage, "data": dict(data.about), "weights": found}

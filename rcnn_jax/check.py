@@ -59,7 +59,7 @@ def main(argv: list[str]) -> int:
     doors.quiet_libraries()
     # Here and not above: the compiler's flags must be set before jax starts.
     from rcnn_jax import preparation
-    from rcnn_jax.training import distributed
+    from rcnn_jax.training.parallel import distributed
 
     preparation.join()
     if distributed.count() > 1:
@@ -91,8 +91,8 @@ def check(config: Any, path: pathlib.Path, data_dir: str | None, stages: Stages)
     import numpy as np
 
     from rcnn_jax import preparation, rehearsal
-    from rcnn_jax.training import checkpoints, checksums, saving
     from rcnn_jax.training import step as step_lib
+    from rcnn_jax.training.checkpoints import checksums, reading, saving
     from rcnn_jax.training.workdir import Workdir
 
     workdir = Workdir(path)
@@ -135,7 +135,7 @@ def check(config: Any, path: pathlib.Path, data_dir: str | None, stages: Stages)
         size = sum(f.stat().st_size for f in workdir.checkpoints.rglob("*") if f.is_file())
         notes.append(f"{size / 2**20:.1f} MiB on disk")
     with stages.measure("restore") as notes:
-        restored = checkpoints.restore_latest(
+        restored = reading.restore_latest(
             workdir.checkpoints, run.recipe.abstract_state(run.devices), []
         )
         if restored is None or checksums.describe(restored.state) != checksums.describe(state):

@@ -48,7 +48,7 @@ def main(argv: list[str]) -> int:
     doors.quiet_libraries()
     # Here and not above: the compiler's flags must be set before jax starts.
     from rcnn_jax import preparation, restoring
-    from rcnn_jax.training import distributed
+    from rcnn_jax.training.parallel import distributed
 
     preparation.join()
     split, data_dir, call = _RUN.split.value, _RUN.data_dir.value, parse_call(_CALL.value)
@@ -174,7 +174,7 @@ def save_gallery(
         result: From `examine`.
     """
     from rcnn_jax.reports import gallery
-    from rcnn_jax.training import distributed
+    from rcnn_jax.training.parallel import distributed
 
     feature = "image"
     if feature not in run.source.features:

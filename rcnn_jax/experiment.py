@@ -20,7 +20,7 @@ from rcnn_jax.data.spec import Feature
 from rcnn_jax.errors import UsageError
 from rcnn_jax.training import optimizer, schedules, state
 from rcnn_jax.training.interface import Config, Metric, PyTree, Task
-from rcnn_jax.training.sharding import Devices
+from rcnn_jax.training.parallel.mesh import Devices
 
 # Compute type and parameter type by `config.precision`.
 PRECISIONS = {

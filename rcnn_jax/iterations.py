@@ -47,7 +47,7 @@ def main(argv: list[str]) -> int:
             raise UsageError(f"--{name}={value} must be at least 0.")
     # Here and not above: the compiler's flags must be set before jax starts.
     from rcnn_jax import preparation
-    from rcnn_jax.training import distributed
+    from rcnn_jax.training.parallel import distributed
 
     preparation.join()
     output = pathlib.Path(_RUN.output.value or path / "iterations.json")

@@ -70,7 +70,7 @@ def main(argv: list[str]) -> int:
     doors.quiet_libraries()
     # Here and not above: the compiler's flags must be set before jax starts.
     from rcnn_jax import preparation
-    from rcnn_jax.training import distributed
+    from rcnn_jax.training.parallel import distributed
 
     preparation.join()
     output = None
@@ -131,7 +131,7 @@ def predict(
     """
     from rcnn_jax import file_examples, restoring
     from rcnn_jax.data.sources import ArraySource
-    from rcnn_jax.training import distributed
+    from rcnn_jax.training.parallel import distributed
 
     features, read = file_examples.reader(config, path)
     kept, stems, examples = [], [], []

@@ -37,22 +37,14 @@ from rcnn_jax.experiment import (
     stages,
 )
 from rcnn_jax.startup import compilation_cache, doors
-from rcnn_jax.training import (
-    accumulation,
-    checkpoints,
-    distributed,
-    evaluation,
-    initial,
-    protocol,
-    ranking,
-    state,
-    writers,
-)
+from rcnn_jax.training import accumulation, evaluation, initial, protocol, ranking, state, writers
 from rcnn_jax.training import step as step_lib
+from rcnn_jax.training.checkpoints import reading
 from rcnn_jax.training.interface import Config, LossOutput, Metric, Task
-from rcnn_jax.training.sharding import FSDP_AXIS, Devices, make_devices
-from rcnn_jax.training.sharding_rules import Rules
-from rcnn_jax.training.signals import StopRequest
+from rcnn_jax.training.parallel import distributed
+from rcnn_jax.training.parallel.fsdp_rules import Rules
+from rcnn_jax.training.parallel.mesh import FSDP_AXIS, Devices, make_devices
+from rcnn_jax.training.parallel.signals import StopRequest
 from rcnn_jax.training.workdir import Workdir
 
 
@@ -224,7 +216,7 @@ class TrainingRun:
         moved = self.recipe.plateau.update(current.plateau, metrics[name])
         return current.replace(plateau=self.devices.replicate(moved))
 
-    def continued(self, restored: checkpoints.Restored) -> state.TrainState:
+    def continued(self, restored: reading.Restored) -> state.TrainState:
         """The state of a checkpoint as training goes on from it.
 
         It was saved before its evaluation; what is known of that is made up for here.
@@ -316,7 +308,7 @@ def prepare_training(config: Config, workdir: Workdir, data_dir: str | None) -> 
         rehearsal.check_evaluation_pass(config, recipe, metrics)
     rules.check(recipe.abstract_state(devices).params, devices.mesh.shape[FSDP_AXIS])
     weights, fresh = {}, []
-    begun = distributed.first(lambda: bool(checkpoints.steps(workdir.checkpoints)))
+    begun = distributed.first(lambda: bool(reading.steps(workdir.checkpoints)))
     if config.data.validation and not begun:
         ranking.check_best_mode(config.best_metric, config.best_mode)
     if config.init_from and not begun:

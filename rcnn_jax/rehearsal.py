@@ -18,9 +18,10 @@ from rcnn_jax.errors import UsageError, UserError, describe, nearest, raised_her
 from rcnn_jax.experiment import Recipe, added_columns, evaluation_columns
 from rcnn_jax.layers.randomness import DATA_AXIS, part_of_batch
 from rcnn_jax.tasks.labels import check_number
-from rcnn_jax.training import accumulation, distributed, evaluation, parameters
+from rcnn_jax.training import accumulation, evaluation, parameters
 from rcnn_jax.training.interface import Config, Metric, PyTree, Task
-from rcnn_jax.training.sharding import FSDP_AXIS, Devices
+from rcnn_jax.training.parallel import distributed
+from rcnn_jax.training.parallel.mesh import FSDP_AXIS, Devices
 from rcnn_jax.training.step import EvaluationStep
 
 # What a step reports besides the task's metrics.

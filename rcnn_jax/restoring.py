@@ -26,10 +26,12 @@ from rcnn_jax.experiment import (
     open_split,
     resident,
 )
-from rcnn_jax.training import checkpoints, distributed, evaluation, state
+from rcnn_jax.training import evaluation, state
 from rcnn_jax.training import step as step_lib
+from rcnn_jax.training.checkpoints import reading
 from rcnn_jax.training.interface import Config, PyTree, Task
-from rcnn_jax.training.sharding import Devices, make_devices
+from rcnn_jax.training.parallel import distributed
+from rcnn_jax.training.parallel.mesh import Devices, make_devices
 from rcnn_jax.training.workdir import Workdir
 
 NO_ARGUMENTS: Mapping[str, Any] = types.MappingProxyType({})
@@ -213,7 +215,7 @@ def abstract_variables(task: Task, batch: PyTree, devices: Devices) -> state.Var
 
 def restore_step(
     run: EvaluationRun, path: str | pathlib.Path, step: str | int = "best"
-) -> checkpoints.Restored:
+) -> reading.Restored:
     """Restores the checkpoint that a user names.
 
     Args:
@@ -240,7 +242,7 @@ def require_checkpoints(path: str | pathlib.Path) -> list[int]:
     Raises:
         UserError: There is none.
     """
-    there = checkpoints.steps(Workdir(path).checkpoints)
+    there = reading.steps(Workdir(path).checkpoints)
     if not there:
         raise UserError(f"--workdir={path} holds no checkpoint yet.")
     return there
@@ -248,7 +250,7 @@ def require_checkpoints(path: str | pathlib.Path) -> list[int]:
 
 def restore_variables(
     config: Config, path: str | pathlib.Path, step: str | int, abstract: state.Variables
-) -> checkpoints.Restored:
+) -> reading.Restored:
     """Restores what evaluation uses of a checkpoint.
 
     Args:
@@ -267,12 +269,12 @@ def restore_variables(
     damaged: list[str] = []
     if step == "best" and config.data.validation:
         metric, mode = config.best_metric, config.best_mode
-        restored = checkpoints.restore_best(folder, abstract, metric, mode, damaged)
+        restored = reading.restore_best(folder, abstract, metric, mode, damaged)
     elif step in ("best", "latest"):
-        restored = checkpoints.restore_latest(folder, abstract, damaged)
+        restored = reading.restore_latest(folder, abstract, damaged)
         assert restored is not None
     elif str(step).isdecimal() and int(step) in there:
-        restored = checkpoints.restore(folder, int(step), abstract)
+        restored = reading.restore(folder, int(step), abstract)
     else:
         raise UsageError(
             f"--step={step}: there are checkpoints of the steps {', '.join(map(str, there))}, "

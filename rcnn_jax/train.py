@@ -71,9 +71,10 @@ def train(
     """
     # Here and not above: the compiler's flags must be set before jax starts.
     from rcnn_jax import preparation
-    from rcnn_jax.training import diagnosis, distributed
-    from rcnn_jax.training.checkpoint_errors import DivergedError
-    from rcnn_jax.training.signals import StopRequest
+    from rcnn_jax.training import diagnosis
+    from rcnn_jax.training.checkpoints.errors import DivergedError
+    from rcnn_jax.training.parallel import distributed
+    from rcnn_jax.training.parallel.signals import StopRequest
     from rcnn_jax.training.workdir import Workdir
 
     # What the config names: devices, data, model. A mistake ends here, before anything is written.
@@ -156,8 +157,10 @@ def loop(run: Any, workdir: Any, begin: Begin, stop: Any) -> int:
     Raises:
         UserError: Training diverged, the disk is full, or what a fork does in an evaluation failed.
     """
-    from rcnn_jax.training import distributed, evaluations, meter, saving, writers
-    from rcnn_jax.training.signals import StopDuringEvaluation
+    from rcnn_jax.training import evaluations, meter, writers
+    from rcnn_jax.training.checkpoints import saving
+    from rcnn_jax.training.parallel import distributed
+    from rcnn_jax.training.parallel.signals import StopDuringEvaluation
 
     config, task = run.config, run.recipe.task
     state, start, due, history = begin
@@ -260,7 +263,7 @@ def evaluation_error(error: Exception, step: int, saver: Any, path: str) -> Exce
         What is raised instead; None where it is raised again as it is, for a fault that is neither
         the user's nor a fork's.
     """
-    from rcnn_jax.training import distributed
+    from rcnn_jax.training.parallel import distributed
 
     if distributed.explain(error) is not None:
         return None
@@ -292,18 +295,19 @@ def restore_or_create(run: Any, workdir: Any) -> Begin:
     Raises:
         UserError: There are checkpoints but none is whole, or they are of another model.
     """
-    from rcnn_jax.training import checkpoints, distributed, topology
+    from rcnn_jax.training.checkpoints import reading, topology
+    from rcnn_jax.training.parallel import distributed
 
     damaged: list[str] = []
     abstract = run.recipe.abstract_state(run.devices)
-    restored = checkpoints.restore_latest(workdir.checkpoints, abstract, damaged)
+    restored = reading.restore_latest(workdir.checkpoints, abstract, damaged)
     for message in damaged:
         distributed.warn(message)
     if restored is None:
         history = distributed.first(lambda: workdir.forget_metrics_after(0))
         return Begin(run.initial_state(), 0, False, history)
     step = restored.step
-    for target in distributed.first(lambda: checkpoints.set_aside(workdir.checkpoints, step)):
+    for target in distributed.first(lambda: reading.set_aside(workdir.checkpoints, step)):
         distributed.warn(f"moved the damaged checkpoint to {target}")
     distributed.say(f"resuming from the checkpoint of step {step} in {workdir.checkpoints}")
     for change in topology.changes(restored.topology):

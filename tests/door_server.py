@@ -21,8 +21,8 @@ def import_what_doors_import() -> None:
     import rcnn_jax.output.results
     import rcnn_jax.preparation
     import rcnn_jax.restoring
+    import rcnn_jax.training.parallel.signals
     import rcnn_jax.training.recalibration
-    import rcnn_jax.training.signals
     import rcnn_jax.training.writers  # noqa: F401
 
 

@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 
 from rcnn_jax.data.shapes.dataset import example
-from rcnn_jax.training import checkpoints
+from rcnn_jax.training.checkpoints import reading
 
 FORK = """
 from rcnn_jax.data.shapes.dataset import shapes_world
@@ -93,7 +93,7 @@ def test_a_cnn_that_learnt_what_pictures_show(door, tmp_path):
     result = door("train", *words, "--config.init_from=objects", "--config.schedule.value=0.0")
     assert result.returncode == 0, result.stderr
     before, after = (
-        checkpoints.read_variables(tmp_path / run / "checkpoints", []) for run in ("objects", "run")
+        reading.read_variables(tmp_path / run / "checkpoints", []) for run in ("objects", "run")
     )
     for path, kernel in before.items():
         if path.startswith("params/") and "head" not in path:

@@ -140,10 +140,10 @@ def test_a_fork_trains_and_evaluates_what_it_added(door, tmp_path):
     )  # fmt: skip
     assert before.returncode == 0, before.stderr
 
-    from rcnn_jax.training import checkpoints
+    from rcnn_jax.training.checkpoints import reading
 
-    old = checkpoints.read_variables(tmp_path / "run" / "checkpoints", [])
-    new = checkpoints.read_variables(tmp_path / "next" / "checkpoints", [])
+    old = reading.read_variables(tmp_path / "run" / "checkpoints", [])
+    new = reading.read_variables(tmp_path / "next" / "checkpoints", [])
     assert (old["params/RCL_0/kernel"] == new["params/RCL_0/kernel"]).all()
     assert (old["params/Dense_0/kernel"] != new["params/Dense_0/kernel"]).any()
 

@@ -8,7 +8,7 @@ import pytest
 
 from rcnn_jax import evaluate, train
 from rcnn_jax.configuration import importing, loading
-from rcnn_jax.training import checkpoints
+from rcnn_jax.training.checkpoints import reading
 from test_fork import CONFIG, FORK
 
 TRAINING = '''
@@ -55,7 +55,7 @@ class Rates:
 
 
 def leaves(workdir):
-    return checkpoints.read_variables(workdir / "checkpoints", [])
+    return reading.read_variables(workdir / "checkpoints", [])
 
 
 def test_a_fork_trains_by_what_its_config_names_alone(door, tmp_path):

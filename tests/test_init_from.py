@@ -10,7 +10,8 @@ import pytest
 
 from rcnn_jax.errors import UsageError, UserError
 from rcnn_jax.models.efficientnet_lite import EfficientNetLite
-from rcnn_jax.training import checkpoints, initial
+from rcnn_jax.training import initial
+from rcnn_jax.training.checkpoints import reading
 
 RNG = np.random.default_rng(0)
 TINY = {"stages": ((1, 3, 1, 1, 4),), "stem": 4, "head": 6}
@@ -173,7 +174,7 @@ def test_a_run_starts_from_the_weights_of_another_framework(door, tmp_path):
     save_file(theirs, tmp_path / "theirs.safetensors")
     result = door("train", "--config=fork.py", "--workdir=run")
     assert result.returncode == 0, result.stderr
-    there = checkpoints.read_variables(tmp_path / "run" / "checkpoints", [])
+    there = reading.read_variables(tmp_path / "run" / "checkpoints", [])
     np.testing.assert_array_equal(there["params/backbone/head/kernel"], theirs["_fc.weight"].T)
     np.testing.assert_array_equal(there["params/backbone/head/bias"], theirs["_fc.bias"])
     result = door("train", "--config=fork.py", "--workdir=other", "--config.init_into=own")

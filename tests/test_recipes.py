@@ -7,7 +7,7 @@ import shutil
 import numpy as np
 import pytest
 
-from rcnn_jax.training import checkpoints
+from rcnn_jax.training.checkpoints import reading
 
 ALL = [
     "--config=rcnn_digits",
@@ -42,7 +42,7 @@ def test_a_run_goes_on_in_the_stage_where_it_was(door, tmp_path):
     run, unbroken = tmp_path / "run", losses(tmp_path / "run")
     assert {step for step, _ in unbroken} == set(range(1, 7))
     # The first layer is frozen, so that it still is what was fitted.
-    kernel = checkpoints.read_variables(run / "checkpoints", [])["params/conv/kernel"]
+    kernel = reading.read_variables(run / "checkpoints", [])["params/conv/kernel"]
     np.testing.assert_allclose(kernel[..., 0::2], -kernel[..., 1::2])
     assert np.abs(kernel).min(axis=(0, 1, 2)).max() > 0
     # Step 3 is the last of the first stage.

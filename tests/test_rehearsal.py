@@ -16,7 +16,7 @@ from rcnn_jax.data.spec import Feature
 from rcnn_jax.errors import UsageError
 from rcnn_jax.metrics.ratios import MeanIoU
 from rcnn_jax.tasks.base import BaseTask, LossOutput
-from rcnn_jax.training.sharding import make_devices
+from rcnn_jax.training.parallel.mesh import make_devices
 from rcnn_jax.training.step import EvaluationStep
 
 

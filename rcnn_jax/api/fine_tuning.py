@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import optax
 
 from rcnn_jax.layers.normalization import real_rows
-from rcnn_jax.training.sharding import Devices
+from rcnn_jax.training.parallel.mesh import Devices
 
 
 class FineTuning(NamedTuple):

@@ -24,10 +24,10 @@ from rcnn_jax.data.sources import Concatenation, Source, View
 from rcnn_jax.data.spec import Feature
 from rcnn_jax.errors import UserError
 from rcnn_jax.experiment import build_task, encoded, make_encoder, open_split
-from rcnn_jax.training import checkpoints
 from rcnn_jax.training import step as step_lib
+from rcnn_jax.training.checkpoints import reading
 from rcnn_jax.training.interface import PyTree
-from rcnn_jax.training.sharding import Devices
+from rcnn_jax.training.parallel.mesh import Devices
 from rcnn_jax.training.state import Variables
 from rcnn_jax.training.workdir import Workdir
 
@@ -429,5 +429,5 @@ def _abstract_variables(config: Any, path: pathlib.Path, task: Any, devices: Dev
     """Shapes of the variables: the model's, where the workdir says what a batch was like."""
     batch = _batch_shapes(path, config.batch_size)
     if batch is None:  # a run of an older version: what is in the checkpoint is believed
-        return checkpoints.abstract_variables(Workdir(path).checkpoints, devices.replicated)
+        return reading.abstract_variables(Workdir(path).checkpoints, devices.replicated)
     return restoring.abstract_variables(task, batch, devices)

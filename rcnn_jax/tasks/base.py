@@ -13,7 +13,7 @@ import numpy as np
 from rcnn_jax.configuration import importing
 from rcnn_jax.errors import nearest
 from rcnn_jax.layers.randomness import example_keys
-from rcnn_jax.outputs import EvaluatedBatch, LossOutput
+from rcnn_jax.training.interface import EvaluatedBatch, LossOutput
 
 __all__ = ["BaseTask", "Batch", "EvaluatedBatch", "LossOutput", "PyTree", "Transform",
            "found_answers", "real_examples", "wide"]  # fmt: skip

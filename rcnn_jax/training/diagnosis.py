@@ -21,10 +21,12 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from rcnn_jax.training import accumulation, checkpoints, distributed, parameters
-from rcnn_jax.training.checkpoint_errors import DivergedError, short
+from rcnn_jax.training import accumulation, parameters
+from rcnn_jax.training.checkpoints import reading
+from rcnn_jax.training.checkpoints.errors import DivergedError, short
 from rcnn_jax.training.interface import LossOutput, PyTree
-from rcnn_jax.training.sharding import Devices
+from rcnn_jax.training.parallel import distributed
+from rcnn_jax.training.parallel.mesh import Devices
 from rcnn_jax.training.state import TrainState
 from rcnn_jax.training.workdir import Workdir
 
@@ -82,7 +84,7 @@ def _located(
 ) -> DivergedError:
     def origin() -> tuple[TrainState, int]:
         abstract = run.recipe.abstract_state(run.devices)
-        restored = checkpoints.restore_latest(workdir.checkpoints, abstract, [])
+        restored = reading.restore_latest(workdir.checkpoints, abstract, [])
         state, step = (
             (run.initial_state(), 0)
             if restored is None

@@ -9,7 +9,7 @@ import numpy as np
 
 from rcnn_jax.errors import UsageError
 from rcnn_jax.training.interface import Metric, PyTree, Task
-from rcnn_jax.training.signals import StopRequest
+from rcnn_jax.training.parallel.signals import StopRequest
 from rcnn_jax.training.step import EvaluationStep
 
 

@@ -9,7 +9,8 @@ import math
 import pathlib
 
 from rcnn_jax.output.files import write_atomically
-from rcnn_jax.training import checksums, distributed
+from rcnn_jax.training.checkpoints import checksums
+from rcnn_jax.training.parallel import distributed
 
 _NAME = "evaluation.json"
 

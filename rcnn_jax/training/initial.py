@@ -10,9 +10,11 @@ import jax.numpy as jnp
 import numpy as np
 
 from rcnn_jax.errors import UsageError, UserError, nearest
-from rcnn_jax.training import checkpoints, distributed, parameters
+from rcnn_jax.training import parameters
+from rcnn_jax.training.checkpoints import reading
 from rcnn_jax.training.interface import PyTree
-from rcnn_jax.training.sharding import Devices
+from rcnn_jax.training.parallel import distributed
+from rcnn_jax.training.parallel.mesh import Devices
 from rcnn_jax.training.state import TrainState
 from rcnn_jax.training.workdir import Workdir
 
@@ -37,7 +39,7 @@ def read(origin: str) -> dict[str, np.ndarray]:
             "file, whose name ends in .npz, .safetensors, .pt or .pth."
         )
     damaged: list[str] = []
-    variables = checkpoints.read_variables(Workdir(path).checkpoints, damaged)
+    variables = reading.read_variables(Workdir(path).checkpoints, damaged)
     for message in damaged:
         distributed.warn(message)
     return variables

@@ -9,30 +9,49 @@ import dataclasses
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, ClassVar, Protocol, runtime_checkable
 
+import flax.struct
 import jax
 import numpy as np
-
-from rcnn_jax.outputs import EvaluatedBatch, LossOutput
-
-__all__ = [
-    "Answering",
-    "Config",
-    "Evaluable",
-    "EvaluatedBatch",
-    "Iterating",
-    "LossOutput",
-    "Metric",
-    "PyTree",
-    "Sums",
-    "Task",
-    "Trainable",
-]
 
 PyTree = Any
 # An `ml_collections.ConfigDict`, or anything else with a config's keys as attributes.
 Config = Any
 # {name: (sum, count)}: sums over examples add up over batches and devices, means do not.
 Sums = Mapping[str, tuple[jax.Array, jax.Array]]
+
+
+class LossOutput(flax.struct.PyTreeNode):
+    """What a batch gives in training.
+
+    Attributes:
+        total: `[]`, summed over the examples of the batch.
+        count: `[]`, what `total` is divided by, once both are summed over all devices.
+        model_state: Batch statistics after this batch.
+        carry: Recurrent state handed to the next batch, `()` where there is none.
+        metrics: name -> (sum, count), logged beside the loss.
+    """
+
+    total: jax.Array
+    count: jax.Array
+    model_state: PyTree
+    carry: PyTree = ()
+    metrics: dict[str, tuple[jax.Array, jax.Array]] = flax.struct.field(default_factory=dict)
+
+
+class EvaluatedBatch(flax.struct.PyTreeNode):
+    """What the evaluation of a batch gives.
+
+    Attributes:
+        sums: name -> (sum, count): metrics that are means.
+        predictions: name -> `[batch, ...]`; empty unless they are wanted.
+        counts: name -> sums over the batch, of any shape; empty unless they are wanted.
+        carry: Recurrent state handed to the next batch of the split.
+    """
+
+    sums: dict[str, tuple[jax.Array, jax.Array]]
+    predictions: dict[str, jax.Array] = flax.struct.field(default_factory=dict)
+    counts: dict[str, jax.Array] = flax.struct.field(default_factory=dict)
+    carry: PyTree = ()
 
 
 @runtime_checkable

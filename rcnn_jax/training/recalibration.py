@@ -7,7 +7,7 @@ import jax.numpy as jnp
 
 from rcnn_jax.layers.normalization import real_rows
 from rcnn_jax.training.interface import PyTree, Task
-from rcnn_jax.training.sharding import Devices
+from rcnn_jax.training.parallel.mesh import Devices
 
 
 def recalibrate(

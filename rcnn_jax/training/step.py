@@ -14,8 +14,8 @@ from rcnn_jax.layers.randomness import DATA_AXIS
 from rcnn_jax.training import accumulation
 from rcnn_jax.training import optimizer as optimizer_lib
 from rcnn_jax.training.interface import LossOutput, Metric, PyTree, Sums, Task
+from rcnn_jax.training.parallel.mesh import Devices
 from rcnn_jax.training.schedules import Plateau
-from rcnn_jax.training.sharding import Devices
 from rcnn_jax.training.state import TrainState
 
 STATE_FIELDS = tuple(field.name for field in dataclasses.fields(TrainState))

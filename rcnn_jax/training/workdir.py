@@ -13,7 +13,7 @@ from ml_collections import ConfigDict
 from rcnn_jax.configuration import loading
 from rcnn_jax.errors import UserError
 from rcnn_jax.output.files import write_atomically
-from rcnn_jax.training import distributed
+from rcnn_jax.training.parallel import distributed
 
 
 class Workdir:

@@ -12,7 +12,7 @@ from rcnn_jax.configuration import importing
 from rcnn_jax.errors import UsageError, UserError, describe
 from rcnn_jax.output.progress import bar
 from rcnn_jax.output.tables import number
-from rcnn_jax.training import distributed
+from rcnn_jax.training.parallel import distributed
 from rcnn_jax.training.workdir import Workdir
 
 

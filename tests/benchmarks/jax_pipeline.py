@@ -12,7 +12,7 @@ from row import Prepared
 from rcnn_jax.data import pipeline, samplers, sources, transforms
 from rcnn_jax.data.spec import DatasetSpec, Feature
 from rcnn_jax.layers.randomness import example_keys
-from rcnn_jax.training.sharding import make_devices
+from rcnn_jax.training.parallel.mesh import make_devices
 
 _EXAMPLES = 5000
 

@@ -27,7 +27,7 @@ from rcnn_jax.models.rcnn import RCNN
 from rcnn_jax.tasks.classification import Classification
 from rcnn_jax.training import parameters
 from rcnn_jax.training import step as step_lib
-from rcnn_jax.training.sharding import Devices, make_devices
+from rcnn_jax.training.parallel.mesh import Devices, make_devices
 
 PLAIN = {
     "model.dropout": "0.0",

@@ -8,7 +8,7 @@ import jax
 import numpy as np
 import pytest
 
-from rcnn_jax.training import checkpoints
+from rcnn_jax.training.checkpoints import reading
 
 
 @pytest.fixture
@@ -26,7 +26,7 @@ def unbroken_loss(folder, monkeypatch) -> float:
     sys.modules.pop("parts", None)
     import parts
 
-    variables = checkpoints.read_variables(folder / "run" / "checkpoints", [])
+    variables = reading.read_variables(folder / "run" / "checkpoints", [])
     params: dict = {}
     for path, array in variables.items():
         node = params
@@ -72,11 +72,11 @@ def test_evaluation_is_one_unbroken_pass_whatever_its_batch_size(door, character
 
     # An epoch has 30 / 4 batches or so: step 10 lies inside one, and the carry is part of it.
     folder = characters / "run" / "checkpoints"
-    ended = checkpoints._manifest(folder, 30)["leaves"]
+    ended = reading._manifest(folder, 30)["leaves"]
     assert any(path.startswith("carry/") for path in ended)
-    for step in checkpoints.steps(folder):
+    for step in reading.steps(folder):
         if step > 10:
             shutil.rmtree(folder / str(step))
     result = door("train", *given, "--config.checkpoint_every=5", "--config.keep_latest=9")
     assert "resuming from the checkpoint of step 10" in result.stdout
-    assert checkpoints._manifest(folder, 30)["leaves"] == ended
+    assert reading._manifest(folder, 30)["leaves"] == ended

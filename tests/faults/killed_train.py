@@ -39,15 +39,9 @@ def kill() -> None:
 def main(argv: list[str]) -> int:
     from jax.errors import JaxRuntimeError
 
-    from rcnn_jax.training import (
-        checkpoints,
-        distributed,
-        evaluation,
-        saving,
-        signals,
-        step,
-        writers,
-    )
+    from rcnn_jax.training import evaluation, step, writers
+    from rcnn_jax.training.checkpoints import reading, saving
+    from rcnn_jax.training.parallel import distributed, signals
 
     taken = 0
     compile_train_step, evaluate = step.compile_train_step, evaluation.evaluate
@@ -125,14 +119,14 @@ def main(argv: list[str]) -> int:
     signals.StopRequest.interruptible = warn_on_the_host
     writers.JsonLines.write = write_half
     if kind == "unreadable":
-        read = checkpoints._read
+        read = reading._read
 
         def read_or_not(directory, step, *args):
             if step == int(number):
-                raise checkpoints.DamagedError("this process alone finds it damaged")
+                raise reading.DamagedError("this process alone finds it damaged")
             return read(directory, step, *args)
 
-        checkpoints._read = read_or_not
+        reading._read = read_or_not
     if kind == "nospace":
         saving.SAVE_S, distributed._FAIL_S = 3, 1
     if kind in ("saving", "saved", "nospace"):

@@ -74,9 +74,9 @@ def logged(workdir: pathlib.Path) -> int:
 
 
 def leaves(workdir: pathlib.Path) -> dict:
-    from rcnn_jax.training import checkpoints
+    from rcnn_jax.training.checkpoints import reading
 
-    return checkpoints._manifest(workdir / "checkpoints", STEPS)["leaves"]
+    return reading._manifest(workdir / "checkpoints", STEPS)["leaves"]
 
 
 def victims(launcher: int, processes: int) -> list[int]:
@@ -142,14 +142,14 @@ def damage(folder: pathlib.Path, trials: int, dice: random.Random) -> dict:
     """Flips bits, cuts and removes files of the newest checkpoint; it must never go unseen."""
     from rcnn_jax import preparation
     from rcnn_jax.configuration import loading
-    from rcnn_jax.training import checkpoints
+    from rcnn_jax.training.checkpoints import reading
     from rcnn_jax.training.workdir import Workdir
 
     workdir = Workdir(folder / "unbroken1")
     run = preparation.prepare_training(loading.from_json(workdir.config), workdir, None)
     abstract = run.recipe.abstract_state(run.devices)
-    whole = checkpoints.restore(workdir.checkpoints, STEPS, abstract)
-    expected = checkpoints.checksums.describe(whole.state).leaves
+    whole = reading.restore(workdir.checkpoints, STEPS, abstract)
+    expected = reading.checksums.describe(whole.state).leaves
     files = [path for path in (workdir.checkpoints / str(STEPS)).rglob("*") if path.is_file()]
     found = {"trials": 0, "seen": 0, "harmless": 0, "unseen": 0}
     for trial in range(trials):
@@ -169,11 +169,11 @@ def damage(folder: pathlib.Path, trials: int, dice: random.Random) -> dict:
             file.unlink()
         found["trials"] += 1
         try:
-            restored = checkpoints.restore(workdir.checkpoints, STEPS, abstract)
-            same = checkpoints.checksums.describe(restored.state).leaves == expected
+            restored = reading.restore(workdir.checkpoints, STEPS, abstract)
+            same = reading.checksums.describe(restored.state).leaves == expected
             same = same and restored.metrics == whole.metrics
             found["harmless" if same else "unseen"] += 1
-        except checkpoints.DamagedError:
+        except reading.DamagedError:
             found["seen"] += 1
         file.write_bytes(data)
     return found

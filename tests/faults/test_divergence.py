@@ -5,7 +5,7 @@ import pathlib
 
 import pytest
 
-from rcnn_jax.training import checkpoints
+from rcnn_jax.training.checkpoints import reading
 
 FLAGS = [
     f"--config={pathlib.Path(__file__).parents[1] / 'multiprocess' / 'small.py'}",
@@ -37,7 +37,7 @@ def test_stops_and_keeps_the_last_good_checkpoint(door, tmp_path):
     assert result.returncode == 1
     assert "training has diverged: the loss is" in result.stderr
     assert "the last good checkpoint, of step 10, is kept" in result.stderr
-    assert checkpoints.steps(tmp_path / "run" / "checkpoints") == [5, 10]
+    assert reading.steps(tmp_path / "run" / "checkpoints") == [5, 10]
 
 
 def test_goes_back_and_on_with_a_lower_rate_also_after_a_kill(door, tmp_path):
@@ -68,7 +68,7 @@ def test_gives_up_after_as_many_attempts_as_were_allowed(door, tmp_path):
     assert result.returncode == 1
     assert "attempt 2 of 2" in result.stdout
     assert result.stderr.count("error: training has diverged") == 1
-    assert checkpoints.steps(tmp_path / "run" / "checkpoints") == [5, 10]
+    assert reading.steps(tmp_path / "run" / "checkpoints") == [5, 10]
 
 
 def test_a_loss_above_the_bound_is_a_divergence_too(door, tmp_path):
@@ -78,4 +78,4 @@ def test_a_loss_above_the_bound_is_a_divergence_too(door, tmp_path):
     assert result.returncode == 1
     assert "rolled back to step 0, attempt 1 of 1" in result.stdout
     assert "above config.divergence.max_loss=0.5; no checkpoint had been written" in result.stderr
-    assert not checkpoints.steps(tmp_path / "run" / "checkpoints")
+    assert not reading.steps(tmp_path / "run" / "checkpoints")

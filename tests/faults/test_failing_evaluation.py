@@ -5,7 +5,7 @@ import pathlib
 
 import pytest
 
-from rcnn_jax.training import checkpoints
+from rcnn_jax.training.checkpoints import reading
 
 TASK = """
 import dataclasses
@@ -51,7 +51,7 @@ def test_an_error_of_a_fork_names_its_line_and_what_is_saved(door, tmp_path):
         f"error: the evaluation after step 4 failed: KeyError: 'no such class' (scored.py:{line}); "
         "the checkpoint of step 4 is saved, the same command goes on from there." in result.stderr
     )
-    assert checkpoints.steps(tmp_path / "run" / "checkpoints") == [4]
+    assert reading.steps(tmp_path / "run" / "checkpoints") == [4]
 
     (tmp_path / "broken").unlink()
     result = door("train", *FLAGS)

@@ -12,7 +12,7 @@ import sys
 import numpy as np
 import pytest
 
-from rcnn_jax.training import checkpoints
+from rcnn_jax.training.checkpoints import reading
 
 HERE = pathlib.Path(__file__).parent
 STEPS = 20
@@ -40,7 +40,7 @@ pytestmark = pytest.mark.faults
 
 def final_state(workdir: pathlib.Path) -> dict[str, np.ndarray]:
     """Every leaf of the last checkpoint, as its checksum."""
-    return checkpoints._manifest(workdir / "checkpoints", STEPS)["leaves"]
+    return reading._manifest(workdir / "checkpoints", STEPS)["leaves"]
 
 
 def metric_lines(workdir: pathlib.Path) -> list[dict]:
@@ -137,7 +137,7 @@ def test_interrupted_run_says_how_to_go_on_and_does(tmp_path, compiled):
         assert process.returncode == 128 + number, err
         assert f"{number.name}: saved step" in out
         assert "the same command goes on" in out
-        newest = checkpoints.steps(workdir / "checkpoints")[-1]
+        newest = reading.steps(workdir / "checkpoints")[-1]
         assert newest > saved
         saved = newest
 
@@ -156,7 +156,7 @@ def test_saved_by_pmap_goes_on_by_jit_on_other_devices(door, tmp_path):
     assert "going on with parallelism: 'pmap' -> 'jit'" in result.stdout
     assert "resuming from the checkpoint of step 8" in result.stdout
     assert "note: devices was 4 and is 2" in result.stdout
-    assert checkpoints.steps(tmp_path / "run" / "checkpoints")[-1] == STEPS
+    assert reading.steps(tmp_path / "run" / "checkpoints")[-1] == STEPS
     result = door("evaluate", "--workdir=run")
     assert result.returncode == 0, result.stderr
 

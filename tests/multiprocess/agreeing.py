@@ -4,7 +4,7 @@ from jax._src import distributed as runtime
 
 from rcnn_jax import preparation
 from rcnn_jax.errors import UsageError, UserError
-from rcnn_jax.training import distributed
+from rcnn_jax.training.parallel import distributed
 
 preparation.join()
 me = runtime.global_state.process_id

@@ -6,7 +6,7 @@ import jax
 from jax.experimental import multihost_utils
 
 from rcnn_jax import preparation
-from rcnn_jax.training import distributed
+from rcnn_jax.training.parallel import distributed
 
 preparation.join(preemption=True)
 assert distributed.is_running()

@@ -14,7 +14,8 @@ import pytest
 
 from jobs import make_job
 from rcnn_jax.errors import UsageError, UserError
-from rcnn_jax.training import checkpoints, distributed
+from rcnn_jax.training.checkpoints import reading
+from rcnn_jax.training.parallel import distributed
 
 KILLED = pathlib.Path(__file__).parents[1] / "faults" / "killed_train.py"
 STEPS = 8
@@ -38,7 +39,7 @@ def ends(results, *allowed):
 
 def learned(workdir: pathlib.Path) -> dict[str, np.ndarray]:
     damaged = []
-    variables = checkpoints.read_variables(workdir / "checkpoints", damaged)
+    variables = reading.read_variables(workdir / "checkpoints", damaged)
     assert not damaged
     return variables
 
@@ -113,7 +114,7 @@ def test_the_number_of_processes_may_change_at_every_start(job, alone, tmp_path)
         else:
             assert results[0].returncode == -signal.SIGKILL, results[0].stderr
             ends(results[1:], distributed.LOST_PEER, -signal.SIGABRT)
-            assert checkpoints.steps(tmp_path / "run" / "checkpoints")[-1] == int(moment[6])
+            assert reading.steps(tmp_path / "run" / "checkpoints")[-1] == int(moment[6])
     assert "resuming from the checkpoint of step 6" in results[0].stdout
     assert_the_same_run(tmp_path / "run", alone)
 
@@ -143,7 +144,7 @@ def test_a_warning_to_one_process_stops_all_at_the_same_step(job, tmp_path, sent
     results = job(KILLED, f"{sent}:3@1", *flags, processes=2)
     # A scheduler must not start again what a person stopped, whichever process got the Ctrl-C.
     ends(results, distributed.INTERRUPTED if sent == "SIGINT" else distributed.WARNED)
-    saved = checkpoints.steps(tmp_path / "run" / "checkpoints")
+    saved = reading.steps(tmp_path / "run" / "checkpoints")
     assert len(saved) == 1
     reason = "SIGINT to process 1" if sent == "SIGINT" else "preemption notice"
     assert f"{reason}: saved step {saved[0]} of 20000" in results[0].stdout
@@ -166,7 +167,7 @@ def test_a_warning_inside_an_evaluation_is_answered_there(job, tmp_path, process
         in results[0].stdout
     )
     assert "waited to the end" not in "".join(result.stdout for result in results)
-    assert checkpoints.steps(tmp_path / "run" / "checkpoints") == [2]
+    assert reading.steps(tmp_path / "run" / "checkpoints") == [2]
     if processes == 2 and where == "host":
         results = job("train", *flags, processes=1)
         ends(results, 0)
@@ -187,7 +188,7 @@ def test_a_warning_at_a_step_that_diverges_is_not_forgotten(job, tmp_path, proce
     ends(results, distributed.WARNED)
     assert "stopped at a step that diverged, of which nothing is saved" in results[0].stdout
     assert "rolled back" not in results[0].stdout
-    assert not checkpoints.steps(tmp_path / "run" / "checkpoints")
+    assert not reading.steps(tmp_path / "run" / "checkpoints")
 
 
 @pytest.mark.one_row
@@ -196,7 +197,7 @@ def test_minutes_that_are_over_stop_all_processes_at_the_same_step(job, tmp_path
     flags += ["--config.log_every=20000", "--config.checkpoint_every=0"]
     results = job("train", *flags, "--config.max_minutes=0.001", processes=2)
     ends(results, distributed.WARNED)
-    (saved,) = checkpoints.steps(tmp_path / "run" / "checkpoints")
+    (saved,) = reading.steps(tmp_path / "run" / "checkpoints")
     assert f"config.max_minutes=0.001 have passed: saved step {saved} of" in results[0].stdout
 
 
@@ -215,7 +216,7 @@ def test_a_worker_that_dies_ends_the_others_and_the_next_start_goes_on(job, tmp_
     unbroken = [flag.replace("=run", "=unbroken") for flag in FLAGS]
     ends(job("train", *unbroken, processes=2), 0)
     manifests = [
-        checkpoints._manifest(tmp_path / name / "checkpoints", STEPS)["leaves"]
+        reading._manifest(tmp_path / name / "checkpoints", STEPS)["leaves"]
         for name in ("run", "unbroken")
     ]
     assert manifests[0] == manifests[1]
@@ -245,7 +246,7 @@ def test_a_warning_before_the_first_step_of_a_resumed_job_counts(job, tmp_path):
     results = job(KILLED, "warned:@1", *flags, "--config.checkpoint_every=0", processes=2)
     ends(results, distributed.WARNED)
     assert "resuming from the checkpoint of step 4" in results[0].stdout
-    saved = checkpoints.steps(tmp_path / "run" / "checkpoints")
+    saved = reading.steps(tmp_path / "run" / "checkpoints")
     assert f"preemption notice: saved step {saved[-1]} of 20000" in results[0].stdout
 
 
@@ -258,7 +259,7 @@ def test_a_disk_that_is_full_for_one_process_ends_the_job(job, tmp_path):
         "error: (no space left on the disk|the checkpoint of step 4 was not written)",
         results[0].stderr,
     )
-    assert checkpoints.steps(tmp_path / "run" / "checkpoints") == [2]
+    assert reading.steps(tmp_path / "run" / "checkpoints") == [2]
 
 
 @pytest.mark.one_row

@@ -9,7 +9,7 @@ import pytest
 from rcnn_jax.configuration import environment
 from rcnn_jax.errors import UsageError
 from rcnn_jax.startup import compilation_cache
-from rcnn_jax.training import checkpoints
+from rcnn_jax.training.checkpoints import reading
 
 SCRIPT = pathlib.Path(__file__).parent / "cached_programs.py"
 CONFIG = """
@@ -57,7 +57,7 @@ def test_a_second_start_compiles_nothing_and_computes_the_same_bits(start, tmp_p
     for name in ("off", "cold", "warm"):
         folder = "off" if name == "off" else tmp_path / "cache"
         said[name] = start(folder, "--config=tiny.py", f"--workdir={name}")
-        leaves[name] = checkpoints._manifest(tmp_path / name / "checkpoints", 6)["leaves"]
+        leaves[name] = reading._manifest(tmp_path / name / "checkpoints", 6)["leaves"]
     assert leaves["off"] == leaves["cold"] == leaves["warm"]
     off, cold, warm = said.values()
     assert off["folder"] is None

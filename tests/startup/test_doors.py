@@ -291,14 +291,14 @@ def mounted(path: pathlib.Path, options: str):
 @pytest.mark.faults
 def test_no_space_left_keeps_the_last_checkpoint(door, tmp_path):
     """The disk fills up between two checkpoints; the first one survives and the run can go on."""
-    from rcnn_jax.training import checkpoints
+    from rcnn_jax.training.checkpoints import reading
 
     with mounted(tmp_path / "small", "size=1200k") as small:
         arguments = [*TINY, "--config.keep_latest=5", "--workdir=small/run"]
         arguments += ["--config.checkpoint_every=1", "--config.steps=60", "--config.keep_latest=60"]
         result = door("train", *arguments)
         says_one_sentence(result, "no space left", "small/run", "untouched")
-        kept = checkpoints.steps(small / "run" / "checkpoints")
+        kept = reading.steps(small / "run" / "checkpoints")
         assert kept
         assert kept[-1] < 60
         subprocess.run(["mount", "-o", "remount,size=64m", small], check=True)
@@ -331,7 +331,7 @@ def test_read_only_workdir(door, run_copy, tmp_path):
 
 @pytest.mark.one_row
 def test_nan_stops_the_run_and_keeps_the_last_good_checkpoint(door, tmp_path):
-    from rcnn_jax.training import checkpoints
+    from rcnn_jax.training.checkpoints import reading
 
     result = door(
         "train", *TINY, "--config.schedule.name=stepwise", "--config.schedule.value=0.01",
@@ -341,7 +341,7 @@ def test_nan_stops_the_run_and_keeps_the_last_good_checkpoint(door, tmp_path):
         "--config.model.norm=none", "--workdir=run",
     )  # fmt: skip
     says_one_sentence(result, "diverged", "last good checkpoint", "config.schedule.value")
-    kept = checkpoints.steps(tmp_path / "run" / "checkpoints")
+    kept = reading.steps(tmp_path / "run" / "checkpoints")
     assert kept
     assert kept[-1] <= 5
     assert f"of step {kept[-1]}, is kept" in result.stderr

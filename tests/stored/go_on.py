@@ -16,14 +16,15 @@ import numpy as np
 
 from rcnn_jax import evaluate, train
 from rcnn_jax.configuration import loading
-from rcnn_jax.training import checkpoints, parameters, topology
-from rcnn_jax.training.checksums import raw
+from rcnn_jax.training import parameters
+from rcnn_jax.training.checkpoints import reading, topology
+from rcnn_jax.training.checkpoints.checksums import raw
 
 
 def leaves(folder: pathlib.Path, step: int) -> dict[str, np.ndarray]:
     """Every leaf of a saved state by path."""
-    with checkpoints._alone():
-        tree = checkpoints.ocp.load(folder.resolve() / str(step), checkpointable_name="state")
+    with reading._alone():
+        tree = reading.ocp.load(folder.resolve() / str(step), checkpointable_name="state")
     return {path: np.asarray(raw(leaf)) for path, leaf in parameters.flatten(tree).items()}
 
 
@@ -42,12 +43,12 @@ def go_on(stored: pathlib.Path, scratch: pathlib.Path) -> dict:
     shutil.copytree(stored, scratch)
     config = loading.from_json(scratch / "config.json")
     folder = scratch / "checkpoints"
-    (at,) = checkpoints.steps(folder)
-    noted = topology.changes(checkpoints._manifest(folder, at)["topology"])
+    (at,) = reading.steps(folder)
+    noted = topology.changes(reading._manifest(folder, at)["topology"])
     result = evaluate.evaluate(config, scratch, "latest", "validation")
     assert train.train(config, scratch) == 0
     theirs = dict(np.load(stored / "later.npz"))
-    ours = leaves(folder, max(checkpoints.steps(folder)))
+    ours = leaves(folder, max(reading.steps(folder)))
     exact = ours.keys() == theirs.keys() and all(
         np.array_equal(ours[path], theirs[path]) for path in theirs
     )

@@ -157,15 +157,13 @@ def make(target: pathlib.Path) -> None:
 
 def _leaves(checkpoints, folder: pathlib.Path, step: int) -> dict:
     """Every leaf of a state by path."""
-    from rcnn_jax.training import checksums, parameters
+    from rcnn_jax.training import checksums, paths
 
     leaves = checkpoints._manifest(folder, step)["leaves"]
     # Without an abstract tree Optax's tuples come back as dicts: only paths and values are kept.
     with checkpoints._alone():
         tree = checkpoints.ocp.load(folder.resolve() / str(step), checkpointable_name="state")
-    flat = {
-        path: np.asarray(checksums.raw(leaf)) for path, leaf in parameters.flatten(tree).items()
-    }
+    flat = {path: np.asarray(checksums.raw(leaf)) for path, leaf in paths.flatten(tree).items()}
     assert flat.keys() == leaves.keys(), (sorted(flat), sorted(leaves))
     return flat
 

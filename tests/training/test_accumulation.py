@@ -18,7 +18,7 @@ from rcnn_jax.errors import UsageError
 from rcnn_jax.layers.randomness import example_keys
 from rcnn_jax.tasks.base import BaseTask, LossOutput
 from rcnn_jax.training import accumulation, schedules, state, step
-from rcnn_jax.training.sharding import make_devices
+from rcnn_jax.training.parallel.mesh import make_devices
 
 LAYOUTS = {
     "1 by jit": (1, "jit", {"data": -1, "fsdp": 1}),

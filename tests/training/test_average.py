@@ -11,7 +11,7 @@ import pytest
 from rcnn_jax.configuration.loading import complete
 from rcnn_jax.tasks.base import BaseTask, LossOutput
 from rcnn_jax.training import schedules, state, step
-from rcnn_jax.training.sharding import make_devices
+from rcnn_jax.training.parallel.mesh import make_devices
 
 
 class Line(BaseTask):

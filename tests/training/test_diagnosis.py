@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from rcnn_jax.training import diagnosis
-from rcnn_jax.training.checkpoint_errors import DivergedError
-from rcnn_jax.training.sharding import make_devices
+from rcnn_jax.training.checkpoints.errors import DivergedError
+from rcnn_jax.training.parallel.mesh import make_devices
 from rcnn_jax.training.state import TrainState
 
 BATCH = {

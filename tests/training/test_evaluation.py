@@ -11,7 +11,7 @@ from rcnn_jax.errors import UsageError
 from rcnn_jax.metrics.ratios import MeanClassAccuracy
 from rcnn_jax.tasks.base import BaseTask, EvaluatedBatch
 from rcnn_jax.training import evaluation
-from rcnn_jax.training.sharding import make_devices
+from rcnn_jax.training.parallel.mesh import make_devices
 from rcnn_jax.training.step import EvaluationStep
 
 

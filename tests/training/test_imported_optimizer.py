@@ -12,7 +12,7 @@ from rcnn_jax.configuration.loading import complete
 from rcnn_jax.errors import UsageError
 from rcnn_jax.tasks.base import BaseTask, LossOutput
 from rcnn_jax.training import optimizer, schedules, state, step
-from rcnn_jax.training.sharding import make_devices
+from rcnn_jax.training.parallel.mesh import make_devices
 
 HERE = f"{__name__}:"
 STEPS = 8

@@ -11,8 +11,9 @@ from rcnn_jax.configuration.loading import complete
 from rcnn_jax.configuration.schema import DEFAULTS, check
 from rcnn_jax.errors import UsageError
 from rcnn_jax.tasks.base import BaseTask, LossOutput
-from rcnn_jax.training import checkpoints, optimizer, saving, schedules, state, step
-from rcnn_jax.training.sharding import make_devices
+from rcnn_jax.training import optimizer, schedules, state, step
+from rcnn_jax.training.checkpoints import reading, saving
+from rcnn_jax.training.parallel.mesh import make_devices
 
 PARAMS = {"a": {"kernel": jnp.array([1.0, -2.0]), "bias": jnp.array([3.0])}}
 GRADIENT = {"a": {"kernel": jnp.array([0.5, 0.25]), "bias": jnp.array([-1.0])}}
@@ -297,7 +298,7 @@ def test_moving_momentum_and_bounds_resume_bit_for_bit(tmp_path):
     abstract = jax.tree.map(
         lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=x.sharding), second.state
     )
-    second.state = checkpoints.restore_latest(tmp_path, abstract, []).state
+    second.state = reading.restore_latest(tmp_path, abstract, []).state
     jax.tree.map(np.testing.assert_array_equal, second.take(3), unbroken)
 
 

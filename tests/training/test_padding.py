@@ -11,7 +11,7 @@ from rcnn_jax.configuration.loading import complete
 from rcnn_jax.data import pipeline, sources
 from rcnn_jax.data.spec import Feature
 from rcnn_jax.training import step
-from rcnn_jax.training.sharding import make_devices
+from rcnn_jax.training.parallel.mesh import make_devices
 
 FEATURES = {"image": Feature((8, 8, 1), "uint8"), "label": Feature((), "int32", 10)}
 RNG = np.random.default_rng(0)

@@ -8,8 +8,8 @@ import pytest
 
 from rcnn_jax.data import transforms
 from rcnn_jax.tasks.classification import Classification
+from rcnn_jax.training.parallel.mesh import make_devices
 from rcnn_jax.training.recalibration import recalibrate
-from rcnn_jax.training.sharding import make_devices
 
 
 class Centred(nn.Module):

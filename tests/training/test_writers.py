@@ -16,7 +16,8 @@ import pytest
 
 from rcnn_jax.errors import UserError
 from rcnn_jax.output import tables
-from rcnn_jax.training import meter, sharding, writers
+from rcnn_jax.training import meter, writers
+from rcnn_jax.training.parallel import mesh
 from rcnn_jax.training.workdir import Workdir
 
 ENTRY = {"step": 2, "epoch": 0.5, "images_per_s": 1234.5, "loss": 0.25, "error": 0.125}
@@ -220,11 +221,11 @@ def test_meter_lets_eight_steps_be_under_way():
 )
 def test_a_mesh_that_cannot_be(axes, parallelism, says):
     with pytest.raises(UserError, match=says):
-        sharding.make_devices(axes, parallelism)
+        mesh.make_devices(axes, parallelism)
 
 
 def test_a_batch_that_cannot_be_shared():
-    devices = sharding.make_devices({"data": -1, "fsdp": 1}, "jit")
+    devices = mesh.make_devices({"data": -1, "fsdp": 1}, "jit")
     devices.check_batch_size(8)
     assert devices.divisible(9) == 12
     with pytest.raises(UserError, match=r"batch_size=10 .* 4 devices .* use 8 or 12"):

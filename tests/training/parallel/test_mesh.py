@@ -12,8 +12,8 @@ from rcnn_jax.configuration.loading import complete
 from rcnn_jax.errors import UsageError
 from rcnn_jax.tasks.base import BaseTask, LossOutput
 from rcnn_jax.training import schedules, state, step
-from rcnn_jax.training.sharding import make_devices
-from rcnn_jax.training.sharding_rules import Rules, of_parameter
+from rcnn_jax.training.parallel.fsdp_rules import Rules, of_parameter
+from rcnn_jax.training.parallel.mesh import make_devices
 
 PARAMS = {
     "conv": {"kernel": np.zeros((3, 3, 8, 16)), "bias": np.zeros(16)},

@@ -10,11 +10,12 @@ from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
 from rcnn_jax.errors import UsageError
 from rcnn_jax.layers.randomness import DATA_AXIS
-from rcnn_jax.training import parameters, sharding_rules
+from rcnn_jax.training import parameters
 from rcnn_jax.training.interface import PyTree
+from rcnn_jax.training.parallel import fsdp_rules
 
 FSDP_AXIS = "fsdp"
-DEFAULT_RULES = sharding_rules.Rules()
+DEFAULT_RULES = fsdp_rules.Rules()
 
 
 @dataclasses.dataclass(frozen=True)
@@ -23,7 +24,7 @@ class Devices:
 
     mesh: Mesh
     parallelism: str  # "jit" or "pmap"
-    rules: sharding_rules.Rules = DEFAULT_RULES
+    rules: fsdp_rules.Rules = DEFAULT_RULES
 
     @property
     def count(self) -> int:
@@ -166,7 +167,7 @@ class Devices:
         cut = self.rules.dimensions(state.params, self.mesh.shape[FSDP_AXIS])
 
         def sharding(path: str, leaf: Any) -> NamedSharding:
-            dimension = sharding_rules.of_parameter(cut, path, leaf.shape)
+            dimension = fsdp_rules.of_parameter(cut, path, leaf.shape)
             if dimension is None:
                 return self.replicated
             return NamedSharding(self.mesh, PartitionSpec(*[None] * dimension, FSDP_AXIS))
@@ -233,7 +234,7 @@ def make_devices(
     axes: dict[str, int],
     parallelism: str,
     devices: Any = None,
-    rules: sharding_rules.Rules = DEFAULT_RULES,
+    rules: fsdp_rules.Rules = DEFAULT_RULES,
 ) -> Devices:
     """Lays the devices out as a mesh.
 

@@ -10,10 +10,12 @@ import shutil
 from typing import Any, Self
 
 from rcnn_jax.errors import UserError
-from rcnn_jax.training import checkpoints, checksums, distributed, evaluations, topology
-from rcnn_jax.training.checkpoint_errors import DiskErrors, DivergedError
-from rcnn_jax.training.checkpoints import ocp
+from rcnn_jax.training import evaluations
+from rcnn_jax.training.checkpoints import checksums, reading, topology
+from rcnn_jax.training.checkpoints.errors import DiskErrors, DivergedError
+from rcnn_jax.training.checkpoints.reading import ocp
 from rcnn_jax.training.interface import Config, PyTree
+from rcnn_jax.training.parallel import distributed
 
 SAVE_S = 600  # how long the processes of a job wait for what they are writing together
 _DELETED = ".deleted"  # ends the name of a checkpoint that is being deleted
@@ -49,7 +51,7 @@ class Checkpoints:
         self._settled = False  # the newest one is as good as those before it
         self._pending: tuple[int, Any] | None = None
         self._stuck = False
-        self.last_good: int | None = max(checkpoints.steps(directory), default=None)
+        self.last_good: int | None = max(reading.steps(directory), default=None)
 
     def save(self, step: int, state: PyTree, *, evaluates: bool = False) -> None:
         """Starts to save a state; training, or its evaluation, goes on while it is written.
@@ -78,7 +80,7 @@ class Checkpoints:
                 raise OSError("another folder has taken its place since the run started")
             response = self._writer.save_async(
                 step,
-                checkpoints.with_elements(state),
+                reading.with_elements(state),
                 force=True,
                 custom_metadata={"manifest": manifest, "digest": checksums.digest(manifest)},
             )
@@ -114,9 +116,9 @@ class Checkpoints:
         """
         self.wait()
         self._settled = False
-        moved = distributed.first(lambda: checkpoints.set_aside(self._directory, step - 1))
+        moved = distributed.first(lambda: reading.set_aside(self._directory, step - 1))
         self.last_good = distributed.first(
-            lambda: max(checkpoints.steps(self._directory), default=None)
+            lambda: max(reading.steps(self._directory), default=None)
         )
         where = "".join(f" (its state is in {target})" for target in moved)
         return DivergedError(what + where, self.last_good)
@@ -129,12 +131,12 @@ class Checkpoints:
         if not self._settled or not distributed.is_first():
             return
         config, ranked = self._config, []
-        there = checkpoints.steps(self._directory)
+        there = reading.steps(self._directory)
         kept = set(there[-config.keep_latest :])
         for step in there:
             try:
                 if step not in self._metrics:
-                    self._metrics[step] = checkpoints.read_metrics(self._directory, step)
+                    self._metrics[step] = reading.read_metrics(self._directory, step)
             except UserError:
                 kept.add(step)
                 continue

@@ -12,8 +12,10 @@ import pytest
 from jax.experimental import multihost_utils
 
 from rcnn_jax.configuration.loading import complete
-from rcnn_jax.training import checkpoint_errors, checkpoints, checksums, parameters, saving
-from rcnn_jax.training.sharding import make_devices
+from rcnn_jax.training import parameters
+from rcnn_jax.training.checkpoints import checksums, reading, saving
+from rcnn_jax.training.checkpoints import errors as checkpoint_errors
+from rcnn_jax.training.parallel.mesh import make_devices
 from rcnn_jax.training.state import TrainState
 
 # A read that fails leaves coroutines behind in Orbax; they are collected here, not in another test.
@@ -91,7 +93,7 @@ def test_restored_on_another_number_of_devices(tmp_path, saved_on, restored_on):
         saver.save(3, state, evaluates=True)
         saver.evaluated(3, {"error": 0.25})
     abstract = abstract_of(devices_of(restored_on))
-    restored = checkpoints.restore(tmp_path, 3, abstract)
+    restored = reading.restore(tmp_path, 3, abstract)
     assert_equal(restored.state, state)
     assert restored.metrics == {"error": 0.25}
     assert restored.state.params["layer"]["kernel"].sharding.num_devices == restored_on
@@ -101,9 +103,9 @@ def test_restored_on_another_number_of_devices(tmp_path, saved_on, restored_on):
 def test_keeps_the_latest_and_the_best(tmp_path):
     errors = {1: 0.5, 2: 0.1, 3: 0.3, 4: 0.4, 5: 0.6}
     save_all(tmp_path, {step: {"error": e} for step, e in errors.items()} | {6: {}})
-    assert checkpoints.steps(tmp_path) == [2, 5, 6]
+    assert reading.steps(tmp_path) == [2, 5, 6]
     damaged = []
-    best = checkpoints.restore_best(tmp_path, abstract_of(devices_of(1)), "error", "min", damaged)
+    best = reading.restore_best(tmp_path, abstract_of(devices_of(1)), "error", "min", damaged)
     assert (best.step, damaged) == (2, [])
 
 
@@ -114,8 +116,8 @@ def test_best_by_a_metric_to_maximise_and_the_latest_of_equals(tmp_path):
         best_metric="f1",
         best_mode="max",
     )
-    assert checkpoints.steps(tmp_path) == [3, 4, 5]
-    best = checkpoints.restore_best(tmp_path, abstract_of(devices_of(1)), "f1", "max", [])
+    assert reading.steps(tmp_path) == [3, 4, 5]
+    best = reading.restore_best(tmp_path, abstract_of(devices_of(1)), "f1", "max", [])
     assert best.step == 3
 
 
@@ -127,9 +129,9 @@ def test_no_older_checkpoint_is_deleted_before_the_newest_is_evaluated(tmp_path)
         saver.evaluated(1, {"error": 0.5})
         saver.save(2, make_state(devices, 2), evaluates=True)
         saver.wait()
-        assert checkpoints.steps(tmp_path / "checkpoints") == [1, 2]
+        assert reading.steps(tmp_path / "checkpoints") == [1, 2]
         assert "of step 1, is kept" in str(saver.reject(2, "the error is nan"))
-    assert checkpoints.steps(tmp_path / "checkpoints") == [1]
+    assert reading.steps(tmp_path / "checkpoints") == [1]
     assert [path.name.partition("-")[0] for path in (tmp_path / "damaged").iterdir()] == ["2"]
 
 
@@ -137,10 +139,10 @@ def test_an_evaluation_that_was_not_finished_leaves_none(tmp_path):
     devices = devices_of(1)
     with saving.Checkpoints(tmp_path, config()) as saver:
         saver.save(1, make_state(devices, 1), evaluates=True)
-    assert checkpoints.restore(tmp_path, 1, abstract_of(devices)).metrics == {}
+    assert reading.restore(tmp_path, 1, abstract_of(devices)).metrics == {}
     with saving.Checkpoints(tmp_path, config()) as saver:  # the next start
         saver.evaluated(1, {"error": 0.5})
-    assert checkpoints.restore(tmp_path, 1, abstract_of(devices)).metrics == {"error": 0.5}
+    assert reading.restore(tmp_path, 1, abstract_of(devices)).metrics == {"error": 0.5}
 
 
 def test_the_best_is_a_number_and_a_damaged_evaluation_is_named(tmp_path):
@@ -150,7 +152,7 @@ def test_the_best_is_a_number_and_a_damaged_evaluation_is_named(tmp_path):
     file = tmp_path / "3" / "evaluation.json"
     file.write_text(file.read_text().replace("0.9", "0.1"))
     damaged = []
-    best = checkpoints.restore_best(tmp_path, abstract_of(devices_of(1)), "f1", "max", damaged)
+    best = reading.restore_best(tmp_path, abstract_of(devices_of(1)), "f1", "max", damaged)
     assert best.step == 1
     assert len(damaged) == 1
     assert str(tmp_path / "3") in damaged[0]
@@ -159,16 +161,16 @@ def test_the_best_is_a_number_and_a_damaged_evaluation_is_named(tmp_path):
 @pytest.mark.one_row
 def test_metrics_of_older_versions_lie_in_the_manifest(tmp_path):
     """Their states have answered to these metrics, and are among the best."""
-    stored = pathlib.Path(__file__).parents[1] / "stored" / "a20cca2" / "digits"
-    manifest = checkpoints._manifest(stored / "checkpoints", 10)
-    assert manifest["metrics"] == checkpoints.read_metrics(stored / "checkpoints", 10)
+    stored = pathlib.Path(__file__).parents[2] / "stored" / "a20cca2" / "digits"
+    manifest = reading._manifest(stored / "checkpoints", 10)
+    assert manifest["metrics"] == reading.read_metrics(stored / "checkpoints", 10)
     folder = tmp_path / "checkpoints"
     shutil.copytree(stored / "checkpoints", folder)
     with saving.Checkpoints(folder, config(keep_latest=1)) as saver:
         for step in (11, 12):
             saver.save(step, make_state(devices_of(1), step), evaluates=True)
             saver.evaluated(step, {"error": 1.0})
-    assert checkpoints.steps(folder) == [10, 12]
+    assert reading.steps(folder) == [10, 12]
 
 
 @pytest.mark.one_row
@@ -185,8 +187,8 @@ def test_arrays_without_elements_are_saved_and_restored(tmp_path):
     abstract = abstract_of(devices)
     tokens = jax.ShapeDtypeStruct((0, 8), jnp.float32, sharding=abstract.step.sharding)
     abstract = abstract.replace(params={**abstract.params, "tokens": tokens})
-    assert_equal(checkpoints.restore(tmp_path, 3, abstract).state, state)
-    assert checkpoints.read_variables(tmp_path, []).keys() == {"params/layer/kernel"}
+    assert_equal(reading.restore(tmp_path, 3, abstract).state, state)
+    assert reading.read_variables(tmp_path, []).keys() == {"params/layer/kernel"}
 
 
 @pytest.mark.one_row
@@ -198,13 +200,13 @@ def test_saving_leaves_the_service_that_warns_alone(tmp_path, monkeypatch):
 
     monkeypatch.setattr(multihost_utils, "reached_preemption_sync_point", asked)
     save_all(tmp_path, {3: {"error": 0.5}, 4: {}})
-    assert checkpoints.steps(tmp_path) == [3, 4]
+    assert reading.steps(tmp_path) == [3, 4]
 
 
 def test_best_needs_the_metric(tmp_path):
     save_all(tmp_path, {1: {}})
     with pytest.raises(ValueError, match="--step=latest"):
-        checkpoints.restore_best(tmp_path, abstract_of(devices_of(1)), "error", "min", [])
+        reading.restore_best(tmp_path, abstract_of(devices_of(1)), "error", "min", [])
 
 
 @pytest.mark.one_row
@@ -222,7 +224,7 @@ def test_a_flipped_bit_anywhere_is_detected_or_harmless(tmp_path):
             altered[place] ^= 0x10
             file.write_bytes(altered)
             try:
-                restored = checkpoints.restore(tmp_path / "whole", 3, abstract)
+                restored = reading.restore(tmp_path / "whole", 3, abstract)
             except checkpoint_errors.DamagedError as error:
                 found.append((file.name, str(error)))
             else:
@@ -240,7 +242,7 @@ def test_every_leaf_has_a_checksum_that_sees_one_bit(tmp_path):
     save_all(tmp_path / "whole", {3: {}})
     state = make_state(devices_of(1), 3)
     arrays = to_host(state)
-    leaves = checkpoints._manifest(tmp_path / "whole", 3)["leaves"]
+    leaves = reading._manifest(tmp_path / "whole", 3)["leaves"]
     assert leaves.keys() == arrays.keys()
     for path, array in arrays.items():
         altered = array.copy()
@@ -257,50 +259,50 @@ def test_the_newest_whole_checkpoint_is_taken_and_the_damaged_one_moved_aside(tm
         data[len(data) // 2] ^= 1
         file.write_bytes(data)
     damaged = []
-    restored = checkpoints.restore_latest(folder, abstract_of(devices_of(1)), damaged)
+    restored = reading.restore_latest(folder, abstract_of(devices_of(1)), damaged)
     assert restored.step == 1
     assert len(damaged) == 1
     assert str(folder / "2") in damaged[0]
-    (target,) = checkpoints.set_aside(folder, newer_than=1)
+    (target,) = reading.set_aside(folder, newer_than=1)
     assert pathlib.Path(target).is_dir()
-    assert checkpoints.steps(folder) == [1]
+    assert reading.steps(folder) == [1]
     save_all(folder, {2: {"error": 0.4}})
-    assert checkpoints.steps(folder) == [1, 2]
+    assert reading.steps(folder) == [1, 2]
 
 
 def test_a_run_whose_checkpoints_are_all_damaged_does_not_start_anew(tmp_path):
     save_all(tmp_path, {1: {}})
     (tmp_path / "1" / "state" / "manifest.ocdbt").unlink()
     with pytest.raises(checkpoint_errors.DamagedError, match=r"no checkpoint in .* is whole"):
-        checkpoints.restore_latest(tmp_path, abstract_of(devices_of(1)), [])
+        reading.restore_latest(tmp_path, abstract_of(devices_of(1)), [])
 
 
 def test_no_checkpoint_at_all(tmp_path):
-    assert checkpoints.restore_latest(tmp_path / "none", abstract_of(devices_of(1)), []) is None
+    assert reading.restore_latest(tmp_path / "none", abstract_of(devices_of(1)), []) is None
 
 
 def test_a_checkpoint_of_another_model(tmp_path):
     save_all(tmp_path, {3: {}})
     with pytest.raises(checkpoint_errors.ForeignError, match=r"params/layer/kernel has shape"):
-        checkpoints.restore_latest(tmp_path, abstract_of(devices_of(1), width=6), [])
+        reading.restore_latest(tmp_path, abstract_of(devices_of(1), width=6), [])
 
 
 def test_leftovers_of_a_killed_save_are_no_checkpoint(tmp_path):
     save_all(tmp_path, {1: {}})
     shutil.copytree(tmp_path / "1", tmp_path / "2.orbax-checkpoint-tmp")
-    assert checkpoints.steps(tmp_path) == [1]
+    assert reading.steps(tmp_path) == [1]
 
 
 def test_a_checkpoint_without_its_metadata_is_named_moved_and_saved_anew(tmp_path):
     save_all(tmp_path, {1: {}, 2: {}})
     (tmp_path / "2" / "_CHECKPOINT_METADATA").unlink()
     damaged = []
-    restored = checkpoints.restore_latest(tmp_path, abstract_of(devices_of(1)), damaged)
+    restored = reading.restore_latest(tmp_path, abstract_of(devices_of(1)), damaged)
     assert restored.step == 1
     assert len(damaged) == 1
-    list(checkpoints.set_aside(tmp_path, newer_than=1))
+    list(reading.set_aside(tmp_path, newer_than=1))
     save_all(tmp_path, {2: {}})
-    assert checkpoints.restore(tmp_path, 2, abstract_of(devices_of(1))).step == 2
+    assert reading.restore(tmp_path, 2, abstract_of(devices_of(1))).step == 2
 
 
 def test_a_state_that_is_not_finite_is_never_saved(tmp_path):
@@ -311,12 +313,12 @@ def test_a_state_that_is_not_finite_is_never_saved(tmp_path):
         saver.save(1, make_state(devices, 1))
         with pytest.raises(checkpoint_errors.DivergedError, match="of step 1, is kept"):
             saver.save(2, state)
-    assert checkpoints.steps(tmp_path) == [1]
+    assert reading.steps(tmp_path) == [1]
 
 
 def test_parameters_alone_are_read_without_the_model(tmp_path):
     save_all(tmp_path, {3: {}})
-    weights = checkpoints.read_variables(tmp_path, [])
+    weights = reading.read_variables(tmp_path, [])
     expected = make_state(devices_of(1), 3).ema["params"]["layer"]["kernel"]
     assert list(weights) == ["params/layer/kernel"]
     np.testing.assert_array_equal(weights["params/layer/kernel"], np.asarray(expected))

@@ -24,14 +24,16 @@ from orbax.checkpoint import v1
 from orbax.checkpoint._src.futures.synchronization import OperationIdGenerator
 
 from rcnn_jax.errors import UserError
-from rcnn_jax.training import checksums, distributed, evaluations, parameters
-from rcnn_jax.training.checkpoint_errors import (
+from rcnn_jax.training import evaluations, parameters
+from rcnn_jax.training.checkpoints import checksums
+from rcnn_jax.training.checkpoints.errors import (
     DamagedError,
     check_machine,
     check_same_model,
     short,
 )
 from rcnn_jax.training.interface import PyTree
+from rcnn_jax.training.parallel import distributed
 from rcnn_jax.training.state import Variables
 
 # Its annotations are narrower than what it takes.

@@ -19,7 +19,7 @@ from rcnn_jax.data import sources
 from rcnn_jax.data.spec import Feature
 from rcnn_jax.tasks.base import BaseTask, LossOutput
 from rcnn_jax.training import schedules, state, step
-from rcnn_jax.training.sharding import make_devices
+from rcnn_jax.training.parallel.mesh import make_devices
 
 LAYOUTS = {
     "1 by jit": (1, "jit", {"data": -1, "fsdp": 1}),

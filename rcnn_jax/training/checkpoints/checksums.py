@@ -9,8 +9,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from rcnn_jax.training import distributed, parameters
+from rcnn_jax.training import parameters
 from rcnn_jax.training.interface import PyTree
+from rcnn_jax.training.parallel import distributed
 
 # Multipliers of the SplitMix64 generator (Steele, Lea & Flood, 2014).
 _GOLDEN = np.uint64(0x9E3779B97F4A7C15)

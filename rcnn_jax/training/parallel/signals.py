@@ -14,7 +14,7 @@ from typing import Self, TypeVar
 from jax._src import distributed as runtime
 from jax.experimental import multihost_utils
 
-from rcnn_jax.training import distributed
+from rcnn_jax.training.parallel import distributed
 
 T = TypeVar("T")
 

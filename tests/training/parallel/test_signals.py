@@ -6,8 +6,8 @@ import threading
 
 import pytest
 
-from rcnn_jax.training import distributed, signals
-from rcnn_jax.training.signals import StopDuringEvaluation, StopRequest
+from rcnn_jax.training.parallel import distributed, signals
+from rcnn_jax.training.parallel.signals import StopDuringEvaluation, StopRequest
 
 pytestmark = pytest.mark.one_row
 

@@ -3,7 +3,7 @@
 import pytest
 
 from rcnn_jax.configuration import environment
-from rcnn_jax.training import topology
+from rcnn_jax.training.checkpoints import topology
 
 
 def test_nothing_has_changed_where_nothing_has(monkeypatch):

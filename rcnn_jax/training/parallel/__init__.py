@@ -1,0 +1,1 @@
+"""Devices as a mesh, and several processes as one run."""
