@@ -173,7 +173,7 @@ def save_gallery(
         data_dir: Where original data sets lie.
         result: From `examine`.
     """
-    from rcnn_jax.reports import gallery
+    from rcnn_jax.report import gallery
     from rcnn_jax.training.parallel import distributed
 
     feature = "image"

@@ -17,10 +17,10 @@ import traceback
 
 def import_what_doors_import() -> None:
     """All but the doors themselves, which a fork runs as `__main__`."""
-    import rcnn_jax.inspection.report
     import rcnn_jax.output.results
     import rcnn_jax.preparation
     import rcnn_jax.restoring
+    import rcnn_jax.summary.listing
     import rcnn_jax.training.parallel.signals
     import rcnn_jax.training.recalibration
     import rcnn_jax.training.writers  # noqa: F401

@@ -4,7 +4,7 @@ import dataclasses
 
 import flax.linen as nn
 
-from rcnn_jax.models import backbones
+from rcnn_jax.interop import backbones
 
 
 class Flat(nn.Module):

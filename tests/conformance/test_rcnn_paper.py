@@ -8,11 +8,11 @@ import jax.numpy as jnp
 import pytest
 
 from conformance.rcl_checks import BUGS, CHECKS, STEPS, Implementation, K, planted
-from rcnn_jax.inspection.multiply_adds import multiply_adds
 from rcnn_jax.layers.convolution import direct_convolutions
 from rcnn_jax.layers.local_response import local_response_norm, lrn_window
 from rcnn_jax.layers.rcl import RCL
 from rcnn_jax.models.rcnn import RCNN, depth_matched_cnn, recursive_rcnn, wcnn
+from rcnn_jax.summary.multiply_adds import multiply_adds
 
 
 def ours():

@@ -7,8 +7,8 @@ import pytest
 import scipy.io
 
 from rcnn_jax.data.feature_files import read, write
-from rcnn_jax.data.feature_parts import Part, Parts
 from rcnn_jax.errors import UserError
+from rcnn_jax.features.parts import Part, Parts
 
 VALUES = np.random.default_rng(0).normal(size=(5, 3)).astype(np.float32)
 FILES = tuple(f"{name}.jpg" for name in ("a", "b", "\u00e9", "sub/d", "e"))

@@ -14,7 +14,7 @@ from rcnn_jax.configuration import loading
 from rcnn_jax.data import pipeline, samplers, sources, transforms
 from rcnn_jax.data.per_image import Geometric, PerImage, RandomPerImage
 from rcnn_jax.data.spec import Feature
-from rcnn_jax.inspection.report import configured
+from rcnn_jax.summary.listing import configured
 
 MANY = 40
 SHOWN = (2, 3, 6, 8)  # y0, x0, y1, x1 of what the pictures below show

@@ -9,14 +9,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from rcnn_jax.inspection.convolutions import (
-    EXAMPLES,
-    MEGAPIXEL,
-    convolution_table,
-    tied_matrix,
-)
 from rcnn_jax.layers.convolution import convolve
 from rcnn_jax.layers.pooling import avg_pool, max_pool
+from rcnn_jax.summary.convolutions import EXAMPLES, MEGAPIXEL, convolution_table, tied_matrix
 
 RNG = np.random.default_rng(0)
 

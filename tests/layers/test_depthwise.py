@@ -75,7 +75,7 @@ def test_the_layer_rounds_once_where_it_computes_narrow():
 
 
 def test_the_multiply_adds_are_those_of_a_window_a_channel():
-    from rcnn_jax.inspection.multiply_adds import multiply_adds
+    from rcnn_jax.summary.multiply_adds import multiply_adds
 
     call = functools.partial(depthwise, strides=(2, 2))
     program = jax.make_jaxpr(call)(jnp.zeros((1, 8, 8, 5)), jnp.zeros((3, 3, 1, 5)))

@@ -10,8 +10,8 @@ import pytest
 from rcnn_jax.data import transforms
 from rcnn_jax.data.photographs import Fit
 from rcnn_jax.errors import UsageError
+from rcnn_jax.interop import backbones
 from rcnn_jax.interop.backbone_names import NAMES
-from rcnn_jax.models import backbones
 from rcnn_jax.training import parameters
 
 KEY = np.zeros(2, np.uint32)
@@ -65,4 +65,4 @@ def test_an_unknown_one_is_said_with_the_nearest():
     with pytest.raises(UsageError, match="no backbone 'vgg_16': did you mean 'vgg16'"):
         backbones.find("vgg_16")
     with pytest.raises(UsageError, match="is a dict, no Backbone"):
-        backbones.find("rcnn_jax.models.backbones:BACKBONES")
+        backbones.find("rcnn_jax.interop.backbones:BACKBONES")

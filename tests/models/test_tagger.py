@@ -10,12 +10,12 @@ import pytest
 
 from layers.recurrent import oracles
 from rcnn_jax.data.vocabulary import NOTHING, OTHER, one_of_n
-from rcnn_jax.inspection.layer_table import summarize
-from rcnn_jax.inspection.report import parse_input
 from rcnn_jax.layers.randomness import DATA_AXIS
 from rcnn_jax.layers.recurrent.cell import cell_by_name
 from rcnn_jax.models import tagger
 from rcnn_jax.models.tagger import Tagger
+from rcnn_jax.summary.layer_table import summarize
+from rcnn_jax.summary.listing import parse_input
 
 RNG = np.random.default_rng(0)
 BATCH, TIME, WORDS, TAGS = 4, 6, 9, 4

@@ -10,12 +10,12 @@ import pytest
 
 from layers import oracles
 from layers.recurrent import oracles as recurrent_oracles
-from rcnn_jax.inspection.layer_table import summarize
-from rcnn_jax.inspection.report import parse_input
 from rcnn_jax.layers.randomness import DATA_AXIS
 from rcnn_jax.layers.recurrent.cell import cell_by_name
 from rcnn_jax.models import transcriber
 from rcnn_jax.models.transcriber import Transcriber, grcnn_released_code
+from rcnn_jax.summary.layer_table import summarize
+from rcnn_jax.summary.listing import parse_input
 
 RNG = np.random.default_rng(0)
 BATCH, HEIGHT, WIDTH, CLASSES, HIDDEN = 4, 5, 9, 4, 3

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from rcnn_jax.output.tables import is_number
-from rcnn_jax.reports.markup import Markup, element, joined, sentence
+from rcnn_jax.report.markup import Markup, element, joined, sentence
 
 NUMBERED = 30  # classes up to which each cell has its number
 _LEVELS = 8  # shades of a picture

@@ -7,11 +7,12 @@ from unittest import mock
 import numpy as np
 import pytest
 
-from rcnn_jax import figures, reports
+from rcnn_jax import figures
 from rcnn_jax.errors import UsageError
+from rcnn_jax.figures import __main__ as door_of_figures
+from rcnn_jax.figures import gradient_norms, hopfield_capacity
 from rcnn_jax.models.hopfield import CAPACITY
 from rcnn_jax.output import picture_style
-from rcnn_jax.reports import gradient_norms, hopfield_capacity
 
 SIZES = {"steps": 60, "hidden": 16, "features": 4, "sequences": 1, "repeats": 3}
 
@@ -79,10 +80,10 @@ def test_patterns_are_recalled_below_the_capacity_and_lost_beyond(capacity):
 
 def test_every_figure_is_drawn_with_names_and_units(norms, capacity):
     small = {"gradient_norms": norms, "hopfield_capacity": capacity}
-    assert small.keys() == figures.known().keys()
+    assert small.keys() == door_of_figures.known().keys()
     for name, measured in small.items():
         axes = mock.MagicMock()
-        figures.find(name).draw(axes, measured)
+        door_of_figures.find(name).draw(axes, measured)
         for said in (axes.set_xlabel, axes.set_ylabel, axes.set_title):
             assert len(said.call_args.args[0]) > 10
         axes.legend.assert_called_once()
@@ -118,11 +119,11 @@ def added(tmp_path, monkeypatch):
     """A file beside those of the package, and one that is no figure."""
     (tmp_path / "mine.py").write_text(FIGURE)
     (tmp_path / "helper.py").write_text("def draw(axes, measured): ...\n")
-    monkeypatch.setattr(reports, "__path__", [*reports.__path__, str(tmp_path)])
+    monkeypatch.setattr(figures, "__path__", [*figures.__path__, str(tmp_path)])
     yield tmp_path
     for name in ("mine", "helper"):
-        sys.modules.pop(f"{reports.__name__}.{name}", None)
-        vars(reports).pop(name, None)
+        sys.modules.pop(f"{figures.__name__}.{name}", None)
+        vars(figures).pop(name, None)
 
 
 def strict(text):
@@ -133,12 +134,12 @@ def strict(text):
 
 
 def test_a_file_is_a_figure_without_being_registered(added, capsys, monkeypatch):
-    assert list(figures.known()) == ["gradient_norms", "hopfield_capacity", "mine"]
+    assert list(door_of_figures.known()) == ["gradient_norms", "hopfield_capacity", "mine"]
     drawn = []
     monkeypatch.setattr(
         picture_style, "render", lambda draw, measured: drawn.append(measured) or b"png"
     )
-    figures.make("mine", figures.find("mine"), added, 4)
+    door_of_figures.make("mine", door_of_figures.find("mine"), added, 4)
     assert strict((added / "mine.json").read_text()) == {
         "figure": "mine",
         "seed": 4,
@@ -149,13 +150,13 @@ def test_a_file_is_a_figure_without_being_registered(added, capsys, monkeypatch)
     np.testing.assert_array_equal(drawn[0]["line"], [4, 5, 6])
     assert capsys.readouterr().out.count("written to") == 2
     with pytest.raises(UsageError, match="no figure 'helper'"):
-        figures.find("helper")
+        door_of_figures.find("helper")
     with pytest.raises(UsageError, match=r"no figure 'gradient_norm', .*mean 'gradient_norms'"):
-        figures.find("gradient_norm")
+        door_of_figures.find("gradient_norm")
     with pytest.raises(UsageError, match="cannot be imported: no module 'nowhere'"):
-        figures.find("nowhere.figure")
+        door_of_figures.find("nowhere.figure")
     with pytest.raises(UsageError, match=r"'json\.tool:measure': json\.tool has no measure"):
-        figures.find("json.tool")
+        door_of_figures.find("json.tool")
 
 
 def test_the_door_without_matplotlib(door, tmp_path):

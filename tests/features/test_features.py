@@ -10,14 +10,13 @@ import pytest
 from PIL import Image
 
 import flat_backbone
-from rcnn_jax import features
 from rcnn_jax.data import transforms
 from rcnn_jax.data.feature_files import read
 from rcnn_jax.data.photographs import Fit, read_photograph
-from rcnn_jax.data.picture_lists import listed
 from rcnn_jax.errors import UsageError, UserError
-from rcnn_jax.interop import weights
-from rcnn_jax.models import backbones
+from rcnn_jax.features import extraction
+from rcnn_jax.features.picture_lists import listed
+from rcnn_jax.interop import backbones, weights
 
 COUNT = 9
 MINE = flat_backbone.MINE
@@ -26,11 +25,11 @@ MINE = flat_backbone.MINE
 @pytest.fixture(autouse=True)
 def small_parts(monkeypatch):
     """Parts of four pictures; random weights are made once."""
-    make, random = features._variables, functools.cache(features._variables)
+    make, random = extraction._variables, functools.cache(extraction._variables)
     monkeypatch.setattr(
         features, "_variables", lambda *given: (random if given[2] == "random" else make)(*given)
     )
-    monkeypatch.setattr(features, "_PART", 4)
+    monkeypatch.setattr(extraction, "_PART", 4)
 
 
 @pytest.fixture
@@ -46,7 +45,7 @@ def pictures(tmp_path):
 
 
 def extract(pictures, output, **options):
-    return features.extract(
+    return extraction.extract(
         "flat_backbone:MINE", "random", pictures, output, batch_size=2, **options
     )
 
@@ -89,7 +88,7 @@ def test_a_stopped_job_goes_on_and_ends_with_the_same_bits(
     tmp_path, pictures, monkeypatch, capsys, stop_at
 ):
     extract(pictures, tmp_path / "unbroken.npz")
-    compiled, seen = features._compiled, []
+    compiled, seen = extraction._compiled, []
 
     def counted(*arguments):
         run = compiled(*arguments)
@@ -102,7 +101,7 @@ def test_a_stopped_job_goes_on_and_ends_with_the_same_bits(
 
         return stopping
 
-    monkeypatch.setattr(features, "_compiled", counted)
+    monkeypatch.setattr(extraction, "_compiled", counted)
     with pytest.raises(Stopped):
         extract(pictures, tmp_path / "f.npz")
     assert not (tmp_path / "f.npz").exists()
@@ -129,7 +128,7 @@ def test_a_job_is_not_done_twice_and_never_mixed(tmp_path, pictures, monkeypatch
     assert output.read_bytes() == before
     extract(pictures[1:], output, overwrite=True)
     assert len(read(output).values) == COUNT - 1
-    monkeypatch.setattr(features, "_compiled", lambda *_: lambda pixels: 1 / 0)
+    monkeypatch.setattr(extraction, "_compiled", lambda *_: lambda pixels: 1 / 0)
     with pytest.raises(ZeroDivisionError):
         extract(pictures, tmp_path / "g.npz")
     with pytest.raises(UserError, match=r"another job \(its pictures differ\)"):
@@ -203,7 +202,7 @@ def test_weights_come_from_a_file(tmp_path, pictures):
     arrays = {"fc/kernel": np.full((192, 24), 0.01, "f4"), "fc/bias": np.zeros(24, "f4")}
     np.savez(tmp_path / "w.npz", **arrays)
     call = functools.partial(
-        features.extract, "flat_backbone:MINE", pictures=pictures, batch_size=2
+        extraction.extract, "flat_backbone:MINE", pictures=pictures, batch_size=2
     )
     call(str(tmp_path / "w.npz"), output=tmp_path / "f.npz")
     found = read(tmp_path / "f.npz")
@@ -288,7 +287,7 @@ def test_features_are_those_computed_elsewhere(real_data, tmp_path, folder, stor
     """By another program from the same weights: mean of fire9, shorter side 227, bicubic."""
     theirs = read(real_data / folder / stored, "squeezenet10_fire9_pool")
     paths = sorted((real_data / folder / below).iterdir())[:16]
-    features.extract(
+    extraction.extract(
         "squeezenet", str(real_data / RELEASED), listed(paths), tmp_path / "f.npz", batch_size=16
     )
     found = read(tmp_path / "f.npz")

@@ -15,7 +15,7 @@ from absl import flags
 
 from rcnn_jax.errors import UserError
 from rcnn_jax.output.files import write_atomically
-from rcnn_jax.reports import page, sweep_page
+from rcnn_jax.report import page, sweep_page
 from rcnn_jax.startup import doors
 
 FLAGS = flags.FlagValues()

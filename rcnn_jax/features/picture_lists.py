@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from rcnn_jax.data.feature_parts import digest
 from rcnn_jax.data.line_images import SUFFIXES
+from rcnn_jax.features.parts import digest
 
 
 @dataclasses.dataclass(frozen=True)

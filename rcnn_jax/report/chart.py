@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 
 from rcnn_jax.output.picture_style import COLOURS
 from rcnn_jax.output.tables import is_number
-from rcnn_jax.reports.markup import Markup, element, joined
+from rcnn_jax.report.markup import Markup, element, joined
 
 Point = tuple[float, float | None]
 

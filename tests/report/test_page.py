@@ -17,8 +17,8 @@ from PIL import Image
 from rcnn_jax.data.sources import ArraySource
 from rcnn_jax.data.spec import Feature
 from rcnn_jax.output.picture_style import COLOURS
-from rcnn_jax.reports import chart, gallery, matrix, page, sweep_page
-from rcnn_jax.reports.markup import element, escaped, table
+from rcnn_jax.report import chart, gallery, matrix, page, sweep_page
+from rcnn_jax.report.markup import element, escaped, table
 
 EVIL = "</td><script>alert('x')</script>&amp; \"\x00\ud800\u202e"
 SAFE = "</td><script>alert('x')</script>&amp; \"\ufffd\ufffd\u202e"

@@ -6,11 +6,11 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from rcnn_jax.output import tables
-from rcnn_jax.reports import run_files
-from rcnn_jax.reports.chart import Series, line_chart
-from rcnn_jax.reports.markup import Markup, document, element, section, sentence, table
-from rcnn_jax.reports.page import is_percent
-from rcnn_jax.reports.run_files import TRAINING, Points
+from rcnn_jax.report import run_files
+from rcnn_jax.report.chart import Series, line_chart
+from rcnn_jax.report.markup import Markup, document, element, section, sentence, table
+from rcnn_jax.report.page import is_percent
+from rcnn_jax.report.run_files import TRAINING, Points
 
 # Keys of a run in sweep.json that are no split.
 _ABOUT = ("variant", "seed", "config", "seconds", "starts")

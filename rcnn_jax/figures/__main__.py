@@ -4,7 +4,7 @@
     python -m rcnn_jax.figures gradient_norms hopfield_capacity --output=figures
     python -m rcnn_jax.figures my_fork.my_figure                     a module of your own
 
-A figure is a module with `measure` and `draw`, see rcnn_jax/reports/README.md. Pictures need
+A figure is a module with `measure` and `draw`, see rcnn_jax/figures/README.md. Pictures need
 matplotlib: pip install 'rcnn-jax[figures]'; without it the numbers are written alone.
 """
 
@@ -58,11 +58,11 @@ def main(argv: list[str]) -> int:
 
 
 def known() -> dict[str, types.ModuleType]:
-    """The files of `rcnn_jax/reports` that are figures, by name."""
-    from rcnn_jax import reports
+    """The files of `rcnn_jax/figures` that are figures, by name."""
+    from rcnn_jax import figures
 
-    names = [info.name for info in pkgutil.iter_modules(reports.__path__)]
-    modules = {name: importlib.import_module(f"{reports.__name__}.{name}") for name in names}
+    names = [info.name for info in pkgutil.iter_modules(figures.__path__) if info.name[0] != "_"]
+    modules = {name: importlib.import_module(f"{figures.__name__}.{name}") for name in names}
     return {
         name: module
         for name, module in modules.items()
@@ -74,7 +74,7 @@ def find(name: str) -> types.ModuleType:
     """The module of a figure.
 
     Args:
-        name: Of a file in `rcnn_jax/reports`; or the import path of a module, which has a dot.
+        name: Of a file in `rcnn_jax/figures`; or the import path of a module, which has a dot.
 
     Raises:
         UsageError: There is no such figure.

@@ -58,12 +58,12 @@ def main(argv: list[str]) -> int:
     # Shapes need no accelerator: one that another program uses is left alone.
     os.environ.setdefault("JAX_PLATFORMS", "cpu")
     doors.quiet_libraries()
-    from rcnn_jax.inspection import convolutions, report
+    from rcnn_jax.summary import convolutions, listing
 
     if _CONVOLUTIONS.value:
         text = convolutions.convolution_table()
     else:
-        text = report.report(
+        text = listing.report(
             model=_MODEL.value,
             config=_CONFIG.value,
             given_input=_INPUT.value,

@@ -15,10 +15,10 @@ import jax.numpy as jnp
 from rcnn_jax.configuration import importing, loading
 from rcnn_jax.data import sources, transforms
 from rcnn_jax.errors import UsageError
-from rcnn_jax.inspection import model_names
-from rcnn_jax.inspection.layer_table import Summary, shape_text, summarize, total
-from rcnn_jax.inspection.model_call import ModelCall, plain_call, task_call
 from rcnn_jax.output.tables import table
+from rcnn_jax.summary import model_names
+from rcnn_jax.summary.layer_table import Summary, shape_text, summarize, total
+from rcnn_jax.summary.model_call import ModelCall, plain_call, task_call
 from rcnn_jax.training.parameters import parameter_table
 
 _USAGE = f"""\

@@ -10,10 +10,10 @@ import flax.linen as nn
 import jax
 
 from rcnn_jax.errors import UsageError
-from rcnn_jax.inspection.model_call import ModelCall, plain_call
-from rcnn_jax.inspection.multiply_adds import multiply_adds
 from rcnn_jax.layers.convolution import direct_convolutions
 from rcnn_jax.layers.rcl import RCL
+from rcnn_jax.summary.model_call import ModelCall, plain_call
+from rcnn_jax.summary.multiply_adds import multiply_adds
 from rcnn_jax.training.parameters import MEGABYTE
 
 Path = tuple[str, ...]

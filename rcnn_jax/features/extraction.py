@@ -1,18 +1,4 @@
-r"""Features of pictures by a pretrained net.
-
-    python -m rcnn_jax.features --backbone=squeezenet --weights=FILE --output=features.npz FOLDER
-    python -m rcnn_jax.features --backbone=vgg16 --weights=vgg16.pth --output=vgg_feats.mat \
-        --images=FOLDER dataset.json
-
-Pictures are those of folders, of the list of a data set, or named one by one. They are brought to
-the size and the pixels that the backbone was trained on; rcnn_jax/models/backbones.py says which,
-and what weights it expects: a torch state dict, .safetensors or .npz. The result is .npz, or
-Karpathy's vgg_feats.mat with a column for each imgid, see rcnn_jax/data/feature_files.py.
-
-What has been computed is kept beside the output: after a stop or a kill the same command goes on.
-A picture that cannot be read ends it; with --damaged=skip such pictures are named and left out, and
-the exit code is then 1.
-"""
+"""Pictures through a backbone, part after part, so that a kill costs one part."""
 
 import concurrent.futures
 import functools
@@ -24,70 +10,14 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
-from absl import flags
 
 from rcnn_jax.errors import UsageError, UserError, about_file
-from rcnn_jax.startup import doors, xla_flags
-
-FLAGS = flags.FlagValues()
-_BACKBONE = flags.DEFINE_string(
-    "backbone", "squeezenet", "Which net, see the list of an unknown one.", flag_values=FLAGS
-)
-_WEIGHTS = flags.DEFINE_string(
-    "weights", None, "File of its weights, or 'random' to try it out.", flag_values=FLAGS
-)
-_OUTPUT = flags.DEFINE_string(
-    "output", "features.npz", "File for the features: .npz or .mat.", flag_values=FLAGS
-)
-_IMAGES = flags.DEFINE_string(
-    "images", None, "Folder of the pictures of a list; that of the list.", flag_values=FLAGS
-)
-_DAMAGED = flags.DEFINE_enum(
-    "damaged", "stop", ["stop", "skip"], "What a picture does that cannot be read.",
-    flag_values=FLAGS,
-)  # fmt: skip
-_BATCH = flags.DEFINE_integer(
-    "batch_size", 16, "Pictures at a time.", lower_bound=1, flag_values=FLAGS
-)
-_OVERWRITE = flags.DEFINE_bool(
-    "overwrite", False, "Begin anew, whatever is there already.", flag_values=FLAGS
-)
 
 # Pictures of a part, about: what a kill can cost.
 _PART = 128
+
+
 _READERS = 4
-
-
-def main(argv: list[str]) -> int:
-    """Computes features; returns the exit code."""
-    if not argv[1:]:
-        raise UsageError(
-            "no pictures are named: python -m rcnn_jax.features --backbone=NAME --weights=FILE "
-            "--output=features.npz FOLDER|dataset.json|FILE..."
-        )
-    # Convolutions of whole nets forward are fastest when nothing is taken over by YNN.
-    xla_flags.apply(xla_flags.LARGE_FEED_FORWARD)
-    doors.quiet_libraries()
-    from rcnn_jax.data import picture_lists
-    from rcnn_jax.startup import compilation_cache
-
-    compilation_cache.enable()
-    images = None if _IMAGES.value is None else pathlib.Path(_IMAGES.value)
-    pictures = picture_lists.listed([pathlib.Path(name) for name in argv[1:]], images)
-    damaged = extract(
-        _BACKBONE.value,
-        _WEIGHTS.value,
-        pictures,
-        pathlib.Path(_OUTPUT.value),
-        batch_size=_BATCH.value,
-        skip=_DAMAGED.value == "skip",
-        overwrite=_OVERWRITE.value,
-    )
-    for sentence in damaged:
-        print(f"left out: {sentence}", file=sys.stderr)
-    if damaged:
-        print(f"{len(damaged)} of {len(pictures)} pictures could not be read", file=sys.stderr)
-    return 1 if damaged else 0
 
 
 def extract(
@@ -105,7 +35,7 @@ def extract(
     Args:
         name: Of the backbone.
         weights: File of its weights, or "random".
-        pictures: From `rcnn_jax.data.picture_lists.listed`.
+        pictures: From `rcnn_jax.features.picture_lists.listed`.
         output: The file, `.npz` or `.mat`.
         batch_size: Pictures at a time; it changes no more than rounding.
         skip: Leave pictures out that cannot be read.
@@ -119,9 +49,10 @@ def extract(
             or holds something else.
         OSError, ValueError: A picture cannot be read.
     """
-    from rcnn_jax.data import feature_files, photographs, picture_lists
-    from rcnn_jax.data.feature_parts import Parts, digest
-    from rcnn_jax.models import backbones
+    from rcnn_jax.data import feature_files, photographs
+    from rcnn_jax.features import picture_lists
+    from rcnn_jax.features.parts import Parts, digest
+    from rcnn_jax.interop import backbones
 
     backbone = backbones.find(name)
     _check_output(output, pictures, skip)
@@ -249,7 +180,7 @@ def _compute(
     skip: bool,
 ) -> tuple[list[int], list[str]]:
     """Makes the parts that are not there; returns the places of features, and what is damaged."""
-    from rcnn_jax.data import picture_lists
+    from rcnn_jax.features import picture_lists
 
     places, damaged, progress = [], [], _Progress(len(pictures))
     for number in numbers:
@@ -279,8 +210,9 @@ def _part(
     pictures: Sequence[Any],
 ) -> Any:
     """The features of some pictures, the first of which has the place `start`."""
-    from rcnn_jax.data import photographs, picture_lists
-    from rcnn_jax.data.feature_parts import Part
+    from rcnn_jax.data import photographs
+    from rcnn_jax.features import picture_lists
+    from rcnn_jax.features.parts import Part
 
     values, places, faults = [], [], []
     paths = [picture.path for picture in pictures]
@@ -331,7 +263,3 @@ class _Progress:
     def close(self) -> None:
         """Ends the bar."""
         self._bar.close()
-
-
-if __name__ == "__main__":
-    doors.run(main, FLAGS, "interrupted: the same command goes on", words=True)

@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from rcnn_jax.data.picture_lists import listed
+from rcnn_jax.features.picture_lists import listed
 
 
 def made(folder, *names):

@@ -8,9 +8,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from rcnn_jax.output import tables
-from rcnn_jax.reports import gallery, matrix, run_files
-from rcnn_jax.reports.chart import Series, line_chart
-from rcnn_jax.reports.markup import (
+from rcnn_jax.report import gallery, matrix, run_files
+from rcnn_jax.report.chart import Series, line_chart
+from rcnn_jax.report.markup import (
     Markup,
     document,
     element,
@@ -22,7 +22,7 @@ from rcnn_jax.reports.markup import (
     sentence,
     table,
 )
-from rcnn_jax.reports.run_files import TRAINING, RunFiles
+from rcnn_jax.report.run_files import TRAINING, RunFiles
 
 _ENLARGED = 160  # small pictures are shown with the longer side about so long
 _PREFORMATTED = 4000  # letters of what has no other form

@@ -15,12 +15,12 @@ from rcnn_jax import models
 from rcnn_jax.configuration import loading
 from rcnn_jax.data.per_image import Fitted
 from rcnn_jax.errors import UsageError
-from rcnn_jax.inspection import model_names
-from rcnn_jax.inspection.convolutions import convolution_table
-from rcnn_jax.inspection.layer_table import shape_text, summarize, total
-from rcnn_jax.inspection.multiply_adds import multiply_adds
-from rcnn_jax.inspection.report import configured, list_models, parse_input, report
 from rcnn_jax.output.tables import table
+from rcnn_jax.summary import model_names
+from rcnn_jax.summary.convolutions import convolution_table
+from rcnn_jax.summary.layer_table import shape_text, summarize, total
+from rcnn_jax.summary.listing import configured, list_models, parse_input, report
+from rcnn_jax.summary.multiply_adds import multiply_adds
 from rcnn_jax.training.parameters import parameter_table
 
 # Published, or counted by the tests of the models: 32x32 colour images, 10 classes.
@@ -359,7 +359,7 @@ def test_the_model_of_a_config_is_the_one_it_trains():
 )
 def test_a_model_is_shown_as_the_task_of_its_config_calls_it(door, tmp_path, example, head):
     """Clips are padded by an encoder; crops take label maps along; towers read two features."""
-    for file in (pathlib.Path(__file__).parent / "examples" / example).glob("*.py"):
+    for file in (pathlib.Path(__file__).parents[1] / "examples" / example).glob("*.py"):
         shutil.copy(file, tmp_path)
     result = door("summary", "--config=experiment.py")
     assert result.returncode == 0, result.stderr

@@ -1,0 +1,1 @@
+"""Pictures through a network whose weights others trained: features in one file."""
