@@ -58,10 +58,10 @@ def main(argv: list[str]) -> int:
     xla_flags.apply(config.xla_flags)
     doors.quiet_libraries()
     # Here and not above: the compiler's flags must be set before jax starts.
-    from rcnn_jax import preparation
+    from rcnn_jax.experiment import joining
     from rcnn_jax.training.parallel import distributed
 
-    preparation.join()
+    joining.join()
     if distributed.count() > 1:
         raise UserError("check runs in one process: it asks what a batch needs, not a cluster.")
     stages = Stages()
@@ -90,14 +90,14 @@ def check(config: Any, path: pathlib.Path, data_dir: str | None, stages: Stages)
     import jax
     import numpy as np
 
-    from rcnn_jax import preparation, rehearsal
+    from rcnn_jax.experiment import rehearsal, training_run
     from rcnn_jax.training import step as step_lib
     from rcnn_jax.training.checkpoints import checksums, reading, saving
     from rcnn_jax.training.workdir import Workdir
 
     workdir = Workdir(path)
     with stages.measure("data, model, checks") as notes:
-        run = preparation.prepare_training(config, workdir, data_dir)
+        run = training_run.prepare_training(config, workdir, data_dir)
         state = run.initial_state()
         count = sum(x.size for x in jax.tree.leaves(state.params))
         notes.append(f"{len(run.source):,} examples, {count:,} parameters")

@@ -27,7 +27,7 @@ from rcnn_jax.startup import doors, xla_flags
 
 if TYPE_CHECKING:  # jax starts when they are imported
     from rcnn_jax.data.sources import Source
-    from rcnn_jax.restoring import EvaluationRun
+    from rcnn_jax.experiment.evaluation_run import EvaluationRun
 
 FLAGS = flags.FlagValues()
 _RUN = doors.define_evaluation_flags(FLAGS, split="test", output="evaluation.json")
@@ -47,12 +47,12 @@ def main(argv: list[str]) -> int:
     xla_flags.apply(config.xla_flags)
     doors.quiet_libraries()
     # Here and not above: the compiler's flags must be set before jax starts.
-    from rcnn_jax import preparation, restoring
+    from rcnn_jax.experiment import evaluation_run, joining
     from rcnn_jax.training.parallel import distributed
 
-    preparation.join()
+    joining.join()
     split, data_dir, call = _RUN.split.value, _RUN.data_dir.value, parse_call(_CALL.value)
-    run = restoring.prepare_evaluation(config, path, split, data_dir, call)
+    run = evaluation_run.prepare_evaluation(config, path, split, data_dir, call)
     result = examine(run, path, _RUN.step.value)
     changed = {f"config.{key}": text for key, text in doors.overrides}
     result["changed"] = changed | ({"call": dict(call)} if call else {})
@@ -121,9 +121,9 @@ def evaluate(
     Raises:
         UserError: There is no such checkpoint, or it is damaged or of another model.
     """
-    from rcnn_jax import restoring
+    from rcnn_jax.experiment import evaluation_run
 
-    run = restoring.prepare_evaluation(config, path, split, data_dir, call or {})
+    run = evaluation_run.prepare_evaluation(config, path, split, data_dir, call or {})
     return examine(run, path, step)
 
 
@@ -141,9 +141,9 @@ def examine(run: "EvaluationRun", path: pathlib.Path, step: str) -> dict[str, An
     Raises:
         UserError: There is no such checkpoint, or it is damaged or of another model.
     """
-    from rcnn_jax import restoring
+    from rcnn_jax.experiment import evaluation_run
 
-    restored = restoring.restore_step(run, path, step)
+    restored = evaluation_run.restore_step(run, path, step)
     result = run.evaluate(restored.state.evaluated(), counts=True)
     details = run.task.details(result.counts, run.source.features) if result.counts else {}
     if result.predictions:
@@ -196,8 +196,8 @@ def save_gallery(
 
 def original_examples(run: "EvaluationRun", split: str, data_dir: str | None) -> "Source":
     """The split as the data set stores it, before an encoder scaled or padded its pictures."""
-    from rcnn_jax import experiment
     from rcnn_jax.data.encoding import EncodedSource
+    from rcnn_jax.experiment import data
 
     if run.encoding is None:
         return run.source
@@ -205,7 +205,7 @@ def original_examples(run: "EvaluationRun", split: str, data_dir: str | None) ->
         return run.source.source
     # It was encoded as a whole and let go of. What it has to say of damage has been said.
     with contextlib.redirect_stderr(io.StringIO()):
-        return experiment.open_split(run.config, split, data_dir)
+        return data.open_split(run.config, split, data_dir)
 
 
 if __name__ == "__main__":

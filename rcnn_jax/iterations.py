@@ -46,10 +46,10 @@ def main(argv: list[str]) -> int:
         if value is not None and value < 0:
             raise UsageError(f"--{name}={value} must be at least 0.")
     # Here and not above: the compiler's flags must be set before jax starts.
-    from rcnn_jax import preparation
+    from rcnn_jax.experiment import joining
     from rcnn_jax.training.parallel import distributed
 
-    preparation.join()
+    joining.join()
     output = pathlib.Path(_RUN.output.value or path / "iterations.json")
 
     def keep(result: dict[str, Any]) -> None:
@@ -114,12 +114,12 @@ def evaluate_iterations(
     """
     import jax
 
-    from rcnn_jax import preparation, restoring
+    from rcnn_jax.experiment import data, evaluation_run
     from rcnn_jax.layers.rcl import extend_steps
     from rcnn_jax.training.interface import Iterating
     from rcnn_jax.training.recalibration import recalibrate
 
-    run = restoring.prepare_evaluation(config, path, split, data_dir, {})
+    run = evaluation_run.prepare_evaluation(config, path, split, data_dir, {})
     task, trained = run.task, None
     if isinstance(task, Iterating):
         trained = task.train_call.get("steps", getattr(task.model, "steps", None))
@@ -130,7 +130,7 @@ def evaluate_iterations(
     model = task.model
     if not trained and up_to:
         raise UserError(f"--up_to={up_to}: a model without iterations runs for none.")
-    restored = restoring.restore_step(run, path, step)
+    restored = evaluation_run.restore_step(run, path, step)
     params, model_state = variables = restored.state.evaluated()
     note = ""
     if batches and not keeps_statistics_per_step(model_state, model.steps):
@@ -144,7 +144,7 @@ def evaluate_iterations(
                 f"config.data.train is empty in {path / 'config.json'}; pass --batches=0."
             )
         size = run.devices.divisible(config.batch_size)
-        training = preparation.open_training(config, data_dir, size, run.encoding)
+        training = data.open_training(config, data_dir, size, run.encoding)
 
     anytime: dict[str, float] = {}
     if "every_step" in {field.name for field in dataclasses.fields(task)}:
@@ -163,7 +163,7 @@ def evaluate_iterations(
             )
             shapes = jax.eval_shape(longer.init, jax.random.key(0), run.batch)
             extended = extend_steps((params, model_state), shapes)
-            with preparation.training_batches(config, run.devices, *training, 0, batches) as drawn:
+            with data.training_batches(config, run.devices, *training, 0, batches) as drawn:
                 key = jax.random.key(config.seed)
                 measured = recalibrate(longer, extended, drawn, run.devices, key)
             again = run.evaluate((extended[0], measured), longer).metrics

@@ -70,14 +70,14 @@ def measure(
         UserError: The run is none of captioning, or a split is missing.
     """
     # Here and not above: jax takes a second to import, which a mistyped flag need not wait for.
-    from rcnn_jax import experiment, restoring
+    from rcnn_jax.experiment import data, evaluation_run
     from rcnn_jax.tasks.captioning import Captioning
 
-    run = restoring.prepare_evaluation(config, path, split, data_dir, {})
+    run = evaluation_run.prepare_evaluation(config, path, split, data_dir, {})
     task = run.task
     if not isinstance(task, Captioning) or run.encoding is None:
         raise UserError(f"--workdir={path} is a run of {config.task.name}, not of captioning.")
-    training = run.encoding.wrap(experiment.open_split(config, "train", data_dir))
+    training = run.encoding.wrap(data.open_split(config, "train", data_dir))
     asked, references, features = _read(run.source, task)
     known, answers, _ = _read(training, task)
     captions = []

@@ -69,10 +69,10 @@ def main(argv: list[str]) -> int:
     xla_flags.apply(config.xla_flags)
     doors.quiet_libraries()
     # Here and not above: the compiler's flags must be set before jax starts.
-    from rcnn_jax import preparation
+    from rcnn_jax.experiment import joining
     from rcnn_jax.training.parallel import distributed
 
-    preparation.join()
+    joining.join()
     output = None
     if _OUTPUT.value:
         name = _OUTPUT.value
@@ -129,8 +129,8 @@ def predict(
             makes files and `output` is one file.
         ValueError: A file cannot be read.
     """
-    from rcnn_jax import file_examples, restoring
     from rcnn_jax.data.sources import ArraySource
+    from rcnn_jax.experiment import evaluation_run, file_examples
     from rcnn_jax.training.parallel import distributed
 
     features, read = file_examples.reader(config, path)
@@ -155,7 +155,7 @@ def predict(
     config = copy.deepcopy(config)
     config.evaluation_batch_size = min(config.evaluation_batch_size, rows)
     config.data.residency = "memory"
-    run = restoring.evaluation_of(config, path, source, "files", {})
+    run = evaluation_run.evaluation_of(config, path, source, "files", {})
     task = run.task
     missing = [name for name in task.reads if name not in run.source.features]
     if missing or not task.reads:
@@ -170,7 +170,7 @@ def predict(
             f"--output={output.answers} is a file, and {config.task.name} makes files beside its "
             f"answers: name a folder, --output={output.answers}{os.sep}"
         )
-    restored = restoring.restore_step(run, path, step)
+    restored = evaluation_run.restore_step(run, path, step)
     task = task.answering(n_best)
     batches = run.predictions(restored.state.evaluated(), task)
     said = itertools.chain.from_iterable(

@@ -45,9 +45,9 @@ def main(argv: list[str]) -> int:
     name = "-".join(part for part in (pathlib.Path(file).stem, variant) if part)
     xla_flags.apply(config.xla_flags)
     doors.quiet_libraries()
-    from rcnn_jax import preparation
+    from rcnn_jax.experiment import joining
 
-    preparation.join(preemption=True)
+    joining.join(preemption=True)
     return train(config, pathlib.Path(_WORKDIR.value or f"runs/{name}"), _DATA_DIR.value, _STARTED)
 
 
@@ -70,8 +70,8 @@ def train(
         UserError: Something that was asked for cannot be done; nothing written before is lost.
     """
     # Here and not above: the compiler's flags must be set before jax starts.
-    from rcnn_jax import preparation
-    from rcnn_jax.training import diagnosis
+    from rcnn_jax.experiment import training_run
+    from rcnn_jax.training import diagnosis, parameters
     from rcnn_jax.training.checkpoints.errors import DivergedError
     from rcnn_jax.training.parallel import distributed
     from rcnn_jax.training.parallel.signals import StopRequest
@@ -80,14 +80,14 @@ def train(
     # What the config names: devices, data, model. A mistake ends here, before anything is written.
     workdir = Workdir(path)
     notes = distributed.first(lambda: workdir.check(config))
-    run = preparation.prepare_training(config, workdir, data_dir)
+    run = training_run.prepare_training(config, workdir, data_dir)
     with workdir.claim():
         distributed.first(lambda: workdir.adopt(config, run.data_facts()))
         for note in notes:
             distributed.say(f"going on with {note}")
         run.save_assets(workdir)
         begin = restore_or_create(run, workdir)
-        distributed.say(tables.parameter_table(begin.state.params))
+        distributed.say(parameters.parameter_table(begin.state.params))
         distributed.say(run.summary(path))
         if begin.step >= run.steps and not begin.due:
             distributed.say(results_table(begin.history, config.best_metric, config.best_mode))

@@ -17,9 +17,9 @@ import traceback
 
 def import_what_doors_import() -> None:
     """All but the doors themselves, which a fork runs as `__main__`."""
+    import rcnn_jax.experiment.evaluation_run
+    import rcnn_jax.experiment.training_run
     import rcnn_jax.output.results
-    import rcnn_jax.preparation
-    import rcnn_jax.restoring
     import rcnn_jax.summary.listing
     import rcnn_jax.training.parallel.signals
     import rcnn_jax.training.recalibration

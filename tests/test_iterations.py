@@ -8,9 +8,10 @@ import numpy as np
 import optax
 import pytest
 
-from rcnn_jax import evaluate, iterations, restoring, train
+from rcnn_jax import evaluate, iterations, train
 from rcnn_jax.configuration import loading
 from rcnn_jax.errors import UserError
+from rcnn_jax.experiment import evaluation_run
 from rcnn_jax.training import recalibration
 
 pytestmark = pytest.mark.one_row
@@ -66,8 +67,8 @@ def test_plain_column_is_what_evaluation_with_that_call_gives(run, measured):
 
 def test_anytime_is_the_answer_after_each_iteration(run, measured):
     config, path = run
-    prepared = restoring.prepare_evaluation(config, path, "validation", None, {})
-    params, model_state = restoring.restore_step(prepared, path, "best").state.evaluated()
+    prepared = evaluation_run.prepare_evaluation(config, path, "validation", None, {})
+    params, model_state = evaluation_run.restore_step(prepared, path, "best").state.evaluated()
     examples = prepared.source.gather(np.arange(len(prepared.source)))
     image = prepared.task.evaluation_transform(examples, None)["image"]
     variables = {"params": params, **model_state}
@@ -96,14 +97,14 @@ def test_recalibration_measures_each_step_at_its_own_length(measured):
 
 
 def test_what_is_measured_anew_owes_nothing_to_what_training_left(run, measured, monkeypatch):
-    restore = restoring.restore_step
+    restore = evaluation_run.restore_step
 
     def spoilt(*arguments):
         found = restore(*arguments)
         broken = jax.tree.map(lambda leaf: leaf * 0 + 7.0, found.state.model_state)
         return dataclasses.replace(found, state=found.state.replace(model_state=broken))
 
-    monkeypatch.setattr(restoring, "restore_step", spoilt)
+    monkeypatch.setattr(evaluation_run, "restore_step", spoilt)
     rows = iterations.evaluate_iterations(*run, up_to=1, batches=2)["iterations"]
     for row, whole in zip(rows, measured[0]["iterations"], strict=False):
         assert row["loss_recalibrated"] == whole["loss_recalibrated"]

@@ -7,10 +7,10 @@ from typing import Any
 
 import numpy as np
 
-from rcnn_jax import file_examples
 from rcnn_jax.data.sources import ArraySource, Source
 from rcnn_jax.data.spec import Feature
 from rcnn_jax.errors import UserError, nearest
+from rcnn_jax.experiment import file_examples
 
 
 def as_source(

@@ -13,7 +13,6 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from rcnn_jax import file_examples, restoring
 from rcnn_jax.api import fine_tuning, states
 from rcnn_jax.api.inputs import as_source
 from rcnn_jax.configuration import loading
@@ -23,7 +22,15 @@ from rcnn_jax.data.encoding import Encoder, Encoding
 from rcnn_jax.data.sources import Concatenation, Source, View
 from rcnn_jax.data.spec import Feature
 from rcnn_jax.errors import UserError
-from rcnn_jax.experiment import build_task, encoded, make_encoder, open_split
+from rcnn_jax.experiment import evaluation_run, file_examples
+from rcnn_jax.experiment.data import (
+    encoded,
+    make_encoder,
+    make_sampler,
+    open_split,
+    training_batches,
+)
+from rcnn_jax.experiment.task import build_task
 from rcnn_jax.training import step as step_lib
 from rcnn_jax.training.checkpoints import reading
 from rcnn_jax.training.interface import PyTree
@@ -273,18 +280,15 @@ class TrainedRun:
             UserError: There is no such split, or the sampler or the devices cannot make such
                 batches.
         """
-        # Here and not above: it starts the doors' flags, which a notebook may do without.
-        from rcnn_jax import preparation
-
         if isinstance(examples, str):
             source = self.source(examples, data_dir)
         else:
             source = self._as_read(examples, training=True)
         config = copy.deepcopy(self.config)
         config.data.residency, config.data.prefetch = "memory", 0
-        sampler = preparation.make_sampler(config, source, batch_size)
+        sampler = make_sampler(config, source, batch_size)
         self._devices.check_batch_size(sampler.batch_size)
-        return preparation.training_batches(config, self._devices, source, sampler, start, steps)
+        return training_batches(config, self._devices, source, sampler, start, steps)
 
     def evaluate(
         self, split: str = "test", data_dir: DataDir = None, **call: Any
@@ -305,7 +309,7 @@ class TrainedRun:
         config = copy.deepcopy(self.config)
         config.data.residency = "memory"
         where: Any = data_dir or self.data_dir
-        run = restoring.prepare_evaluation(config, self.workdir, split, where, call)
+        run = evaluation_run.prepare_evaluation(config, self.workdir, split, where, call)
         return run.evaluate((self.params, self.model_state)).metrics
 
     def _read(self, config: Any, source: Source, *, training: bool) -> Source:
@@ -345,7 +349,9 @@ class TrainedRun:
         config.evaluation_batch_size = min(config.evaluation_batch_size, rows)
         config.data.residency = "memory"
         variables = (self.params, self.model_state)
-        return restoring.predictions(config, self._devices, self._compiled[name], variables, source)
+        return evaluation_run.predictions(
+            config, self._devices, self._compiled[name], variables, source
+        )
 
     def _call(self, source: Source, with_states: bool, call: Mapping[str, Any]) -> Any:
         name = ("call", with_states, tuple(sorted(call.items())))
@@ -391,13 +397,13 @@ def load(
             'float32: call jax.config.update("jax_enable_x64", True) first, before any array is '
             "made."
         )
-    devices = restoring.evaluation_devices()
-    restoring.require_checkpoints(path)
+    devices = evaluation_run.evaluation_devices()
+    evaluation_run.require_checkpoints(path)
     assets, encoder = assets_lib.load(Workdir(path).assets), make_encoder(config)
     encoding = None if encoder is None else encoder.bind(assets, [])
     task = build_task(config, assets, encoding, file_examples.read_features(config, path))
     abstract = _abstract_variables(config, path, task, devices)
-    restored = restoring.restore_variables(config, path, step, abstract)
+    restored = evaluation_run.restore_variables(config, path, step, abstract)
     params, model_state = restored.state.evaluated()
     return TrainedRun(
         workdir=path,
@@ -430,4 +436,4 @@ def _abstract_variables(config: Any, path: pathlib.Path, task: Any, devices: Dev
     batch = _batch_shapes(path, config.batch_size)
     if batch is None:  # a run of an older version: what is in the checkpoint is believed
         return reading.abstract_variables(Workdir(path).checkpoints, devices.replicated)
-    return restoring.abstract_variables(task, batch, devices)
+    return evaluation_run.abstract_variables(task, batch, devices)

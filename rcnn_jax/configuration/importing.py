@@ -289,3 +289,23 @@ def require_hashable(made: Any, name: str, origin: str) -> None:
             f"{origin}: {name} must be hashable, and is not ({error}): decorate its class with "
             "@dataclasses.dataclass(frozen=True), and keep tuples in it instead of lists."
         ) from error
+
+
+def check_parts(made: Any, names: Sequence[str], origin: str, protocol: str) -> None:
+    """Checks that what a config names has the parts that will be asked for.
+
+    Args:
+        made: What was built.
+        names: Attributes and methods that it needs.
+        origin: Where it came from, for the message.
+        protocol: Import path of the protocol that says what they are.
+
+    Raises:
+        UsageError: One is missing.
+    """
+    missing = [name for name in names if not hasattr(made, name)]
+    if missing:
+        raise UsageError(
+            f"{origin}: {type(made).__name__} has no {missing[0]!r}, which "
+            f"{protocol.partition(':')[2]} needs; see {protocol}."
+        )

@@ -65,7 +65,8 @@ def configured_model(config: Any) -> nn.Module:
     Raises:
         UsageError: It cannot be made.
     """
-    from rcnn_jax.experiment import PRECISIONS, configure_jax, make_encoder
+    from rcnn_jax.experiment.data import make_encoder
+    from rcnn_jax.experiment.task import PRECISIONS, configure_jax
 
     configure_jax(config)
     dtype, param_dtype = PRECISIONS[config.precision]
@@ -102,7 +103,7 @@ def configured(config: Any, data_dir: str | None = None) -> tuple[nn.Module, Mod
         UsageError: The shapes cannot be told, or the transforms or the task do not fit them.
     """
     # Here, so that a model by name needs nothing of what trains it.
-    from rcnn_jax.experiment import configure_jax
+    from rcnn_jax.experiment.task import configure_jax
 
     configure_jax(config)
     if config.encoder.name:
@@ -128,7 +129,7 @@ def configured(config: Any, data_dir: str | None = None) -> tuple[nn.Module, Mod
 
 def _examples(config: Any) -> Iterator[jax.ShapeDtypeStruct]:
     """Inputs that a model behind an encoder may take, of a batch of one, known without data."""
-    from rcnn_jax.experiment import chains
+    from rcnn_jax.experiment.data import chains
 
     if model_names.has_example(config.model.name):
         yield parse_input(model_names.example_input(config.model.name))
@@ -164,7 +165,8 @@ def _of_spec(config: Any) -> tuple[Any, dict[str, jax.ShapeDtypeStruct]] | None:
 
     None where it must be opened: features that the task reads have no one shape.
     """
-    from rcnn_jax.experiment import added_columns, build_task
+    from rcnn_jax.experiment.data import added_columns
+    from rcnn_jax.experiment.task import build_task
 
     if config.data.name.startswith("tfds:"):
         return None
@@ -202,7 +204,8 @@ def _unfitted(config: Any) -> Any:
 
 def _of_data(config: Any, data_dir: str | None) -> tuple[Any, dict[str, jax.ShapeDtypeStruct]]:
     """The task and a batch of one, from the training split."""
-    from rcnn_jax.experiment import batch_shapes, build_task, chains, make_encoder, open_split
+    from rcnn_jax.experiment.data import batch_shapes, chains, make_encoder, open_split
+    from rcnn_jax.experiment.task import build_task
 
     config = copy.deepcopy(config)
     config.data.residency, config.batch_size, config.accumulate = "memory", 1, 1

@@ -63,7 +63,7 @@ def located(error: DivergedError, run: Any, workdir: Workdir, scale: float) -> D
 
     Args:
         error: What ended the training loop.
-        run: From `rcnn_jax.preparation.prepare_training`.
+        run: From `rcnn_jax.experiment.training_run.prepare_training`.
         workdir: Where its checkpoints are.
         scale: The factor of the learning rate that the loop went on with.
 

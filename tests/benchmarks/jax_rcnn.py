@@ -18,10 +18,10 @@ import rcnn_inputs
 import shared_weights
 from row import Prepared
 
-from rcnn_jax import experiment
 from rcnn_jax.configuration import schema
 from rcnn_jax.data import transforms
 from rcnn_jax.data.sources import ArraySource
+from rcnn_jax.experiment import task as experiment
 from rcnn_jax.layers.convolution import direct_convolutions
 from rcnn_jax.models.rcnn import RCNN
 from rcnn_jax.tasks.classification import Classification

@@ -9,14 +9,14 @@ import subprocess
 import sys
 
 import alternate
-import figures
 import machine
 import numpy as np
 import pytest
-import report
 import row as row_lib
 from row import Row, Side, Target
 
+import figures
+import report
 from rcnn_jax.errors import UsageError, UserError
 
 HERE = pathlib.Path(__file__).parent
@@ -256,12 +256,12 @@ def test_results_of_other_rows_stay(tmp_path, measured):
 def test_step_that_is_measured_is_that_of_the_config():
     import jax_rcnn
 
-    from rcnn_jax import experiment
     from rcnn_jax.configuration import loading
+    from rcnn_jax.experiment import task
 
     changes = [*jax_rcnn.PLAIN.items(), ("batch_size", "16"), ("precision", "bfloat16")]
     config = loading.load("rcnn_cifar10", changes)
-    assert jax_rcnn.task("bfloat16") == experiment.build_task(config, {})
+    assert jax_rcnn.task("bfloat16") == task.build_task(config, {})
     own = jax_rcnn.config(16)
     for key in ("optimizer", "schedule", "sampler"):
         assert vars(getattr(own, key)) == config[key].to_dict()

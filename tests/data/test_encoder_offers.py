@@ -6,10 +6,10 @@ import re
 import flax.linen as nn
 import pytest
 
-from rcnn_jax import experiment
 from rcnn_jax.configuration import loading
 from rcnn_jax.data.word_tags import WordTags
 from rcnn_jax.errors import UsageError
+from rcnn_jax.experiment import data
 
 pytestmark = pytest.mark.one_row
 
@@ -53,7 +53,7 @@ class WithoutBind:
 def check(**changes):
     given = [(key.replace("__", "."), value) for key, value in changes.items()]
     config = loading.load("tagger_bookings", given)
-    experiment.check_encoder(config, experiment.make_encoder(config))
+    data.check_encoder(config, data.make_encoder(config))
 
 
 @pytest.mark.parametrize("name", sorted(loading.shipped()))
@@ -64,7 +64,7 @@ def test_shipped_configs_fit_their_encoders(name):
             config = loading.load(f"{name}:{variant}")
         except UsageError:
             continue  # a variant that goes with others
-        experiment.check_encoder(config, experiment.make_encoder(config))
+        data.check_encoder(config, data.make_encoder(config))
 
 
 @pytest.mark.parametrize(

@@ -9,11 +9,11 @@ import numpy as np
 import pytest
 
 from data.chains import images_of, keys_of
-from rcnn_jax import experiment
 from rcnn_jax.configuration import loading
 from rcnn_jax.data import pipeline, samplers, sources, transforms
 from rcnn_jax.data.per_image import Geometric, PerImage, RandomPerImage
 from rcnn_jax.data.spec import Feature
+from rcnn_jax.experiment import task
 from rcnn_jax.summary.listing import configured
 
 MANY = 40
@@ -412,7 +412,7 @@ def test_a_run_knows_the_roles_of_its_data_set(door, tmp_path, monkeypatch):
     assert [x.shape for x in call.arrays] == [(1, 6, 6, 3)]
     config.data.evaluate = "nine_crop(4, 1)"
     with pytest.raises(ValueError, match="nine_crop does not know the role 'label_map'"):
-        experiment.build_task(config, {}, None, sources.load_spec("scene_fork:SCENES").features)
+        task.build_task(config, {}, None, sources.load_spec("scene_fork:SCENES").features)
     taken = door("train", "--config=mine.py", "--workdir=taken")
     assert taken.returncode == 0, taken.stderr
     name = "--config.data.name=scene_fork:FORGOTTEN"

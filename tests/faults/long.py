@@ -140,13 +140,13 @@ def kill_at_random(folder: pathlib.Path, processes: int, kills: int, dice: rando
 
 def damage(folder: pathlib.Path, trials: int, dice: random.Random) -> dict:
     """Flips bits, cuts and removes files of the newest checkpoint; it must never go unseen."""
-    from rcnn_jax import preparation
     from rcnn_jax.configuration import loading
+    from rcnn_jax.experiment import training_run
     from rcnn_jax.training.checkpoints import reading
     from rcnn_jax.training.workdir import Workdir
 
     workdir = Workdir(folder / "unbroken1")
-    run = preparation.prepare_training(loading.from_json(workdir.config), workdir, None)
+    run = training_run.prepare_training(loading.from_json(workdir.config), workdir, None)
     abstract = run.recipe.abstract_state(run.devices)
     whole = reading.restore(workdir.checkpoints, STEPS, abstract)
     expected = reading.checksums.describe(whole.state).leaves

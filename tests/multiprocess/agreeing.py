@@ -2,11 +2,11 @@
 
 from jax._src import distributed as runtime
 
-from rcnn_jax import preparation
 from rcnn_jax.errors import UsageError, UserError
+from rcnn_jax.experiment import joining
 from rcnn_jax.training.parallel import distributed
 
-preparation.join()
+joining.join()
 me = runtime.global_state.process_id
 for number in range(100):
     assert distributed.first(lambda number=number: [number, me]) == [number, 0]

@@ -5,10 +5,10 @@ import os
 import jax
 from jax.experimental import multihost_utils
 
-from rcnn_jax import preparation
+from rcnn_jax.experiment import joining
 from rcnn_jax.training.parallel import distributed
 
-preparation.join(preemption=True)
+joining.join(preemption=True)
 assert distributed.is_running()
 assert jax.process_count() == 1
 assert jax.device_count() == 3

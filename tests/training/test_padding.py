@@ -6,10 +6,10 @@ import jax
 import numpy as np
 import pytest
 
-from rcnn_jax import experiment
 from rcnn_jax.configuration.loading import complete
 from rcnn_jax.data import pipeline, sources
 from rcnn_jax.data.spec import Feature
+from rcnn_jax.experiment import task
 from rcnn_jax.training import step
 from rcnn_jax.training.parallel.mesh import make_devices
 
@@ -39,7 +39,7 @@ def after_a_step(rows, mask, devices=1, accumulate=1):
     )  # fmt: skip
     spread = make_devices({"data": -1, "fsdp": 1}, "jit", jax.devices()[:devices])
     source = sources.ArraySource(ROWS, FEATURES)
-    recipe = experiment.make_recipe(given, experiment.build_task(given, {}), source, 2)
+    recipe = task.make_recipe(given, task.build_task(given, {}), source, 2)
     make = functools.partial(
         step.make_train_step,
         recipe.task, recipe.optimizer, recipe.schedule, recipe.plateau,

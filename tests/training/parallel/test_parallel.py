@@ -13,10 +13,10 @@ import numpy as np
 import optax
 import pytest
 
-from rcnn_jax import experiment
 from rcnn_jax.configuration.loading import complete
 from rcnn_jax.data import sources
 from rcnn_jax.data.spec import Feature
+from rcnn_jax.experiment import task as experiment
 from rcnn_jax.tasks.base import BaseTask, LossOutput
 from rcnn_jax.training import schedules, state, step
 from rcnn_jax.training.parallel.mesh import make_devices

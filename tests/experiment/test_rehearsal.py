@@ -8,12 +8,14 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from rcnn_jax import experiment, rehearsal
+from rcnn_jax.configuration import importing
 from rcnn_jax.configuration.loading import complete
 from rcnn_jax.data import sources
 from rcnn_jax.data.samplers import Shuffled
 from rcnn_jax.data.spec import Feature
 from rcnn_jax.errors import UsageError
+from rcnn_jax.experiment import data, rehearsal
+from rcnn_jax.experiment import task as task_lib
 from rcnn_jax.metrics.ratios import MeanIoU
 from rcnn_jax.tasks.base import BaseTask, LossOutput
 from rcnn_jax.training.parallel.mesh import make_devices
@@ -65,7 +67,7 @@ SHAPES["kind"] = jax.ShapeDtypeStruct((8,), np.int32)
 
 
 def recipe(task):
-    return experiment.Recipe(
+    return task_lib.Recipe(
         task=task, optimizer=None, schedule=None, plateau=None, batch=SHAPES, seed=0, ema=False
     )
 
@@ -102,7 +104,7 @@ def test_what_a_loss_returns_is_checked(wrong, sentence):
         rehearsal.check_training_pass(CONFIG, recipe(dataclasses.replace(TASK, wrong=wrong)))
     assert sentence in str(error.value)
     if "raises" in wrong:
-        assert "test_rehearsal.py:" in str(error.value)
+        assert "experiment/test_rehearsal.py:" in str(error.value)
 
 
 @pytest.mark.parametrize(
@@ -238,13 +240,13 @@ def test_a_sampler_of_a_fork_is_checked_at_every_batch():
 def test_what_has_not_the_parts_that_will_be_asked_for_is_refused():
     sampler = types.SimpleNamespace(size=1, batch_size=1, steps_per_epoch=1.0, indices=None)
     with pytest.raises(UsageError, match="SimpleNamespace has no 'epoch', which Sampler needs"):
-        experiment.check_parts(
+        importing.check_parts(
             sampler, ("size", "epoch"), "config.sampler.name", "rcnn_jax.data.samplers:Sampler"
         )
     encoder = {"encoder": {"name": "rcnn_jax.data.encoding:EncodedSource"}}
     encoder["encoder"] |= {"source": (), "encode": 0, "features": {}}
     with pytest.raises(UsageError, match="EncodedSource has no 'fit', which Encoder needs"):
-        experiment.make_encoder(complete(encoder, "test"))
+        data.make_encoder(complete(encoder, "test"))
 
 
 def test_a_transform_that_returns_nothing_is_named():

@@ -15,7 +15,8 @@ import numpy as np
 from rcnn_jax.data import pipeline, samplers
 from rcnn_jax.data.sources import Source
 from rcnn_jax.errors import UsageError, UserError, describe, nearest, raised_here
-from rcnn_jax.experiment import Recipe, added_columns, evaluation_columns
+from rcnn_jax.experiment.data import added_columns, evaluation_columns
+from rcnn_jax.experiment.task import Recipe
 from rcnn_jax.layers.randomness import DATA_AXIS, part_of_batch
 from rcnn_jax.tasks.labels import check_number
 from rcnn_jax.training import accumulation, evaluation, parameters

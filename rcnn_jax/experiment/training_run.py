@@ -10,33 +10,27 @@ from typing import Any
 
 import numpy as np
 
-from rcnn_jax import rehearsal
-from rcnn_jax.configuration import importing
 from rcnn_jax.data import assets as assets_lib
 from rcnn_jax.data import feature_json, pipeline, samplers, sources, transforms
 from rcnn_jax.data.damage import Damage
-from rcnn_jax.data.encoding import Encoding
 from rcnn_jax.data.samplers import Sampler
 from rcnn_jax.data.sources import Source
 from rcnn_jax.data.spec import Feature
 from rcnn_jax.errors import UsageError, nearest
-from rcnn_jax.experiment import (
-    Recipe,
-    build_metrics,
-    build_task,
+from rcnn_jax.experiment import rehearsal, starting_weights
+from rcnn_jax.experiment.data import (
     chains,
     check_encoder,
-    check_parts,
-    configure_jax,
     encoded,
     evaluation_batches,
     make_encoder,
-    make_recipe,
+    make_sampler,
     open_split,
     resident,
     stages,
+    training_batches,
 )
-from rcnn_jax.startup import compilation_cache, doors
+from rcnn_jax.experiment.task import Recipe, build_metrics, build_task, configure_jax, make_recipe
 from rcnn_jax.training import accumulation, evaluation, initial, protocol, ranking, state, writers
 from rcnn_jax.training import step as step_lib
 from rcnn_jax.training.checkpoints import reading
@@ -46,22 +40,6 @@ from rcnn_jax.training.parallel.fsdp_rules import Rules
 from rcnn_jax.training.parallel.mesh import FSDP_AXIS, Devices, make_devices
 from rcnn_jax.training.parallel.signals import StopRequest
 from rcnn_jax.training.workdir import Workdir
-
-
-def join(*, preemption: bool = False) -> None:
-    """Joins the other processes of this job, for a door; before jax is used for anything else.
-
-    Compiled programs are kept from one start to the next, see `rcnn_jax.startup.compilation_cache`.
-
-    Args:
-        preemption: Whether a SIGTERM is a warning that all processes are to hear of.
-
-    Raises:
-        UserError: The other processes cannot be reached.
-    """
-    distributed.initialize(preemption=preemption)
-    doors.runtime = distributed
-    compilation_cache.enable()
 
 
 @dataclasses.dataclass(frozen=True)
@@ -312,16 +290,10 @@ def prepare_training(config: Config, workdir: Workdir, data_dir: str | None) -> 
     if config.data.validation and not begun:
         ranking.check_best_mode(config.best_metric, config.best_mode)
     if config.init_from and not begun:
-        weights = _initial_weights(config, recipe.abstract_state(devices))
+        weights = starting_weights.read(config, recipe.abstract_state(devices))
     if config.init_fit.name and not begun:
-        preprocess = transforms.build(config.data.preprocess, assets)
         fresh = [recipe.create_state(devices)]
-        weights |= initial.fit_for(
-            fresh[0],
-            importing.build(config.init_fit, "config.init_fit"),
-            transforms.blocks(source, preprocess),
-            devices,
-        )
+        weights |= starting_weights.fit(config, fresh[0], source, assets, devices)
     run = TrainingRun(
         config=config,
         devices=devices,
@@ -367,91 +339,3 @@ def _rehearse(run: TrainingRun) -> None:
             devices,
             run.metrics,
         )
-
-
-def _initial_weights(config: Config, abstract: state.TrainState) -> dict[str, np.ndarray]:
-    """What `config.init_from` names, by the paths of the model."""
-    # Here and not above: it knows the names of all backbones, and most runs start from none.
-    from rcnn_jax.interop import weights as weight_files
-
-    origin = config.init_from
-    if pathlib.Path(origin).suffix in weight_files.SUFFIXES:
-        found = weight_files.renamed(weight_files.read(pathlib.Path(origin))).arrays
-    else:
-        found = initial.read(origin)
-    return initial.read_for(abstract, found, origin, config.init_include, config.init_into)
-
-
-def open_training(
-    config: Config,
-    data_dir: str | None,
-    batch_size: int | None = None,
-    encoding: Encoding | None = None,
-) -> tuple[Source, Sampler]:
-    """Opens the training split and makes the order of its examples.
-
-    Args:
-        config: A complete config.
-        data_dir: Where original data sets lie.
-        batch_size: Rows of a batch; None: the config's.
-        encoding: What turns its text into numbers, if anything does.
-
-    Returns:
-        The examples and their order.
-
-    Raises:
-        UserError: The split is missing, or the sampler does not take its arguments.
-    """
-    source = encoded(config, encoding, open_split(config, "train", data_dir))
-    return source, make_sampler(config, source, batch_size)
-
-
-def make_sampler(config: Config, source: Source, batch_size: int | None = None) -> Sampler:
-    """Makes the order of training examples.
-
-    Args:
-        config: A complete config.
-        source: The training split, encoded.
-        batch_size: Rows of a batch; None: the config's.
-
-    Returns:
-        The order.
-
-    Raises:
-        UsageError: The sampler does not take its arguments.
-    """
-    sampler = importing.build(
-        config.sampler,
-        "config.sampler",
-        size=len(source),
-        source=source,
-        batch_size=config.batch_size if batch_size is None else batch_size,
-        seed=config.seed,
-    )
-    parts = ("size", "batch_size", "steps_per_epoch", "indices", "epoch")
-    check_parts(sampler, parts, "config.sampler.name", "rcnn_jax.data.samplers:Sampler")
-    return sampler
-
-
-def training_batches(
-    config: Config,
-    devices: Devices,
-    source: Source | pipeline.DeviceSource,
-    sampler: Sampler,
-    start: int,
-    count: int,
-) -> pipeline.Batches:
-    """Training batches `start` to `start + count - 1`, placed on the devices ahead of time."""
-    data = config.data
-    return pipeline.train_batches(
-        source,
-        sampler,
-        start_step=start,
-        num_steps=count,
-        residency=data.residency,
-        place=devices.place,
-        place_all=devices.place_all,
-        prefetch=data.prefetch,
-        workers=data.workers,
-        local_rows=devices.local_rows(sampler.batch_size),
-    )

@@ -15,17 +15,15 @@ from rcnn_jax.data import pipeline
 from rcnn_jax.data.encoding import Encoding
 from rcnn_jax.data.sources import Source
 from rcnn_jax.errors import UsageError, UserError
-from rcnn_jax.experiment import (
+from rcnn_jax.experiment.data import (
     batch_shapes,
-    build_metrics,
-    build_task,
-    configure_jax,
     encoded,
     evaluation_batches,
     make_encoder,
     open_split,
     resident,
 )
+from rcnn_jax.experiment.task import build_metrics, build_task, configure_jax
 from rcnn_jax.training import evaluation, state
 from rcnn_jax.training import step as step_lib
 from rcnn_jax.training.checkpoints import reading

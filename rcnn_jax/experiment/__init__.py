@@ -1,0 +1,1 @@
+"""From a config to the things it names, and to a run that trains or evaluates them."""

@@ -1,0 +1,208 @@
+"""From a config to the things it names: devices, data, transforms, model, task, optimiser.
+
+Training, evaluation and prediction build the same experiment from the same config.
+"""
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Any
+
+import jax
+import numpy as np
+
+from rcnn_jax.configuration import importing
+from rcnn_jax.configuration.importing import check_parts
+from rcnn_jax.data import transforms
+from rcnn_jax.data.encoding import Encoding
+from rcnn_jax.data.sources import Source
+from rcnn_jax.data.spec import Feature
+from rcnn_jax.errors import UsageError
+from rcnn_jax.experiment.data import batch_shapes, chains
+from rcnn_jax.training import optimizer, schedules, state
+from rcnn_jax.training.interface import Config, Metric, PyTree, Task
+from rcnn_jax.training.parallel.mesh import Devices
+
+# Compute type and parameter type by `config.precision`.
+PRECISIONS = {
+    "float32": ("float32", "float32"),
+    "bfloat16": ("bfloat16", "float32"),
+    "float64": ("float64", "float64"),
+}
+
+
+def configure_jax(config: Config) -> None:
+    """Sets what must be set before the first array is made."""
+    if config.precision == "float64":
+        jax.config.update("jax_enable_x64", True)
+
+
+def build_task(
+    config: Config,
+    assets: Mapping[str, np.ndarray],
+    encoding: Encoding | None = None,
+    features: Mapping[str, Feature] | None = None,
+    /,
+    **call: Any,
+) -> Task:
+    """Builds the model and the task.
+
+    Args:
+        config: A complete config.
+        assets: What was fitted on the training split.
+        encoding: What turns text into numbers, if anything does: the model and the task are
+            handed the sizes that it knows.
+        features: Of the examples, whose roles say what the transforms change together; None:
+            `image` alone.
+        **call: Further keyword arguments of the model's call in evaluation.
+
+    Returns:
+        The task.
+
+    Raises:
+        UsageError: Something named cannot be imported or does not take its arguments, or the
+            config states a size that the data contradict.
+    """
+    for_model = {} if encoding is None else encoding.for_model
+    for_task = {} if encoding is None else encoding.for_task
+    _check_agreement(config.model, "config.model", for_model)
+    _check_agreement(config.task, "config.task", for_task)
+    dtype, param_dtype = PRECISIONS[config.precision]
+    takes = importing.arguments(importing.resolve(config.model.name, "config.model.name"))
+    if config.precision != "float32" and not {"dtype", "param_dtype"} <= set(takes):
+        raise UsageError(
+            f"config.precision={config.precision!r} needs a model with the arguments dtype and "
+            f"param_dtype, which {config.model.name} does not take."
+        )
+    model = importing.build(
+        config.model, "config.model", dtype=dtype, param_dtype=param_dtype, **for_model
+    )
+    image_dtype = "float64" if dtype == "float64" else "float32"
+    roles = None if features is None else transforms.roles_of(features)
+    training, evaluating = (
+        transforms.build(text, assets, dtype=image_dtype, roles=roles) for text in chains(config)
+    )
+    return importing.build(
+        _task_section(config, for_task),
+        "config.task",
+        model=model,
+        train_transform=training,
+        evaluation_transform=evaluating,
+        call=call,
+        **for_task,
+    )
+
+
+def build_metrics(config: Config) -> dict[str, Metric]:
+    """Builds the metrics that a config adds to those of its task.
+
+    Args:
+        config: A complete config; `config.metrics` is name -> section of `name`, an import path,
+            and arguments.
+
+    Returns:
+        name -> metric.
+
+    Raises:
+        UsageError: One of them cannot be imported, does not take its arguments, or is no metric.
+    """
+    metrics = {}
+    for name, section in config.metrics.items():
+        origin = f"config.metrics.{name}"
+        if "name" not in section:
+            raise UsageError(
+                f"{origin} must be a section whose key `name` is the import path of a metric, as "
+                f"in --{origin}.name=rcnn_jax.metrics.segmentation:MeanIoU."
+            )
+        metrics[name] = importing.build(section, origin)
+        protocol = "rcnn_jax.training.interface:Metric"
+        check_parts(metrics[name], ("sums", "value"), f"{origin}.name", protocol)
+    return metrics
+
+
+def _task_section(config: Config, decided: Mapping[str, Any]) -> dict[str, Any]:
+    """What makes the task: its section, and how it is to search for answers.
+
+    Args:
+        config: A complete config.
+        decided: What the data say of the task's arguments, which nobody else does.
+    """
+    task, name = dict(config.task), config.task.name
+    taken = {*decided, "model", "train_transform", "evaluation_transform", "call"}
+    every = importing.arguments(importing.resolve(name, "config.task.name"))
+    allowed = {key: kind for key, kind in every.items() if key not in taken}
+    decoding = importing.checked(config.decoding, "config.decoding", name, allowed)
+    twice = [key for key in decoding if key in task]
+    if twice:
+        raise UsageError(
+            f"config.decoding.{twice[0]} and config.task.{twice[0]} are both set: leave one of "
+            "them out."
+        )
+    return task | decoding
+
+
+def _check_agreement(section: Config, origin: str, decided: Mapping[str, Any]) -> None:
+    for key, value in decided.items():
+        if key in section and section[key] != value:
+            raise UsageError(
+                f"{origin}.{key}={section[key]!r} contradicts the training split and its encoder, "
+                f"which make it {value!r}: leave the key out."
+            )
+
+
+@dataclasses.dataclass(frozen=True)
+class Recipe:
+    """How the state is made and moved on: what training and restoring both need."""
+
+    task: Task
+    optimizer: Any
+    schedule: Any  # None where nothing is trained
+    plateau: schedules.Plateau
+    batch: PyTree  # shapes of a training batch
+    seed: int
+    ema: bool
+
+    def _create(self, batch: PyTree) -> state.TrainState:
+        return state.create(
+            self.task, self.optimizer, self.plateau, batch, seed=self.seed, ema=self.ema
+        )
+
+    def create_state(self, devices: Devices) -> state.TrainState:
+        """Makes the state before the first step, laid out over the devices."""
+        shapes = jax.eval_shape(self._create, self.batch)
+        # NumPy's, which the compiled function takes in the widths that jax has.
+        batch = jax.tree.map(lambda s: np.zeros(s.shape, s.dtype), self.batch)
+        return jax.jit(self._create, out_shardings=devices.state_shardings(shapes))(batch)
+
+    def abstract_state(self, devices: Devices) -> state.TrainState:
+        """The shapes, types and shardings of the state, without making it."""
+        shapes = jax.eval_shape(self._create, self.batch)
+        return jax.tree.map(
+            lambda x, sharding: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=sharding),
+            shapes,
+            devices.state_shardings(shapes),
+        )
+
+
+def make_recipe(config: Config, task: Task, source: Source, steps: int) -> Recipe:
+    """Makes the optimiser and the shapes that a state is made from.
+
+    Args:
+        config: A complete config.
+        task: What is trained.
+        source: Any split; its features give the shapes.
+        steps: The number of training steps.
+
+    Returns:
+        The recipe.
+    """
+    batch = batch_shapes(config, source)
+    params = jax.eval_shape(lambda b: task.init(jax.random.key(0), b)[0], batch)
+    return Recipe(
+        task=task,
+        optimizer=optimizer.build(config.optimizer, params, steps),
+        schedule=schedules.build(config.schedule, steps),
+        plateau=schedules.Plateau(config.schedule, config.best_mode),
+        batch=batch,
+        seed=config.seed,
+        ema=config.ema_decay > 0,
+    )
