@@ -62,7 +62,7 @@ VARIANTS = {
     },
     # What may make training faster, each alone or joined, as in `:whitened,ema`.
     "whitened": {
-        "init_fit.name": "rcnn_jax.data.patches:WhitenedKernel",
+        "init_fit.name": "rcnn_jax.layers.whitening:WhitenedKernel",
         "init_fit.path": "conv/kernel",
     },
     "identity": {"model.recurrent_init": "identity"},

@@ -18,10 +18,10 @@ from gpu_recipe import Recipe
 
 from rcnn_jax.configuration.schema import DEFAULTS
 from rcnn_jax.data import transforms
-from rcnn_jax.data.patches import WhitenedKernel
 from rcnn_jax.data.samplers import PADDING, Sequential, ShuffledWithEpochs
 from rcnn_jax.data.sources import ArraySource
 from rcnn_jax.experiment.task import PRECISIONS
+from rcnn_jax.layers.whitening import WhitenedKernel
 from rcnn_jax.models.rcnn import RCNN
 from rcnn_jax.tasks.classification import Classification
 from rcnn_jax.training import evaluation, optimizer, parameters, schedules, state

@@ -116,7 +116,7 @@ DEFAULTS: dict[str, Any] = {
     "init_into": "",  # the part of the model that they are of, e.g. "backbone"; "": all of it
     "init_include": (".*",),  # patterns of the paths of parameters that are taken from there
     # What computes initial weights from training images, e.g. the kernel of a first layer that
-    # whitens: {"name": "rcnn_jax.data.patches:WhitenedKernel", "path": "conv/kernel"}
+    # whitens: {"name": "rcnn_jax.layers.whitening:WhitenedKernel", "path": "conv/kernel"}
     "init_fit": {"name": ""},
     "parallelism": "jit",  # jit on a mesh | pmap
     "mesh": {"data": -1, "fsdp": 1},  # devices an axis; -1: all that are left

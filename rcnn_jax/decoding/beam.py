@@ -13,8 +13,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, PyTree
 
-from rcnn_jax.decoding.selection import best_of
-from rcnn_jax.decoding.writing import NOTHING, Step, allowed_logits
+from rcnn_jax.decoding.sampling import NOTHING, Step, allowed_logits
+from rcnn_jax.decoding.top_k import best_of
 
 
 class Beams(NamedTuple):
@@ -65,7 +65,7 @@ def beam_search(
     that holds every sequence finds the best of all.
 
     Args:
-        step: what writes, see `rcnn_jax.decoding.writing`; it is called with `batch * width` rows.
+        step: what writes, see `rcnn_jax.decoding.sampling`; it is called with `batch * width` rows.
         state: before the first step, leaves `[batch, ...]`.
         batch: how many searches there are.
         width: sequences in the beam.

@@ -1,20 +1,16 @@
 """Stride-1 convolution over any number of spatial axes, and the initial kernels for it."""
 
 import contextlib
-import functools
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 from jax import lax
-from jax.nn import initializers
 from jaxtyping import Array, Float
 
 from rcnn_jax.configuration.environment import WINOGRAD, switched_on
 from rcnn_jax.layers.winograd import FILTERS, winograd_convolve, winograd_pays
-
-KERNEL_INITS = ("he", "lecun", "orthogonal", "identity")
 
 # Known to jax, so that what it has traced within `direct_convolutions` is never taken outside.
 _direct = jax.make_user_context(False)
@@ -148,50 +144,3 @@ def _convolve_backward(residuals: tuple[Array, Array], gradient: Array) -> tuple
 
 
 _convolve_in_loop.defvjp(_convolve_forward, _convolve_backward)
-
-
-def identity_kernel(
-    key: Array, shape: tuple[int, ...], dtype: jnp.dtype | type = jnp.float32
-) -> Array:
-    """A kernel that copies its input: 1 at the centre from channel i to i; `key` is not used.
-
-    Reference:
-        Le, Jaitly & Hinton, A simple way to initialize recurrent networks of rectified linear
-        units, 2015, carried over to convolutions.
-    """
-    del key
-    centre = tuple(size // 2 if size % 2 else (size - 1) // 2 for size in shape[:-2])
-    return jnp.zeros(shape, dtype).at[centre].set(jnp.eye(*shape[-2:], dtype=dtype))
-
-
-def kernel_initializer(kind: str | float) -> Callable[..., Array]:
-    """The initializer of a kernel `[*window, channels, features]`.
-
-    Args:
-        kind: `"he"`: truncated normal, variance 2 / fan-in, which keeps the scale of a rectified
-            layer; `"lecun"`: variance 1 / fan-in, which keeps that of a layer whose recurrent
-            responses add up over the iterations; `"orthogonal"`: orthogonal over window and
-            channels; `"identity"`: see `identity_kernel`, for recurrent kernels; a number a: drawn
-            evenly from -a to a.
-
-    Raises:
-        ValueError: `kind` is none of these.
-    """
-    if not isinstance(kind, str):
-        if not kind > 0:
-            raise ValueError(f"kernels are drawn evenly from -a to a, a > 0, got a={kind}")
-        return functools.partial(_even, kind)
-    if kind not in KERNEL_INITS:
-        raise ValueError(
-            f'kernels are initialized by one of {", ".join(KERNEL_INITS)}, got "{kind}"'
-        )
-    return {
-        "he": initializers.he_normal(),
-        "lecun": initializers.lecun_normal(),
-        "orthogonal": initializers.orthogonal(),
-        "identity": identity_kernel,
-    }[kind]
-
-
-def _even(bound: float, key: Array, shape: tuple[int, ...], dtype: Any = jnp.float32) -> Array:
-    return jax.random.uniform(key, shape, dtype, -bound, bound)

@@ -9,7 +9,7 @@ from flax.linen.dtypes import promote_dtype
 from jax import lax
 from jaxtyping import Array, Float
 
-from rcnn_jax.layers.convolution import kernel_initializer
+from rcnn_jax.layers.initializers import kernel_initializer
 
 
 def depthwise(

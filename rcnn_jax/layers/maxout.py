@@ -14,7 +14,7 @@ from flax.linen.dtypes import promote_dtype
 from jax import lax
 from jaxtyping import Array, Float, Key, UInt32
 
-from rcnn_jax.layers.convolution import kernel_initializer
+from rcnn_jax.layers.initializers import kernel_initializer
 from rcnn_jax.layers.pooling import max_along
 from rcnn_jax.layers.randomness import example_keys
 

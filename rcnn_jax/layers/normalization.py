@@ -5,7 +5,7 @@ global anyway; where the data axis is bound (`pmap`, `shard_map`) the moments ar
 Reductions run in float32 at least, whatever the dtype of the activations.
 
 What is padding counts in no statistic: rows of the batch by `real_rows`, for a whole trace, and
-positions of an example by the argument `live`, see `rcnn_jax.layers.live`.
+positions of an example by the argument `live`, see `rcnn_jax.layers.masks`.
 """
 
 import contextlib
@@ -20,7 +20,7 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Bool, Float
 
-from rcnn_jax.layers.live import weights
+from rcnn_jax.layers.masks import weights
 from rcnn_jax.layers.randomness import DATA_AXIS, data_axis_bound
 
 

@@ -18,10 +18,11 @@ import jax.numpy as jnp
 from flax.linen.dtypes import promote_dtype
 from jaxtyping import Array, Float, PyTree
 
-from rcnn_jax.layers.convolution import convolve, kernel_initializer
+from rcnn_jax.layers.convolution import convolve
 from rcnn_jax.layers.gated_rcl import GATED_PLACES, gated_rcl
-from rcnn_jax.layers.live import only_live
+from rcnn_jax.layers.initializers import kernel_initializer
 from rcnn_jax.layers.local_response import lrn_window, relu_lrn
+from rcnn_jax.layers.masks import only_live
 from rcnn_jax.layers.step_norm import Entries, StepNorm, check_norm, normalize
 from rcnn_jax.layers.time_scan import entry, kernels_of_steps, prepend, scan_steps
 

@@ -32,11 +32,11 @@ from jaxtyping import Array, PyTree
 
 from rcnn_jax.configuration import importing
 from rcnn_jax.data.vocabulary import END, OTHER, START
-from rcnn_jax.layers.convolution import kernel_initializer
-from rcnn_jax.layers.randomness import Dropout
+from rcnn_jax.layers.dropout import Dropout
+from rcnn_jax.layers.embedding import rows
+from rcnn_jax.layers.initializers import kernel_initializer
 from rcnn_jax.layers.recurrent.cell import Cell, cell_of_model
 from rcnn_jax.layers.recurrent.layer import Recurrent, zero_carry
-from rcnn_jax.models.tagger import rows
 
 EXAMPLE_INPUT = "4096"
 IMAGES = ("first", "every", "before")
@@ -65,7 +65,7 @@ class Captioner(nn.Module):
         dropout: share of the words' vectors and of the picture's that is dropped in training.
         output_dropout: share of the recurrent layer's outputs that is dropped on their way to the
             head; what the next step reads of them stays whole.
-        kernel_init: of `image_encoder`, see `rcnn_jax.layers.convolution.kernel_initializer`.
+        kernel_init: of `image_encoder`, see `rcnn_jax.layers.initializers.kernel_initializer`.
         embedding_init: of `word_embedding`, likewise.
         head_init: of `head_kernel`, likewise.
         frequency_bias: let `head_bias` start as the logarithms of `word_counts` over the largest of

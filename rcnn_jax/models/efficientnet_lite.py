@@ -29,10 +29,10 @@ import flax.linen as nn
 import jax.numpy as jnp
 from jaxtyping import Array
 
-from rcnn_jax.layers.convolution import kernel_initializer
 from rcnn_jax.layers.depthwise import DepthwiseConv
+from rcnn_jax.layers.dropout import Dropout
+from rcnn_jax.layers.initializers import kernel_initializer
 from rcnn_jax.layers.normalization import BatchNorm
-from rcnn_jax.layers.randomness import Dropout
 
 EXAMPLE_INPUT = "224x224x3"
 

@@ -23,13 +23,12 @@ from jax.nn import initializers
 from jaxtyping import Array, Int, PyTree
 
 from rcnn_jax.data.vocabulary import END, NOTHING, OTHER, START
-from rcnn_jax.decoding import writing
-from rcnn_jax.layers.randomness import Dropout
+from rcnn_jax.decoding import sampling
+from rcnn_jax.layers.dropout import Dropout
+from rcnn_jax.layers.embedding import rows
+from rcnn_jax.layers.masks import checked_lengths, live_steps, reverse_within
 from rcnn_jax.layers.recurrent.cell import cell_of_model
-from rcnn_jax.layers.recurrent.lengths import live_steps, reverse_within
 from rcnn_jax.layers.recurrent.stack import Stack
-from rcnn_jax.lengths import checked_lengths
-from rcnn_jax.models.tagger import rows
 
 EXAMPLE_INPUT = "20:int"
 
@@ -192,4 +191,4 @@ def greedy(
         return logits[:, 0], carries  # pyright: ignore[reportIndexIssue]
 
     carries = model.apply(variables, x, train=False, lengths=lengths, method="encode")
-    return writing.greedy(step, carries, len(x), steps=steps, start_id=START, end_id=END).ids
+    return sampling.greedy(step, carries, len(x), steps=steps, start_id=START, end_id=END).ids

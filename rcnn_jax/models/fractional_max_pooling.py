@@ -20,9 +20,9 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array
 
-from rcnn_jax.layers.convolution import kernel_initializer
+from rcnn_jax.layers.dropout import Dropout
 from rcnn_jax.layers.fractional_pooling import fractional_max_pool
-from rcnn_jax.layers.randomness import Dropout
+from rcnn_jax.layers.initializers import kernel_initializer
 
 
 def field_sizes(layers: int, ratio: float) -> list[int]:

@@ -17,9 +17,9 @@ import flax.linen as nn
 import jax.numpy as jnp
 from jaxtyping import Array
 
-from rcnn_jax.layers.convolution import kernel_initializer
+from rcnn_jax.layers.dropout import Dropout
+from rcnn_jax.layers.initializers import kernel_initializer
 from rcnn_jax.layers.maxout import Maxout, uniform_or_lecun
-from rcnn_jax.layers.randomness import Dropout
 
 ACTIVATIONS = ("relu", "sigmoid", "maxout")
 

@@ -16,11 +16,11 @@ import flax.linen as nn
 import jax.numpy as jnp
 from jaxtyping import Array
 
-from rcnn_jax.layers.convolution import kernel_initializer
-from rcnn_jax.layers.places import soft_argmax
+from rcnn_jax.layers.dropout import Dropout
+from rcnn_jax.layers.initializers import kernel_initializer
 from rcnn_jax.layers.pooling import max_along, max_pool
-from rcnn_jax.layers.randomness import Dropout
 from rcnn_jax.layers.rcl import RCL
+from rcnn_jax.layers.spatial_softmax import soft_argmax
 
 EXAMPLE_INPUT = "64x64x3"
 

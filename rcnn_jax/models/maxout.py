@@ -23,9 +23,9 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array
 
+from rcnn_jax.layers.dropout import Dropout
 from rcnn_jax.layers.maxout import Maxout, uniform_or_lecun
 from rcnn_jax.layers.pooling import max_pool
-from rcnn_jax.layers.randomness import Dropout
 
 
 class MaxoutNet(nn.Module):

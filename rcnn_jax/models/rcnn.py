@@ -19,8 +19,8 @@ import jax.numpy as jnp
 from flax.linen.dtypes import promote_dtype
 from jaxtyping import Array
 
+from rcnn_jax.layers.dropout import Dropout
 from rcnn_jax.layers.pooling import global_max_pool, max_pool
-from rcnn_jax.layers.randomness import Dropout
 from rcnn_jax.layers.rcl import RCL
 
 _OF_EVERY_LAYER = (

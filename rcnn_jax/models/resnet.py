@@ -22,7 +22,8 @@ import flax.linen as nn
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from rcnn_jax.layers.convolution import conv_general_dilated, kernel_initializer
+from rcnn_jax.layers.convolution import conv_general_dilated
+from rcnn_jax.layers.initializers import kernel_initializer
 from rcnn_jax.layers.normalization import BatchNorm
 
 

@@ -20,10 +20,10 @@ import flax.linen as nn
 import jax.numpy as jnp
 from jaxtyping import Array
 
-from rcnn_jax.layers.randomness import Dropout
+from rcnn_jax.layers.dropout import Dropout
+from rcnn_jax.layers.masks import checked_lengths
 from rcnn_jax.layers.recurrent.cell import cell_of_model
 from rcnn_jax.layers.recurrent.stack import Stack
-from rcnn_jax.lengths import checked_lengths
 
 DIRECTIONS = ("forward", "bidirectional")
 EXAMPLE_INPUT = "28x28"

@@ -24,9 +24,9 @@ import flax.linen as nn
 import jax.numpy as jnp
 from jaxtyping import Array
 
-from rcnn_jax.layers.convolution import kernel_initializer
+from rcnn_jax.layers.dropout import Dropout
+from rcnn_jax.layers.initializers import kernel_initializer
 from rcnn_jax.layers.pooling import max_pool
-from rcnn_jax.layers.randomness import Dropout
 
 EXAMPLE_INPUT = "227x227x3"
 

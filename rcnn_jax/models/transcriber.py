@@ -20,14 +20,12 @@ import flax.linen as nn
 import jax.numpy as jnp
 from jaxtyping import Array
 
-from rcnn_jax.layers.live import live_columns, only_live
+from rcnn_jax.layers.dropout import Dropout
+from rcnn_jax.layers.masks import checked_lengths, live_columns, live_steps, only_live
 from rcnn_jax.layers.pooling import max_pool
-from rcnn_jax.layers.randomness import Dropout
 from rcnn_jax.layers.rcl import RCL
 from rcnn_jax.layers.recurrent.cell import cell_of_model
-from rcnn_jax.layers.recurrent.lengths import live_steps
 from rcnn_jax.layers.recurrent.stack import Stack
-from rcnn_jax.lengths import checked_lengths
 
 FRONT_ENDS = ("conv", "rcl", "grcnn", "none")
 DIRECTIONS = ("forward", "bidirectional")

@@ -13,14 +13,14 @@ from rcnn_jax.configuration import importing
 from rcnn_jax.data.captions import MADE
 from rcnn_jax.data.vocabulary import END, NOTHING, OTHER, START
 from rcnn_jax.decoding.beam import beam_search
-from rcnn_jax.decoding.writing import sample
+from rcnn_jax.decoding.sampling import sample
+from rcnn_jax.layers.masks import live_steps
 from rcnn_jax.layers.randomness import example_keys
-from rcnn_jax.layers.recurrent.lengths import live_steps
 from rcnn_jax.metrics import captions as scores
 from rcnn_jax.metrics import novelty
+from rcnn_jax.metrics.tokens import token_sums
 from rcnn_jax.tasks.base import Batch, PyTree, found_answers, real_examples
 from rcnn_jax.tasks.summed import SummedTask
-from rcnn_jax.tasks.tokens import token_sums
 
 SENTENCES = ("one", "all")
 SHOWN = 64  # captions in evaluation.json
@@ -51,7 +51,7 @@ class Captioning(SummedTask):
         max_steps: Longest sentence that is written, the end counted.
         length_power: See `rcnn_jax.decoding.beam.beam_search`.
         temperature: 0: sentences are searched for. Above: they are drawn instead, word by word, see
-            `rcnn_jax.decoding.writing.sample`, and the beam is not used.
+            `rcnn_jax.decoding.sampling.sample`, and the beam is not used.
         top_k: Draw from so many of the most probable words; 0: from all.
         drawing_seed: What is drawn depends on it and on the picture alone.
         n_best: How many sentences `predict` gives for a picture.

@@ -10,9 +10,10 @@ import numpy as np
 import optax
 from jaxtyping import Float
 
+from rcnn_jax.metrics.stray_labels import nan_where
 from rcnn_jax.tasks.base import Batch, LossOutput, PyTree, wide
 from rcnn_jax.tasks.images import ImageTask
-from rcnn_jax.tasks.labels import check_class_feature, nan_where
+from rcnn_jax.tasks.labels import check_class_feature
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -7,12 +7,12 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from rcnn_jax.layers.recurrent.lengths import live_steps
+from rcnn_jax.layers.masks import live_steps
+from rcnn_jax.metrics.stray_labels import nan_where
+from rcnn_jax.metrics.tokens import token_sums
 from rcnn_jax.tasks.base import Batch, PyTree
 from rcnn_jax.tasks.inputs import InputTask
-from rcnn_jax.tasks.labels import nan_where
 from rcnn_jax.tasks.summed import SummedTask
-from rcnn_jax.tasks.tokens import token_sums
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -3,25 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
-import jax
-import jax.numpy as jnp
 import numpy as np
-
-
-def nan_where(stray: jax.Array, total: jax.Array) -> jax.Array:
-    """Makes a loss NaN where an example has a label that no class answers to.
-
-    NaN ends a run. Cross-entropy alone would not: a one-hot target of such a label is zeros, and
-    an index of -1 is the last class.
-
-    Args:
-        stray: Which labels are no classes, of any shape; False in padding.
-        total: `[]`, the summed loss.
-
-    Returns:
-        `[]`, the loss or NaN.
-    """
-    return jnp.where(jnp.any(stray), jnp.nan, total)
 
 
 def check_class_feature(features: Mapping[str, Any], name: str, what: str, hint: str) -> None:

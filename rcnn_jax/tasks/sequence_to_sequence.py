@@ -9,11 +9,11 @@ import jax.numpy as jnp
 
 from rcnn_jax.data.sequence_pairs import MADE
 from rcnn_jax.data.vocabulary import NOTHING
-from rcnn_jax.layers.recurrent.lengths import live_steps
+from rcnn_jax.layers.masks import live_steps
+from rcnn_jax.metrics.tokens import token_sums
 from rcnn_jax.models.encoder_decoder import greedy
 from rcnn_jax.tasks.base import Batch, PyTree
 from rcnn_jax.tasks.summed import SummedTask
-from rcnn_jax.tasks.tokens import token_sums
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

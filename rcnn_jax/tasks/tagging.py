@@ -11,12 +11,12 @@ import numpy as np
 from jaxtyping import Float
 
 from rcnn_jax.data.word_tags import MADE
-from rcnn_jax.layers.recurrent.lengths import live_steps
+from rcnn_jax.layers.masks import live_steps
 from rcnn_jax.metrics.chunk_counts import TagKinds, chunk_counts
+from rcnn_jax.metrics.tokens import token_sums
 from rcnn_jax.tasks.base import Batch, PyTree
 from rcnn_jax.tasks.labels import check_number
 from rcnn_jax.tasks.summed import SummedTask
-from rcnn_jax.tasks.tokens import token_sums
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

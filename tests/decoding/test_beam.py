@@ -13,10 +13,10 @@ import numpy as np
 import pytest
 
 from rcnn_jax.data import vocabulary
-from rcnn_jax.decoding import writing
+from rcnn_jax.decoding import sampling
 from rcnn_jax.decoding.beam import beam_search
-from rcnn_jax.decoding.selection import best_of
-from rcnn_jax.decoding.writing import NOTHING, greedy, sample
+from rcnn_jax.decoding.sampling import NOTHING, greedy, sample
+from rcnn_jax.decoding.top_k import best_of
 
 CLASSES, STATES, BATCH, STEPS = 4, 11, 3, 4
 START, END = 1, 2
@@ -204,4 +204,4 @@ def test_the_best_of_many(kind):
 
 
 def test_nothing_has_one_number():
-    assert writing.NOTHING == vocabulary.NOTHING
+    assert sampling.NOTHING == vocabulary.NOTHING

@@ -14,8 +14,8 @@ import numpy as np
 import pytest
 
 from rcnn_jax.data import cifar
-from rcnn_jax.data.patches import WhitenedKernel
 from rcnn_jax.errors import UsageError, UserError
+from rcnn_jax.layers.whitening import WhitenedKernel
 
 pytestmark = pytest.mark.one_row
 

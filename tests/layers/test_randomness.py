@@ -5,14 +5,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from rcnn_jax.layers.randomness import (
-    DATA_AXIS,
-    Dropout,
-    data_axis_bound,
-    dropout,
-    example_keys,
-    part_of_batch,
-)
+from rcnn_jax.layers.dropout import Dropout, dropout
+from rcnn_jax.layers.randomness import DATA_AXIS, data_axis_bound, example_keys, part_of_batch
 
 KEY = jax.random.key(7)
 

@@ -7,7 +7,7 @@ import flax.linen as nn
 import jax.numpy as jnp
 
 from rcnn_jax.data.bookings import bookings
-from rcnn_jax.layers.randomness import Dropout
+from rcnn_jax.layers.dropout import Dropout
 
 sys.path.append(str(pathlib.Path(__file__).parent))  # where the job finds what is named below
 

@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 
 from rcnn_jax.data.spec import Feature
+from rcnn_jax.metrics.tokens import token_sums
 from rcnn_jax.tasks.classification import Classification
 from rcnn_jax.tasks.labelling import SequenceLabelling
 from rcnn_jax.tasks.labels import check_number
 from rcnn_jax.tasks.multilabel import MultiLabel
-from rcnn_jax.tasks.tokens import token_sums
 
 
 class Answers(nn.Module):

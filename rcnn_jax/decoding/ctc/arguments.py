@@ -6,7 +6,7 @@ import numpy as np
 from jax.typing import ArrayLike
 from jaxtyping import Array, Float, Int
 
-from rcnn_jax.lengths import checked_lengths, is_known
+from rcnn_jax.layers.masks import checked_lengths, is_known
 
 
 def checked_logits(

@@ -17,7 +17,7 @@ from jax.typing import ArrayLike
 from jaxtyping import Array, Float, Int
 
 from rcnn_jax.decoding.ctc.arguments import checked_logits
-from rcnn_jax.decoding.ctc.knowledge import (
+from rcnn_jax.decoding.ctc.language_model import (
     LanguageModel,
     Lexicon,
     checked_language_model,

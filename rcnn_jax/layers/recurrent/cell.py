@@ -15,7 +15,7 @@ from jaxtyping import Array, PyTree
 
 from rcnn_jax.configuration.importing import build, require_hashable
 from rcnn_jax.errors import did_you_mean
-from rcnn_jax.layers.convolution import kernel_initializer
+from rcnn_jax.layers.initializers import kernel_initializer
 from rcnn_jax.layers.recurrent.scan import Arrays, Product
 
 Initializer = Callable[..., Array]

@@ -11,8 +11,8 @@ import jax.numpy as jnp
 from jax.experimental import rnn
 from jaxtyping import Array, Float, Int
 
+from rcnn_jax.layers.masks import live_steps, reverse_within
 from rcnn_jax.layers.recurrent.gated_cells import LSTM
-from rcnn_jax.layers.recurrent.lengths import live_steps, reverse_within
 from rcnn_jax.layers.recurrent.scan import Arrays
 
 

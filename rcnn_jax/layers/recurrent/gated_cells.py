@@ -52,7 +52,7 @@ class LSTM:
         forget_bias: initial value of the forget gate's bias.
         activation: of the cell input g: `tanh`, `relu`, `sigmoid` or `identity`.
         output_activation: of the memory before the output gate, likewise.
-        kernel_init: see `rcnn_jax.layers.convolution.kernel_initializer`.
+        kernel_init: see `rcnn_jax.layers.initializers.kernel_initializer`.
         recurrent_init: likewise.
     """
 
@@ -158,7 +158,7 @@ class GRU:
         hidden: number of hidden units.
         reset_after: apply the reset gate behind the recurrent product.
         activation: of the candidate n: `tanh`, `relu`, `sigmoid` or `identity`.
-        kernel_init: see `rcnn_jax.layers.convolution.kernel_initializer`.
+        kernel_init: see `rcnn_jax.layers.initializers.kernel_initializer`.
         recurrent_init: likewise.
     """
 

@@ -10,11 +10,10 @@ from flax.linen.dtypes import promote_dtype
 from jax.nn import initializers
 from jaxtyping import Array, Float, Int, PyTree
 
+from rcnn_jax.layers.masks import checked_lengths, live_steps
 from rcnn_jax.layers.recurrent.cell import Cell
 from rcnn_jax.layers.recurrent.cudnn import cudnn_lstm
-from rcnn_jax.layers.recurrent.lengths import live_steps
 from rcnn_jax.layers.recurrent.scan import Arrays, scan_cell
-from rcnn_jax.lengths import checked_lengths
 
 IMPLEMENTATIONS = ("scan", "autodiff", "cudnn")
 MERGES = ("concat", "sum")

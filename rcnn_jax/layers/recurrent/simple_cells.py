@@ -37,7 +37,7 @@ class Elman:
     Attributes:
         hidden: number of hidden units.
         activation: `tanh`, `relu`, `sigmoid` or `identity`.
-        kernel_init: see `rcnn_jax.layers.convolution.kernel_initializer`.
+        kernel_init: see `rcnn_jax.layers.initializers.kernel_initializer`.
         recurrent_init: likewise; `identity` with `relu` is the IRNN of Le, Jaitly & Hinton 2015.
     """
 

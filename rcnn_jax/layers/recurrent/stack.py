@@ -9,10 +9,10 @@ import jax.numpy as jnp
 from jax.tree_util import keystr, tree_leaves_with_path
 from jaxtyping import Array, PyTree
 
-from rcnn_jax.layers.randomness import Dropout
+from rcnn_jax.layers.dropout import Dropout
+from rcnn_jax.layers.masks import checked_lengths
 from rcnn_jax.layers.recurrent.cell import Cell
 from rcnn_jax.layers.recurrent.layer import Bidirectional, Recurrent
-from rcnn_jax.lengths import checked_lengths
 
 
 class Stack(nn.Module):

@@ -8,13 +8,12 @@ import numpy as np
 import pytest
 
 from layers.recurrent.oracles import CELLS, FEATURES, random_carry, random_weights, run
+from rcnn_jax.layers.masks import checked_lengths, reverse_within
 from rcnn_jax.layers.randomness import DATA_AXIS
 from rcnn_jax.layers.recurrent.gated_cells import GRU, LSTM
 from rcnn_jax.layers.recurrent.layer import Bidirectional, Recurrent
-from rcnn_jax.layers.recurrent.lengths import reverse_within
 from rcnn_jax.layers.recurrent.simple_cells import Elman
 from rcnn_jax.layers.recurrent.stack import Stack, in_chunks
-from rcnn_jax.lengths import checked_lengths
 
 RNG = np.random.default_rng(0)
 BATCH, TIME = 4, 6

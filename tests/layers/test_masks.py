@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from layers import oracles
-from rcnn_jax.layers.live import live_columns, only_live
+from rcnn_jax.layers.masks import live_columns, only_live
 from rcnn_jax.layers.normalization import BatchNorm, batch_moments, group_norm, real_rows
 from rcnn_jax.layers.randomness import DATA_AXIS
 from rcnn_jax.layers.rcl import RCL

@@ -4,7 +4,7 @@ import jax
 import numpy as np
 import pytest
 
-from rcnn_jax.data.patches import WhitenedKernel
+from rcnn_jax.layers.whitening import WhitenedKernel
 
 
 @pytest.fixture(scope="module")

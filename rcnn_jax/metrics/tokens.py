@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import optax
 from jaxtyping import Bool, Float, Int
 
-from rcnn_jax.tasks.labels import nan_where
+from rcnn_jax.metrics.stray_labels import nan_where
 
 
 def token_sums(

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from rcnn_jax.layers.places import soft_argmax
+from rcnn_jax.layers.spatial_softmax import soft_argmax
 
 
 def test_it_is_the_mean_place_under_a_softmax() -> None:
