@@ -19,7 +19,7 @@ def get_config() -> ConfigDict:
         "hidden": 64,
     }
     config.task = {"name": "rcnn_jax.tasks.regression:Regression"}
-    config.data = {"name": "rcnn_jax.data.lags:ADDING_50", "residency": "memory"}
+    config.data = {"name": "rcnn_jax.data.datasets.series.lags:ADDING_50", "residency": "memory"}
     config.batch_size = 50
     config.steps = 3000
     config.optimizer = {"name": "adam", "clip_norm": 1.0}
@@ -31,8 +31,8 @@ def get_config() -> ConfigDict:
 
 
 VARIANTS = {
-    "steps_200": {"data.name": "rcnn_jax.data.lags:ADDING_200", "steps": 10_000},
-    "steps_400": {"data.name": "rcnn_jax.data.lags:ADDING_400", "steps": 20_000},
+    "steps_200": {"data.name": "rcnn_jax.data.datasets.series.lags:ADDING_200", "steps": 10_000},
+    "steps_400": {"data.name": "rcnn_jax.data.datasets.series.lags:ADDING_400", "steps": 20_000},
     "elman": {"model.cell": "elman"},
     "gru": {"model.cell": "gru"},
 }

@@ -26,7 +26,7 @@ def get_config() -> ConfigDict:
         "hidden": 512,
     }
     config.task = {"name": "rcnn_jax.tasks.captioning:Captioning", "inputs": "features"}
-    config.encoder = {"name": "rcnn_jax.data.captions:Captions"}
+    config.encoder = {"name": "rcnn_jax.data.encoders.captions:Captions"}
     config.data = {
         "name": "karpathy:dataset.json?features=features.npz",
         "residency": "memory",

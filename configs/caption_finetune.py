@@ -26,7 +26,7 @@ def get_config() -> ConfigDict:
     }
     # What a picture costs is the CNN: each of its sentences is learnt from while it is there.
     config.task = {"name": "rcnn_jax.tasks.captioning:Captioning", "sentences": "all"}
-    config.encoder = {"name": "rcnn_jax.data.captions:Captions"}
+    config.encoder = {"name": "rcnn_jax.data.encoders.captions:Captions"}
     config.data = {
         "name": "karpathy:dataset.json?size=227",
         "residency": "memory",

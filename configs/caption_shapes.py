@@ -32,9 +32,13 @@ def get_config() -> ConfigDict:
     config.task = {
         "name": "rcnn_jax.tasks.captioning:Captioning",
         "sentences": "all",
-        "judge": "rcnn_jax.data.shapes.judge:judge",
+        "judge": "rcnn_jax.data.datasets.shapes.judge:judge",
     }
-    config.encoder = {"name": "rcnn_jax.data.captions:Captions", "min_count": 1, "most_steps": 24}
+    config.encoder = {
+        "name": "rcnn_jax.data.encoders.captions:Captions",
+        "min_count": 1,
+        "most_steps": 24,
+    }
     config.data = {
         "name": "shapes_world_large",
         "residency": "device",

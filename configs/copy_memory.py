@@ -24,7 +24,7 @@ def get_config() -> ConfigDict:
         "hidden": 128,
     }
     config.task = {"name": "rcnn_jax.tasks.labelling:SequenceLabelling", "blank": 8}
-    config.data = {"name": "rcnn_jax.data.lags:COPY_50", "residency": "device"}
+    config.data = {"name": "rcnn_jax.data.datasets.series.lags:COPY_50", "residency": "device"}
     config.batch_size = 64
     config.steps = 6000
     config.optimizer = {"name": "adam", "clip_norm": 1.0}
@@ -36,8 +36,8 @@ def get_config() -> ConfigDict:
 
 
 VARIANTS = {
-    "lag_100": {"data.name": "rcnn_jax.data.lags:COPY_100"},
-    "lag_200": {"data.name": "rcnn_jax.data.lags:COPY_200"},
+    "lag_100": {"data.name": "rcnn_jax.data.datasets.series.lags:COPY_100"},
+    "lag_200": {"data.name": "rcnn_jax.data.datasets.series.lags:COPY_200"},
     "elman": {"model.cell": "elman"},
     "gru": {"model.cell": "gru"},
 }

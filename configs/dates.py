@@ -19,8 +19,8 @@ def get_config() -> ConfigDict:
         "hidden": 128,
     }
     config.task = {"name": "rcnn_jax.tasks.sequence_to_sequence:SequenceToSequence"}
-    config.encoder = {"name": "rcnn_jax.data.sequence_pairs:SequencePairs"}
-    config.data = {"name": "rcnn_jax.data.dates:DATES", "residency": "device"}
+    config.encoder = {"name": "rcnn_jax.data.encoders.sequence_pairs:SequencePairs"}
+    config.data = {"name": "rcnn_jax.data.datasets.text.dates:DATES", "residency": "device"}
     config.batch_size = 64
     config.steps = 2500
     config.optimizer = {"name": "adam", "clip_norm": 1.0}
@@ -33,7 +33,7 @@ def get_config() -> ConfigDict:
 
 VARIANTS = {
     "number_names": {
-        "data.name": "rcnn_jax.data.dates:NUMBER_NAMES",
+        "data.name": "rcnn_jax.data.datasets.text.dates:NUMBER_NAMES",
         "batch_size": 50,
         "steps": 600,
         "evaluate_every": 200,

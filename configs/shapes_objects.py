@@ -7,7 +7,7 @@ python -m rcnn_jax.train --config=configs/caption_shapes.py:pretrained --workdir
 
 It stands where ImageNet stands for captions of photographs. 341 labels: objects by size, colour
 and shape or by some of them, and at least two or three alike; some never hold in training, because
-six pairs of colour and shape are held out. See `rcnn_jax/data/shapes/kinds.py`.
+six pairs of colour and shape are held out. See `rcnn_jax/data/datasets/shapes/kinds.py`.
 """
 
 from ml_collections import ConfigDict

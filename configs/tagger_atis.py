@@ -24,7 +24,7 @@ def get_config() -> ConfigDict:
         "word_dropout": 0.05,
     }
     config.task = {"name": "rcnn_jax.tasks.tagging:Tagging"}
-    config.encoder = {"name": "rcnn_jax.data.word_tags:WordTags", "zero_digits": True}
+    config.encoder = {"name": "rcnn_jax.data.encoders.word_tags:WordTags", "zero_digits": True}
     config.data = {"name": "atis", "residency": "memory"}
     config.batch_size = 16
     config.epochs = 20.0

@@ -21,7 +21,7 @@ def get_config() -> ConfigDict:
         "word_dropout": 0.05,
     }
     config.task = {"name": "rcnn_jax.tasks.tagging:Tagging"}
-    config.encoder = {"name": "rcnn_jax.data.word_tags:WordTags", "zero_digits": True}
+    config.encoder = {"name": "rcnn_jax.data.encoders.word_tags:WordTags", "zero_digits": True}
     config.data = {"name": "bookings", "residency": "device"}
     config.batch_size = 32
     config.epochs = 6.0

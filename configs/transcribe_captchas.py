@@ -24,7 +24,7 @@ def get_config() -> ConfigDict:
         "dropout": 0.4,
     }
     config.task = {"name": "rcnn_jax.tasks.transcription:Transcription", "inputs": "image"}
-    config.encoder = {"name": "rcnn_jax.data.transcripts:Transcripts"}
+    config.encoder = {"name": "rcnn_jax.data.encoders.transcripts:Transcripts"}
     config.data = {
         "name": "captchas",
         "residency": "device",

@@ -6,7 +6,7 @@ python -m rcnn_jax.predict --workdir=runs/lines line.png
 
 Without files it reads lines made of scikit-learn's digits, of which the last 360 make the test
 lines and no others; `:mnist` reads lines of MNIST's digits and needs --data_dir=DATA. Lines of
-your own: --config.data.name=lines:FOLDER, see rcnn_jax/data/line_files.py.
+your own: --config.data.name=lines:FOLDER, see rcnn_jax/data/datasets/lines/own_files.py.
 """
 
 from ml_collections import ConfigDict
@@ -25,7 +25,7 @@ def get_config() -> ConfigDict:
         "dropout": 0.3,
     }
     config.task = {"name": "rcnn_jax.tasks.transcription:Transcription", "inputs": "image"}
-    config.encoder = {"name": "rcnn_jax.data.transcripts:Transcripts"}
+    config.encoder = {"name": "rcnn_jax.data.encoders.transcripts:Transcripts"}
     # Half of the lines are at most 56 columns wide, the widest has 96.
     config.sampler = {
         "name": "rcnn_jax.data.buckets:Buckets",

@@ -24,7 +24,7 @@ def get_config() -> ConfigDict:
         "dropout": 0.4,
     }
     config.task = {"name": "rcnn_jax.tasks.transcription:Transcription", "inputs": "frames"}
-    config.encoder = {"name": "rcnn_jax.data.transcripts:Transcripts"}
+    config.encoder = {"name": "rcnn_jax.data.encoders.transcripts:Transcripts"}
     # Half of the strings are at most 168 frames long, the longest has 502.
     config.sampler = {
         "name": "rcnn_jax.data.buckets:Buckets",

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from rcnn_jax.data import sources
+from rcnn_jax.data import catalog
 from rcnn_jax.errors import UsageError, UserError
 
 IMAGES = 50_000
@@ -63,5 +63,5 @@ def read(
 
 
 def _columns(split: str, folder: str | None) -> Mapping[str, np.ndarray]:
-    source = sources.open_source("cifar10", split, folder, residency="memory")
+    source = catalog.open_source("cifar10", split, folder, residency="memory")
     return source.gather(np.arange(len(source)))

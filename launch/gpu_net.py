@@ -17,9 +17,9 @@ import numpy as np
 from gpu_recipe import Recipe
 
 from rcnn_jax.configuration.schema import DEFAULTS
-from rcnn_jax.data import transforms
 from rcnn_jax.data.samplers import PADDING, Sequential, ShuffledWithEpochs
 from rcnn_jax.data.sources import ArraySource
+from rcnn_jax.data.transforms import chain
 from rcnn_jax.experiment.task import PRECISIONS
 from rcnn_jax.layers.whitening import WhitenedKernel
 from rcnn_jax.models.rcnn import RCNN
@@ -167,15 +167,15 @@ def make(recipe: Recipe, train: Mapping[str, np.ndarray]) -> Net:
     """
     source = ArraySource(dict(train))
     chains = [_chain(recipe.preprocess, own) for own in (recipe.augment, recipe.evaluate)]
-    assets = transforms.fit_all(chains, source)
+    assets = chain.fit_all(chains, source)
     dtype, param_dtype = PRECISIONS[recipe.precision]
     task = Classification(
         model=RCNN(
             classes=10, features=recipe.features, steps=recipe.steps, norm="batch",
             dropout=recipe.dropout, dtype=dtype, param_dtype=param_dtype,
         ),
-        train_transform=transforms.build(chains[0], assets),
-        evaluation_transform=transforms.build(chains[1], assets),
+        train_transform=chain.build(chains[0], assets),
+        evaluation_transform=chain.build(chains[1], assets),
         label_smoothing=recipe.label_smoothing,
     )  # fmt: skip
     section = {"nesterov": True, "weight_decay": recipe.weight_decay}
@@ -185,7 +185,7 @@ def make(recipe: Recipe, train: Mapping[str, np.ndarray]) -> Net:
     if not recipe.whitening:
         return net
     fitter = WhitenedKernel(_FIRST_KERNEL, epsilon=recipe.whitening)
-    blocks = transforms.blocks(source, transforms.build(recipe.preprocess, assets))
+    blocks = chain.blocks(source, chain.build(recipe.preprocess, assets))
     kernel = np.asarray(parameters.flatten(net.initial(0).params)[_FIRST_KERNEL])
     return dataclasses.replace(net, first_kernel=fitter.fit(blocks, kernel))
 

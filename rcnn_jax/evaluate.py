@@ -196,7 +196,7 @@ def save_gallery(
 
 def original_examples(run: "EvaluationRun", split: str, data_dir: str | None) -> "Source":
     """The split as the data set stores it, before an encoder scaled or padded its pictures."""
-    from rcnn_jax.data.encoding import EncodedSource
+    from rcnn_jax.data.encoders.base import EncodedSource
     from rcnn_jax.experiment import data
 
     if run.encoding is None:

@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from rcnn_jax.data.shapes.dataset import example
+from rcnn_jax.data.datasets.shapes.dataset import example
 from rcnn_jax.training.checkpoints import reading
 
 FORK = """
-from rcnn_jax.data.shapes.dataset import shapes_world
+from rcnn_jax.data.datasets.shapes.dataset import shapes_world
 
 FEW = shapes_world(splits={"train": 24, "validation": 4, "test": 4})
 """

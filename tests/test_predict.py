@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 
 from rcnn_jax import predict
-from rcnn_jax.data.sources import load_spec
+from rcnn_jax.data.catalog import load_spec
 from rcnn_jax.errors import UserError
 from rcnn_jax.output import predicted
 
@@ -18,7 +18,7 @@ import io
 import numpy as np
 from PIL import Image
 from rcnn_jax.tasks.classification import Classification
-from rcnn_jax.data.line_images import read_picture
+from rcnn_jax.data.files.line_images import read_picture
 from rcnn_jax.data.spec import DatasetSpec, Feature
 
 GLYPHS = {"a": (9, 0, 0, 9), "b": (0, 9, 9, 0), "\\u00e9": (9, 9, 0, 0)}
@@ -98,7 +98,7 @@ def get_config():
 """
 LINES = {
     "data": {"name": "fork:LINES", "residency": "memory", "preprocess": "to_float(255)"},
-    "encoder": {"name": "rcnn_jax.data.transcripts:Transcripts"},
+    "encoder": {"name": "rcnn_jax.data.encoders.transcripts:Transcripts"},
     "task": {"name": "rcnn_jax.tasks.transcription:Transcription"},
     "model": {
         "name": "rcnn_jax.models.transcriber:Transcriber", "features": (8,), "pools": ((2, 1),),

@@ -6,11 +6,11 @@ import shutil
 import pytest
 
 from rcnn_jax.data import assets
-from rcnn_jax.data.vocabulary import TagVocabulary, Vocabulary
+from rcnn_jax.data.text.vocabulary import TagVocabulary, Vocabulary
 from rcnn_jax.metrics.chunks import conlleval
 
 FORK = """
-from rcnn_jax.data.slots import SlotFiles
+from rcnn_jax.data.datasets.text.slots import SlotFiles
 
 TINY = SlotFiles(
     name="tiny", intents=("ask",), sentences=dict.fromkeys(("train", "validation", "test")),

@@ -3,7 +3,7 @@
 import pathlib
 from collections.abc import Sequence
 
-from rcnn_jax.data import sources
+from rcnn_jax.data import catalog
 from rcnn_jax.data.sources import Source
 
 
@@ -25,7 +25,7 @@ def open_source(
 
     Args:
         name: What `config.data.name` takes: a shipped data set, an import path to a `DatasetSpec`,
-            a TFDS name or a user's files; see `rcnn_jax.data.sources.open_source`.
+            a TFDS name or a user's files; see `rcnn_jax.data.catalog.open_source`.
         split: The name of a split, perhaps with a slice: `train[:100]`.
         data_dir: Where original data sets lie; None: `RCNN_JAX_DATA` or a cache folder.
         residency: `memory` reads the original files into memory; `stream` makes ArrayRecord files
@@ -42,4 +42,4 @@ def open_source(
         ValueError: There is no such data set, split, residency or feature, or files are damaged.
     """
     names = (features,) if isinstance(features, str) else tuple(features)
-    return sources.open_source(name, split, data_dir, residency=residency, features=names)
+    return catalog.open_source(name, split, data_dir, residency=residency, features=names)

@@ -18,7 +18,7 @@ from rcnn_jax.api.inputs import as_source
 from rcnn_jax.configuration import loading
 from rcnn_jax.data import assets as assets_lib
 from rcnn_jax.data import pipeline
-from rcnn_jax.data.encoding import Encoder, Encoding
+from rcnn_jax.data.encoders.base import Encoder, Encoding
 from rcnn_jax.data.sources import Concatenation, Source, View
 from rcnn_jax.data.spec import Feature
 from rcnn_jax.errors import UserError

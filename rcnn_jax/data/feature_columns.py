@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from rcnn_jax.data.encoding import read_each
+from rcnn_jax.data.encoders.base import read_each
 from rcnn_jax.data.sources import ArraySource, Concatenation, Example, Source, View
 from rcnn_jax.data.spec import Feature
 

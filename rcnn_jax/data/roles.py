@@ -8,8 +8,8 @@ from typing import Any
 
 import jax.numpy as jnp
 
-from rcnn_jax.data.per_image import PIXELS, Batch, PerExample, known_roles, pixel_size
 from rcnn_jax.data.spec import ROLES, Feature
+from rcnn_jax.data.transforms.per_image import PIXELS, Batch, PerExample, known_roles, pixel_size
 
 
 def roles_of(features: Mapping[str, Feature]) -> dict[str, str]:
@@ -47,9 +47,9 @@ def check_known(
             raise ValueError(
                 f"{name} does not say what it does to the feature {feature!r}, whose role is "
                 f"{role!r}: a transform that moves no pixel declares `geometric = False`, one that "
-                "moves pixels derives from rcnn_jax.data.per_image:Geometric and has a method "
-                f"on_{role.removeprefix('relative_')}, and one that changes the whole batch by "
-                f"itself declares `knows = ('image', {role!r})`"
+                "moves pixels derives from rcnn_jax.data.transforms.per_image:Geometric and has a "
+                f"method on_{role.removeprefix('relative_')}, and one that changes the whole batch "
+                f"by itself declares `knows = ('image', {role!r})`"
             )
         if role not in known:
             able = [other for other, made in shipped.items() if role in (known_roles(made) or ())]

@@ -244,3 +244,42 @@ class DatasetSpec:
             raise ValueError(
                 f"{what} holds {stray}, allowed are 0 to {classes - 1} (example {index})"
             )
+
+
+def padding(features: Mapping[str, Feature]) -> dict[str, np.ndarray]:
+    """What stands for an example that cannot be read: zeros, an axis that varies is empty."""
+    zeros = {
+        name: np.zeros([size or 0 for size in feature.shape], feature.dtype)
+        for name, feature in features.items()
+    }
+    return {**zeros, "mask": np.zeros((), np.float32)}
+
+
+def checked(name: str, feature: Feature, value: object) -> np.ndarray:
+    """One decoded value, in the type that its feature promises.
+
+    Args:
+        name: of the feature.
+        feature: what is promised.
+        value: as TFDS decodes it: an array, or a Python number for a scalar.
+
+    Returns:
+        The array, of `feature.dtype` and a shape that `feature.shape` allows.
+
+    Raises:
+        ValueError: if the shape differs, a number does not fit the type, or a label is no class.
+    """
+    array = value if isinstance(value, np.ndarray) else np.asarray(value, feature.dtype)
+    # A Python number is as wide as it likes; in the array it must be the same one, or NaN again.
+    if array is not value and not array.ndim and array.item() != value and value == value:
+        raise ValueError(f"feature {name!r} holds {value}, which {feature.dtype} cannot")
+    if not feature.accepts(array):
+        raise ValueError(
+            f"feature {name!r} is {array.dtype}{list(array.shape)}, expected is "
+            f"{feature.dtype}{list(feature.shape)}"
+        )
+    stray = feature.stray(array)
+    if stray is not None:
+        classes = feature.num_classes or 0
+        raise ValueError(f"feature {name!r} holds {stray}, allowed are 0 to {classes - 1}")
+    return array

@@ -8,9 +8,9 @@ import numpy as np
 
 from rcnn_jax.configuration import importing
 from rcnn_jax.configuration.importing import check_parts
-from rcnn_jax.data import pipeline, samplers, sources
-from rcnn_jax.data.damage import Damage
-from rcnn_jax.data.encoding import EncodedSource, Encoder, Encoding, check_takers
+from rcnn_jax.data import catalog, pipeline, samplers
+from rcnn_jax.data.encoders.base import EncodedSource, Encoder, Encoding, check_takers
+from rcnn_jax.data.records.damage import Damage
 from rcnn_jax.data.samplers import Sampler
 from rcnn_jax.data.sources import Source
 from rcnn_jax.errors import UsageError
@@ -35,7 +35,7 @@ def open_split(
     Raises:
         UserError: It is missing or damaged.
     """
-    return sources.open_source(
+    return catalog.open_source(
         config.data.name,
         config.data.get(split, split),
         data_dir,
@@ -64,12 +64,12 @@ def make_encoder(config: Config) -> Encoder | None:
         if stray:
             raise UsageError(
                 f"config.encoder.{stray[0]} is set, but config.encoder.name is empty; it must name "
-                "an encoder, such as rcnn_jax.data.word_tags:WordTags."
+                "an encoder, such as rcnn_jax.data.encoders.word_tags:WordTags."
             )
         return None
     encoder = importing.build(section, "config.encoder")
     parts = ("fit", "bind", "for_model")
-    check_parts(encoder, parts, "config.encoder.name", "rcnn_jax.data.encoding:Encoder")
+    check_parts(encoder, parts, "config.encoder.name", "rcnn_jax.data.encoders.base:Encoder")
     return encoder
 
 
@@ -118,7 +118,10 @@ def encoded(config: Config, encoding: Encoding | None, source: Source) -> Source
         return source
     parts = ("wrap", "for_model", "for_task")
     check_parts(
-        encoding, parts, "what `bind` of config.encoder returns", "rcnn_jax.data.encoding:Encoding"
+        encoding,
+        parts,
+        "what `bind` of config.encoder returns",
+        "rcnn_jax.data.encoders.base:Encoding",
     )
     wrapped = encoding.wrap(source)
     if isinstance(wrapped, EncodedSource) and config.data.residency != "stream":

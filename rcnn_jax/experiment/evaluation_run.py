@@ -12,7 +12,7 @@ import numpy as np
 
 from rcnn_jax.data import assets as assets_lib
 from rcnn_jax.data import pipeline
-from rcnn_jax.data.encoding import Encoding
+from rcnn_jax.data.encoders.base import Encoding
 from rcnn_jax.data.sources import Source
 from rcnn_jax.errors import UsageError, UserError
 from rcnn_jax.experiment.data import (

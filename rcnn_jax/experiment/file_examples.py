@@ -5,7 +5,8 @@ import pathlib
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from rcnn_jax.data import feature_json, pictures, sources
+from rcnn_jax.data import catalog, feature_json
+from rcnn_jax.data.files import images
 from rcnn_jax.data.spec import Feature
 from rcnn_jax.errors import UserError
 from rcnn_jax.training.workdir import Workdir
@@ -32,7 +33,7 @@ def stored_features(config: Any, path: str | pathlib.Path) -> dict[str, Feature]
     if name.startswith("tfds:"):
         return {}
     try:
-        features = sources.load_spec(name).features
+        features = catalog.load_spec(name).features
     except (OSError, ValueError):
         return {}
     return {k: feature for k, feature in features.items() if not kept or k in kept}
@@ -76,7 +77,7 @@ def reader(
             f"the data set {name!r} does not say how a file is read; a DatasetSpec with read_file "
             "does."
         )
-    spec = sources.load_spec(name)
+    spec = catalog.load_spec(name)
     if spec.read_several is not None:
         shapes = Workdir(path).data_facts().get("shapes", {})
         return spec.features, functools.partial(_checked, spec.read_several, shapes)
@@ -85,13 +86,13 @@ def reader(
         return spec.features, lambda path: [("", read_file(path))]
     inputs = config.task.get("inputs", "image")
     feature = spec.features.get(inputs)
-    if feature is None or not pictures.is_picture(feature):
+    if feature is None or not images.is_picture(feature):
         raise UserError(
             f"the data set {name!r} does not say how a file is read (DatasetSpec.read_file), and "
             "its examples are no pictures of one size."
         )
     shape: Any = feature.shape
-    return spec.features, lambda path: [("", {inputs: pictures.read_image(path, shape)})]
+    return spec.features, lambda path: [("", {inputs: images.read_image(path, shape)})]
 
 
 def _checked(

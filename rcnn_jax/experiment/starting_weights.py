@@ -6,8 +6,8 @@ from collections.abc import Mapping
 import numpy as np
 
 from rcnn_jax.configuration import importing
-from rcnn_jax.data import transforms
 from rcnn_jax.data.sources import Source
+from rcnn_jax.data.transforms import chain
 from rcnn_jax.training import initial, state
 from rcnn_jax.training.interface import Config
 from rcnn_jax.training.parallel.mesh import Devices
@@ -59,6 +59,6 @@ def fit(
     Raises:
         UserError: It cannot be built, or fits nothing of the model.
     """
-    preprocess = transforms.build(config.data.preprocess, assets)
+    preprocess = chain.build(config.data.preprocess, assets)
     fitted = importing.build(config.init_fit, "config.init_fit")
-    return initial.fit_for(fresh, fitted, transforms.blocks(source, preprocess), devices)
+    return initial.fit_for(fresh, fitted, chain.blocks(source, preprocess), devices)

@@ -12,10 +12,10 @@ import numpy as np
 
 from rcnn_jax.configuration import importing
 from rcnn_jax.configuration.importing import check_parts
-from rcnn_jax.data import transforms
-from rcnn_jax.data.encoding import Encoding
+from rcnn_jax.data.encoders.base import Encoding
 from rcnn_jax.data.sources import Source
 from rcnn_jax.data.spec import Feature
+from rcnn_jax.data.transforms import chain
 from rcnn_jax.errors import UsageError
 from rcnn_jax.experiment.data import batch_shapes, chains
 from rcnn_jax.training import optimizer, schedules, state
@@ -77,9 +77,9 @@ def build_task(
         config.model, "config.model", dtype=dtype, param_dtype=param_dtype, **for_model
     )
     image_dtype = "float64" if dtype == "float64" else "float32"
-    roles = None if features is None else transforms.roles_of(features)
+    roles = None if features is None else chain.roles_of(features)
     training, evaluating = (
-        transforms.build(text, assets, dtype=image_dtype, roles=roles) for text in chains(config)
+        chain.build(text, assets, dtype=image_dtype, roles=roles) for text in chains(config)
     )
     return importing.build(
         _task_section(config, for_task),

@@ -11,11 +11,12 @@ from typing import Any
 import numpy as np
 
 from rcnn_jax.data import assets as assets_lib
-from rcnn_jax.data import feature_json, pipeline, samplers, sources, transforms
-from rcnn_jax.data.damage import Damage
+from rcnn_jax.data import feature_json, pipeline, samplers, sources
+from rcnn_jax.data.records.damage import Damage
 from rcnn_jax.data.samplers import Sampler
 from rcnn_jax.data.sources import Source
 from rcnn_jax.data.spec import Feature
+from rcnn_jax.data.transforms import chain
 from rcnn_jax.errors import UsageError, nearest
 from rcnn_jax.experiment import rehearsal, starting_weights
 from rcnn_jax.experiment.data import (
@@ -256,7 +257,7 @@ def prepare_training(config: Config, workdir: Workdir, data_dir: str | None) -> 
         assets = assets_lib.load(workdir.assets)
     else:
         texts = [text for _, own in stages(config) for text in chains(own)]
-        assets = transforms.fit_all(texts, source)
+        assets = chain.fit_all(texts, source)
         assets |= {} if encoder is None else encoder.fit(source)
     others = []
     if config.data.validation:

@@ -7,7 +7,7 @@ r"""Features of pictures by a pretrained net.
 Pictures are those of folders, of the list of a data set, or named one by one. They are brought to
 the size and the pixels that the backbone was trained on; rcnn_jax/interop/backbones.py says which,
 and what weights it expects: a torch state dict, .safetensors or .npz. The result is .npz, or
-Karpathy's vgg_feats.mat with a column for each imgid, see rcnn_jax/data/feature_files.py.
+Karpathy's vgg_feats.mat with a column for each imgid, see rcnn_jax/data/files/image_vectors.py.
 
 What has been computed is kept beside the output: after a stop or a kill the same command goes on.
 A picture that cannot be read ends it; with --damaged=skip such pictures are named and left out, and

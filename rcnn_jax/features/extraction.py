@@ -49,7 +49,7 @@ def extract(
             or holds something else.
         OSError, ValueError: A picture cannot be read.
     """
-    from rcnn_jax.data import feature_files, photographs
+    from rcnn_jax.data.files import image_vectors, photographs
     from rcnn_jax.features import picture_lists
     from rcnn_jax.features.parts import Parts, digest
     from rcnn_jax.interop import backbones
@@ -89,7 +89,7 @@ def extract(
         places, damaged = _compute(parts, numbers, pictures, make, each, skip)
     if not places:
         raise UserError(f"none of {len(pictures)} pictures could be read: {damaged[0]}.")
-    feature_files.write(
+    image_vectors.write(
         output,
         parts.values(numbers),
         (len(places), backbone.features),
@@ -102,7 +102,7 @@ def extract(
 
 
 def _check_output(output: pathlib.Path, pictures: Sequence[Any], skip: bool) -> None:
-    from rcnn_jax.data.feature_files import SUFFIXES
+    from rcnn_jax.data.files.image_vectors import SUFFIXES
 
     if output.suffix not in SUFFIXES:
         raise UsageError(f"--output={output}: features are written to .npz or .mat files.")
@@ -144,9 +144,9 @@ def _checksum(weights: str) -> str:
 
 def _present(output: pathlib.Path, job: str) -> list[str]:
     """What was left out of an output that this very job wrote."""
-    from rcnn_jax.data import feature_files
+    from rcnn_jax.data.files import image_vectors
 
-    about = feature_files.read(output).about if output.suffix == ".npz" else {}
+    about = image_vectors.read(output).about if output.suffix == ".npz" else {}
     if about.get("job") != job:
         raise UsageError(
             f"--output={output} is there already, and made otherwise: --overwrite replaces it."
@@ -159,7 +159,7 @@ def _compiled(backbone: Any, model: Any, variables: Any) -> Callable[[np.ndarray
     """Takes pixels uint8 `[batch, size, size, 3]` to features `[batch, features]`."""
     import jax
 
-    from rcnn_jax.data import transforms
+    from rcnn_jax.data.transforms import chain as transforms
 
     chain = transforms.build(backbone.preprocess)
     variables = jax.device_put(variables)
@@ -210,7 +210,7 @@ def _part(
     pictures: Sequence[Any],
 ) -> Any:
     """The features of some pictures, the first of which has the place `start`."""
-    from rcnn_jax.data import photographs
+    from rcnn_jax.data.files import photographs
     from rcnn_jax.features import picture_lists
     from rcnn_jax.features.parts import Part
 

@@ -31,7 +31,7 @@ from flax.linen.dtypes import promote_dtype
 from jaxtyping import Array, PyTree
 
 from rcnn_jax.configuration import importing
-from rcnn_jax.data.vocabulary import END, OTHER, START
+from rcnn_jax.data.text.vocabulary import END, OTHER, START
 from rcnn_jax.layers.dropout import Dropout
 from rcnn_jax.layers.embedding import rows
 from rcnn_jax.layers.initializers import kernel_initializer

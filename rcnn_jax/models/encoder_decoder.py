@@ -22,7 +22,7 @@ import jax.numpy as jnp
 from jax.nn import initializers
 from jaxtyping import Array, Int, PyTree
 
-from rcnn_jax.data.vocabulary import END, NOTHING, OTHER, START
+from rcnn_jax.data.text.vocabulary import END, NOTHING, OTHER, START
 from rcnn_jax.decoding import sampling
 from rcnn_jax.layers.dropout import Dropout
 from rcnn_jax.layers.embedding import rows

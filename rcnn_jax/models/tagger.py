@@ -23,7 +23,7 @@ from flax.linen.dtypes import promote_dtype
 from jax.nn import initializers
 from jaxtyping import Array
 
-from rcnn_jax.data.vocabulary import NOTHING, OTHER
+from rcnn_jax.data.text.vocabulary import NOTHING, OTHER
 from rcnn_jax.layers.dropout import Dropout, dropout
 from rcnn_jax.layers.embedding import neighbours, rows
 from rcnn_jax.layers.masks import checked_lengths, live_steps

@@ -13,7 +13,8 @@ import jax
 import jax.numpy as jnp
 
 from rcnn_jax.configuration import importing, loading
-from rcnn_jax.data import sources, transforms
+from rcnn_jax.data import catalog
+from rcnn_jax.data.transforms import chain as transforms
 from rcnn_jax.errors import UsageError
 from rcnn_jax.output.tables import table
 from rcnn_jax.summary import model_names
@@ -134,7 +135,7 @@ def _examples(config: Any) -> Iterator[jax.ShapeDtypeStruct]:
     if model_names.has_example(config.model.name):
         yield parse_input(model_names.example_input(config.model.name))
     try:
-        feature = sources.load_spec(config.data.name).features.get("image")
+        feature = catalog.load_spec(config.data.name).features.get("image")
         chain = transforms.build(transforms.without_fitted(chains(config)[0])[0])
         if feature is not None and None not in feature.shape:
             image = jax.ShapeDtypeStruct((1, *feature.shape), jnp.dtype(feature.dtype))
@@ -170,7 +171,7 @@ def _of_spec(config: Any) -> tuple[Any, dict[str, jax.ShapeDtypeStruct]] | None:
 
     if config.data.name.startswith("tfds:"):
         return None
-    features = sources.load_spec(config.data.name).features
+    features = catalog.load_spec(config.data.name).features
     if config.data.features:
         features = {name: features[name] for name in config.data.features if name in features}
     shapes = {name: (f.shape, f.dtype) for name, f in features.items() if None not in f.shape}

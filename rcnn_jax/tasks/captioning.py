@@ -10,8 +10,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from rcnn_jax.configuration import importing
-from rcnn_jax.data.captions import MADE
-from rcnn_jax.data.vocabulary import END, NOTHING, OTHER, START
+from rcnn_jax.data.encoders.captions import MADE
+from rcnn_jax.data.text.vocabulary import END, NOTHING, OTHER, START
 from rcnn_jax.decoding.beam import beam_search
 from rcnn_jax.decoding.sampling import sample
 from rcnn_jax.layers.masks import live_steps
@@ -34,7 +34,7 @@ class Captioning(SummedTask):
     vectors `[batch, size]`; `captions` `[batch, sentences, steps]`, ids with `END` as the last, and
     `caption_lengths` `[batch, sentences]`, 0 where a picture has fewer sentences; `references` and
     `reference_lengths`, the whole sentences for the metrics; and `mask` `[batch]` (0 for padding),
-    as `rcnn_jax.data.captions` makes them. The model is a `Captioner`.
+    as `rcnn_jax.data.encoders.captions` makes them. The model is a `Captioner`.
 
     The loss is the mean cross-entropy of a word in nats, the end of a sentence counted as one; its
     exponential is the perplexity.

@@ -39,7 +39,7 @@ class InputTask(BaseTask):
             raise ValueError(
                 f"the model reads the lengths {self.lengths!r}, see config.task.lengths, and the "
                 f"examples have {', '.join(map(repr, batch))}: an encoder adds them, such as "
-                "rcnn_jax.data.padding:Padded, or the data set's read_file."
+                "rcnn_jax.data.encoders.padding:Padded, or the data set's read_file."
             )
         return batch[self.inputs], {"lengths": batch[self.lengths]}
 

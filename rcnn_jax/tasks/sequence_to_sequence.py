@@ -7,8 +7,8 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from rcnn_jax.data.sequence_pairs import MADE
-from rcnn_jax.data.vocabulary import NOTHING
+from rcnn_jax.data.encoders.sequence_pairs import MADE
+from rcnn_jax.data.text.vocabulary import NOTHING
 from rcnn_jax.layers.masks import live_steps
 from rcnn_jax.metrics.tokens import token_sums
 from rcnn_jax.models.encoder_decoder import greedy
@@ -22,7 +22,7 @@ class SequenceToSequence(SummedTask):
 
     A batch has `source` `[batch, time]`, `source_length` `[batch]`, `target` `[batch, steps]` with
     `END` as its last id, `target_length` `[batch]` and `mask` `[batch]` (0 for padding), ids as
-    `rcnn_jax.data.sequence_pairs` makes them. The model is an `EncoderDecoder`.
+    `rcnn_jax.data.encoders.sequence_pairs` makes them. The model is an `EncoderDecoder`.
 
     An id that is none of the model's classes stands for a token that training has not: it is in no
     loss, and can never be written.

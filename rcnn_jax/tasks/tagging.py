@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float
 
-from rcnn_jax.data.word_tags import MADE
+from rcnn_jax.data.encoders.word_tags import MADE
 from rcnn_jax.layers.masks import live_steps
 from rcnn_jax.metrics.chunk_counts import TagKinds, chunk_counts
 from rcnn_jax.metrics.tokens import token_sums
@@ -24,8 +24,8 @@ class Tagging(SummedTask):
     """Tags words.
 
     A batch has `words` `[batch, time]` (or `[batch, time, trigrams]`) and `tags` `[batch, time]`,
-    ids as `rcnn_jax.data.vocabulary` makes them, `length` `[batch]` and `mask` `[batch]` (0 for
-    padding). The model is called with `lengths`.
+    ids as `rcnn_jax.data.text.vocabulary` makes them, `length` `[batch]` and `mask` `[batch]` (0
+    for padding). The model is called with `lengths`.
 
     A tag that the training split has not may occur in another one. Its id is not among the
     model's classes: it is in no loss, it counts as an error, its chunks count as missed ones, and

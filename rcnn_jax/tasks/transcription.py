@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool
 
-from rcnn_jax.data.transcripts import MADE
+from rcnn_jax.data.encoders.transcripts import MADE
 from rcnn_jax.decoding import ctc
 from rcnn_jax.metrics import edit_distance
 from rcnn_jax.tasks.base import Batch, PyTree, found_answers, real_examples
@@ -29,8 +29,8 @@ class Transcription(SummedTask):
     A batch has the feature that `inputs` names, images `[batch, height, width, channels]` or frames
     `[batch, time, bins]`; `length` `[batch]`, their width or number of frames without padding;
     `labels` `[batch, most]`, ids of characters from 1; `label_length` `[batch]`; and `mask`
-    `[batch]` (0 for padding), as `rcnn_jax.data.transcripts` makes them. The model is called with
-    `lengths` and has `output_lengths`; its class 0 is the blank.
+    `[batch]` (0 for padding), as `rcnn_jax.data.encoders.transcripts` makes them. The model is
+    called with `lengths` and has `output_lengths`; its class 0 is the blank.
 
     Two kinds of lines have no loss: those that need more time steps than the model gives them, one
     for each character and one between equal neighbours (`infeasible`), and those with a character

@@ -16,7 +16,7 @@ from PIL import Image
 
 import rcnn_jax
 from rcnn_jax.data import sources
-from rcnn_jax.data.digits import DIGITS
+from rcnn_jax.data.datasets.images.digits import DIGITS
 from rcnn_jax.errors import UserError
 
 STORED = pathlib.Path(__file__).parent.parent / "stored" / "a20cca2"

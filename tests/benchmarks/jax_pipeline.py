@@ -9,8 +9,9 @@ import jax
 import numpy as np
 from row import Prepared
 
-from rcnn_jax.data import pipeline, samplers, sources, transforms
+from rcnn_jax.data import catalog, pipeline, samplers
 from rcnn_jax.data.spec import DatasetSpec, Feature
+from rcnn_jax.data.transforms import chain as transforms
 from rcnn_jax.layers.randomness import example_keys
 from rcnn_jax.training.parallel.mesh import make_devices
 
@@ -52,7 +53,7 @@ def batches(
         number: batches in a call.
     """
     os.environ["XDG_CACHE_HOME"] = str(folder)
-    source: Any = sources.open_source(
+    source: Any = catalog.open_source(
         "jax_pipeline:PHOTOGRAPHS", "train", folder, residency=residency
     )
     devices = make_devices({"data": -1, "fsdp": 1}, "jit")

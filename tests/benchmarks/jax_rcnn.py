@@ -19,8 +19,8 @@ import shared_weights
 from row import Prepared
 
 from rcnn_jax.configuration import schema
-from rcnn_jax.data import transforms
 from rcnn_jax.data.sources import ArraySource
+from rcnn_jax.data.transforms import chain
 from rcnn_jax.experiment import task as experiment
 from rcnn_jax.layers.convolution import direct_convolutions
 from rcnn_jax.models.rcnn import RCNN
@@ -59,7 +59,7 @@ def task(precision: str = "float32", **model: Any) -> Any:
     """The task of the config, which says no more of it than this once it is plain."""
     dtype, param_dtype = experiment.PRECISIONS[precision]
     given = {"norm": "batch", "dropout": 0.0, "dtype": dtype, "param_dtype": param_dtype} | model
-    as_it_is = transforms.build("")
+    as_it_is = chain.build("")
     return Classification(
         model=RCNN(classes=rcnn_inputs.CLASSES, **given),
         train_transform=as_it_is,

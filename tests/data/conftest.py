@@ -53,7 +53,7 @@ def photographs():
 @pytest.fixture(scope="session")
 def published(tmp_path_factory) -> pathlib.Path:
     """12 examples in two record files, as TFDS leaves them; `root` is a copy to be changed."""
-    from data import records  # imports TFDS, which most tests here do without
+    from data.records import prepared as records  # imports TFDS, which most tests here do without
 
     root = tmp_path_factory.mktemp("published")
     records.publish(records.SPEC, root, shards=2)

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
-from rcnn_jax.data import pipeline, samplers, sources
+from rcnn_jax.data import catalog, pipeline, samplers, sources
 
 RESIDENCIES = sources.RESIDENCIES
 
@@ -54,7 +54,7 @@ def digits_by_residency(tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
         yield {
-            residency: sources.open_source("digits", "validation", residency=residency)
+            residency: catalog.open_source("digits", "validation", residency=residency)
             for residency in RESIDENCIES
         }
 

@@ -6,7 +6,7 @@ import textwrap
 import numpy as np
 import pytest
 
-from rcnn_jax.data import sources
+from rcnn_jax.data import catalog, sources
 from rcnn_jax.data.spec import DatasetSpec, Feature
 from rcnn_jax.errors import UsageError
 
@@ -87,8 +87,8 @@ def test_examples_of_different_shape_do_not_stack():
 @pytest.mark.parametrize("residency", sources.RESIDENCIES)
 def test_some_features_alone(residency):
     for split in ("test", "test[:3]+validation[:2]"):
-        every = sources.open_source("digits", split, residency=residency)
-        one = sources.open_source("digits", split, residency=residency, features=("label",))
+        every = catalog.open_source("digits", split, residency=residency)
+        one = catalog.open_source("digits", split, residency=residency, features=("label",))
         assert {"image", "label"} <= set(every.features)
         assert set(one.features) == {"label"}
         rows = np.arange(4)
@@ -99,7 +99,7 @@ def test_some_features_alone(residency):
 
 def test_a_feature_that_is_none():
     with pytest.raises(ValueError, match="'digits' has no feature 'lable': did you mean 'label'"):
-        sources.open_source("digits", "test", residency="memory", features=("image", "lable"))
+        catalog.open_source("digits", "test", residency="memory", features=("image", "lable"))
 
 
 def test_columns_of_different_length_are_refused():
@@ -108,9 +108,9 @@ def test_columns_of_different_length_are_refused():
 
 
 def test_splits_select_and_join():
-    opened = sources.open_source("digits", "test[-3:]+validation[:2]", residency="memory")
+    opened = catalog.open_source("digits", "test[-3:]+validation[:2]", residency="memory")
     whole = {
-        s: sources.open_source("digits", s, residency="memory") for s in ("test", "validation")
+        s: catalog.open_source("digits", s, residency="memory") for s in ("test", "validation")
     }
     ids = [whole["test"][i]["id"] for i in (357, 358, 359)]
     ids += [whole["validation"][i]["id"] for i in (0, 1)]
@@ -118,32 +118,34 @@ def test_splits_select_and_join():
 
 
 def test_every_shipped_name_leads_to_a_spec_of_that_name():
-    for name, path in sources.SHIPPED.items():
-        assert sources.load_spec(name).name == name
-        assert sources.load_spec(path) is sources.load_spec(name)
+    for name, path in catalog.SHIPPED.items():
+        assert catalog.load_spec(name).name == name
+        assert catalog.load_spec(path) is catalog.load_spec(name)
 
 
 def test_an_unknown_data_set_suggests_the_nearest():
     with pytest.raises(ValueError, match=r"no data set 'cifar_10'.*did you mean 'cifar10'\?"):
-        sources.open_source("cifar_10", "train", residency="memory")
+        catalog.open_source("cifar_10", "train", residency="memory")
 
 
 def test_what_a_path_follows_may_be_mistyped(tmp_path, monkeypatch):
     with pytest.raises(ValueError, match=r"'karpaty:x'.*karpathy:PATH.*did you mean 'karpathy'"):
-        sources.load_spec("karpaty:x")
+        catalog.load_spec("karpaty:x")
     with pytest.raises(ValueError, match=r"'captioned:': PATH is needed in lines:PATH"):
-        sources.load_spec("captioned:")
+        catalog.load_spec("captioned:")
     # A fork's own module may be called almost as one of them.
-    (tmp_path / "recording.py").write_text("from rcnn_jax.data.digits import DIGITS as MINE\n")
+    (tmp_path / "recording.py").write_text(
+        "from rcnn_jax.data.datasets.images.digits import DIGITS as MINE\n"
+    )
     monkeypatch.syspath_prepend(tmp_path)
-    assert sources.load_spec("recording:MINE").name == "digits"
+    assert catalog.load_spec("recording:MINE").name == "digits"
     with pytest.raises(UsageError, match=r"no module 'lined'"):
-        sources.load_spec("lined.pages:MINE")
+        catalog.load_spec("lined.pages:MINE")
 
 
 def test_an_unknown_residency_lists_the_known():
     with pytest.raises(ValueError, match="residency 'ram' is not one of stream, memory, device"):
-        sources.open_source("digits", "train", residency="ram")
+        catalog.open_source("digits", "train", residency="ram")
 
 
 @pytest.fixture
@@ -170,7 +172,7 @@ def fork(tmp_path, monkeypatch):
 
 @pytest.mark.parametrize("residency", sources.RESIDENCIES)
 def test_a_fork_names_its_data_set_by_import_path(fork, residency):
-    source = sources.open_source("fork_of_mine:MINE", "train[1:]", residency=residency)
+    source = catalog.open_source("fork_of_mine:MINE", "train[1:]", residency=residency)
     assert source[2]["x"].tolist() == [6, 7]
 
 
@@ -186,7 +188,7 @@ def test_a_fork_names_its_data_set_by_import_path(fork, residency):
 )
 def test_a_fork_that_cannot_be_used_is_one_sentence(fork, path, says):
     with pytest.raises(ValueError, match=says) as error:
-        sources.load_spec(path)
+        catalog.load_spec(path)
     assert "\n" not in str(error.value)
 
 
@@ -233,9 +235,9 @@ def test_a_lazy_label_out_of_range_is_named_when_it_is_read(tmp_path, monkeypatc
     says = r"mine: feature 'label' of split 'train' holds 3, allowed are 0 to 2 \(example 2\)"
     if residency == "stream":
         with pytest.raises(ValueError, match=says):
-            sources.open_source("mine", "train", tmp_path, residency=residency)
+            catalog.open_source("mine", "train", tmp_path, residency=residency)
         return
-    source = sources.open_source("mine", "train[1:]", tmp_path, residency=residency)
+    source = catalog.open_source("mine", "train[1:]", tmp_path, residency=residency)
     assert source[0]["label"] == 2
     with pytest.raises(ValueError, match=says):
         source.gather(np.arange(2))  # as device residency does with all of them
@@ -272,7 +274,7 @@ def test_examples_that_do_not_stack_are_named_before_the_start(tmp_path, monkeyp
     monkeypatch.setattr(sources, "load_spec", lambda name: spec)
     says = r"example 1 of mine split 'train' has \[2\], example 2 has \[5\]; an encoder"
     for residency in ("memory", "stream"):
-        source = sources.open_source("mine", "train", tmp_path, residency=residency)
+        source = catalog.open_source("mine", "train", tmp_path, residency=residency)
         sources.check_stacking(source, np.array([0, 1, -1]))
         with pytest.raises(ValueError, match=says):
             sources.check_stacking(source, np.array([1, 2, -1]))

@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from rcnn_jax.data import vocabulary
+from rcnn_jax.data.text import vocabulary
 from rcnn_jax.decoding import sampling
 from rcnn_jax.decoding.beam import beam_search
 from rcnn_jax.decoding.sampling import NOTHING, greedy, sample

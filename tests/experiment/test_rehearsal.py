@@ -243,14 +243,14 @@ def test_what_has_not_the_parts_that_will_be_asked_for_is_refused():
         importing.check_parts(
             sampler, ("size", "epoch"), "config.sampler.name", "rcnn_jax.data.samplers:Sampler"
         )
-    encoder = {"encoder": {"name": "rcnn_jax.data.encoding:EncodedSource"}}
+    encoder = {"encoder": {"name": "rcnn_jax.data.encoders.base:EncodedSource"}}
     encoder["encoder"] |= {"source": (), "encode": 0, "features": {}}
     with pytest.raises(UsageError, match="EncodedSource has no 'fit', which Encoder needs"):
         data.make_encoder(complete(encoder, "test"))
 
 
 def test_a_transform_that_returns_nothing_is_named():
-    from rcnn_jax.data.transforms import Chain
+    from rcnn_jax.data.transforms.chain import Chain
 
     chain = Chain((Forgetful(),))
     with pytest.raises(ValueError, match="the transform Forgetful returned NoneType, expected is"):

@@ -4,9 +4,9 @@ import json
 
 import pytest
 
-from data.records import files_below, spoil
-from rcnn_jax.data import tfds_builder
-from rcnn_jax.data.digits import DIGITS
+from data.records.prepared import files_below, spoil
+from rcnn_jax.data.datasets.images.digits import DIGITS
+from rcnn_jax.data.records import builder
 
 FLAGS = [
     "--config=rcnn_digits",
@@ -25,7 +25,7 @@ pytestmark = pytest.mark.faults
 @pytest.mark.one_row
 def test_stops_or_goes_on_without_them_as_the_config_says(door, tmp_path, monkeypatch):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    tfds_builder.prepare(DIGITS, tmp_path, "train")
+    builder.prepare(DIGITS, tmp_path, "train")
     (train,) = files_below(tmp_path / "cache")
     for record in (3, 200):
         spoil(train, record)

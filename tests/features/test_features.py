@@ -10,9 +10,9 @@ import pytest
 from PIL import Image
 
 import flat_backbone
-from rcnn_jax.data import transforms
-from rcnn_jax.data.feature_files import read
-from rcnn_jax.data.photographs import Fit, read_photograph
+from rcnn_jax.data.files.image_vectors import read
+from rcnn_jax.data.files.photographs import Fit, read_photograph
+from rcnn_jax.data.transforms import chain as transforms
 from rcnn_jax.errors import UsageError, UserError
 from rcnn_jax.features import extraction
 from rcnn_jax.features.picture_lists import listed
@@ -176,7 +176,7 @@ def test_a_picture_that_was_mended_is_read_again(tmp_path, pictures, capsys):
 
 def test_parts_with_holes_do_not_pass_where_none_may_be(tmp_path, pictures, monkeypatch):
     pictures[0].path.write_bytes(b"no picture")
-    monkeypatch.setattr("rcnn_jax.data.feature_files.write", lambda *_: 1 / 0)
+    monkeypatch.setattr("rcnn_jax.data.files.image_vectors.write", lambda *_: 1 / 0)
     with pytest.raises(ZeroDivisionError):
         extract(pictures, tmp_path / "f.npz", skip=True)
     with pytest.raises(UserError, match=r"0\.png cannot be read"):

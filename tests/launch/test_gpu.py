@@ -13,7 +13,7 @@ import jax
 import numpy as np
 import pytest
 
-from rcnn_jax.data import cifar
+from rcnn_jax.data.datasets.images import cifar
 from rcnn_jax.errors import UsageError, UserError
 from rcnn_jax.layers.whitening import WhitenedKernel
 

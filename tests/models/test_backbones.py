@@ -7,8 +7,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from rcnn_jax.data import transforms
-from rcnn_jax.data.photographs import Fit
+from rcnn_jax.data.files.photographs import Fit
+from rcnn_jax.data.transforms import chain as transforms
 from rcnn_jax.errors import UsageError
 from rcnn_jax.interop import backbones
 from rcnn_jax.interop.backbone_names import NAMES

@@ -9,7 +9,7 @@ import numpy as np
 import optax
 import pytest
 
-from rcnn_jax.data.vocabulary import END, NOTHING, OTHER, START
+from rcnn_jax.data.text.vocabulary import END, NOTHING, OTHER, START
 from rcnn_jax.models.captioner import Captioner, multimodal_rnn, neuraltalk, neuraltalk_rnn
 
 RNG = np.random.default_rng(0)

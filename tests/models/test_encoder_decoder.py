@@ -9,7 +9,7 @@ import optax
 import pytest
 
 from layers.recurrent import oracles
-from rcnn_jax.data.vocabulary import END, NOTHING, OTHER, START
+from rcnn_jax.data.text.vocabulary import END, NOTHING, OTHER, START
 from rcnn_jax.layers.recurrent.cell import cell_by_name
 from rcnn_jax.models.encoder_decoder import EncoderDecoder, greedy
 

@@ -9,7 +9,7 @@ import optax
 import pytest
 
 from layers.recurrent import oracles
-from rcnn_jax.data.vocabulary import NOTHING, OTHER, one_of_n
+from rcnn_jax.data.text.vocabulary import NOTHING, OTHER, one_of_n
 from rcnn_jax.layers.randomness import DATA_AXIS
 from rcnn_jax.layers.recurrent.cell import cell_by_name
 from rcnn_jax.models import tagger

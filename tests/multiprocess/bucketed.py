@@ -6,7 +6,7 @@ import sys
 import flax.linen as nn
 import jax.numpy as jnp
 
-from rcnn_jax.data.bookings import bookings
+from rcnn_jax.data.datasets.text.bookings import bookings
 from rcnn_jax.layers.dropout import Dropout
 
 sys.path.append(str(pathlib.Path(__file__).parent))  # where the job finds what is named below
@@ -37,7 +37,7 @@ def get_config():
         "seed": 2,
         "model": {"name": "bucketed:Words"},
         "task": {"name": "rcnn_jax.tasks.tagging:Tagging"},
-        "encoder": {"name": "rcnn_jax.data.word_tags:WordTags"},
+        "encoder": {"name": "rcnn_jax.data.encoders.word_tags:WordTags"},
         "data": {"name": "bucketed:FEW", "residency": "memory"},
         "sampler": {"name": "rcnn_jax.data.buckets:Buckets", "edges": (18,)},
         "batch_size": 8,

@@ -9,8 +9,8 @@ from test_job import ends, learned, lines
 
 from jobs import make_job
 from rcnn_jax.data.buckets import Buckets
+from rcnn_jax.data.encoders.word_tags import WordTags
 from rcnn_jax.data.sources import ArraySource
-from rcnn_jax.data.word_tags import WordTags
 
 HERE = pathlib.Path(__file__).parent
 FLAGS = [f"--config={HERE / 'bucketed.py'}", "--workdir=run"]

@@ -12,9 +12,9 @@ import pytest
 from PIL import Image
 
 from rcnn_jax import evaluate
-from rcnn_jax.data import transforms
-from rcnn_jax.data.encoding import EncodedSource
+from rcnn_jax.data.encoders.base import EncodedSource
 from rcnn_jax.data.sources import ArraySource
+from rcnn_jax.data.transforms import chain
 from rcnn_jax.models.transcriber import Transcriber
 from rcnn_jax.tasks import transcription
 
@@ -47,7 +47,7 @@ def get_config():
     return {
         "data": {"name": "fork:LINES", "residency": "memory", "preprocess": "to_float(255)",
                  "validation": "test"},
-        "encoder": {"name": "rcnn_jax.data.transcripts:Transcripts", "height": 4},
+        "encoder": {"name": "rcnn_jax.data.encoders.transcripts:Transcripts", "height": 4},
         "task": {"name": "rcnn_jax.tasks.transcription:Transcription"},
         "model": {"name": "rcnn_jax.models.transcriber:Transcriber", "features": (2,),
                   "pools": ((2, 1),), "hidden": 2, "layers": 1, "cell": "elman"},
@@ -122,7 +122,7 @@ def test_what_is_no_run_is_one_sentence(door, tmp_path):
 
 
 def test_lines_that_were_read_wrong_come_first():
-    chains = dict.fromkeys(("train_transform", "evaluation_transform"), transforms.build(""))
+    chains = dict.fromkeys(("train_transform", "evaluation_transform"), chain.build(""))
     model = Transcriber(3, features=(2,), pools=((2, 1),), hidden=2, layers=1, cell="elman")
     task = transcription.Transcription(model=model, alphabet=("a", "b"), **chains)
 

@@ -13,7 +13,7 @@ import pytest
 
 from rcnn_jax import models
 from rcnn_jax.configuration import loading
-from rcnn_jax.data.per_image import Fitted
+from rcnn_jax.data.transforms.per_image import Fitted
 from rcnn_jax.errors import UsageError
 from rcnn_jax.output.tables import table
 from rcnn_jax.summary import model_names

@@ -8,9 +8,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from rcnn_jax.data import transforms
 from rcnn_jax.data.spec import Feature
-from rcnn_jax.data.vocabulary import END, NOTHING, OTHER, SPECIALS, START
+from rcnn_jax.data.text.vocabulary import END, NOTHING, OTHER, SPECIALS, START
+from rcnn_jax.data.transforms import chain
 from rcnn_jax.models.captioner import multimodal_rnn
 from rcnn_jax.models.tagger import Tagger
 from rcnn_jax.tasks.captioning import Captioning, picture_keys
@@ -45,7 +45,7 @@ PLACED = jax.tree.map(jnp.asarray, BATCH)
 
 
 def make(**arguments):
-    chains = dict.fromkeys(("train_transform", "evaluation_transform"), transforms.build(""))
+    chains = dict.fromkeys(("train_transform", "evaluation_transform"), chain.build(""))
     known = {"model": MODEL, "words": WORDS, "inputs": "features", "max_steps": STEPS}
     return Captioning(**(chains | known | arguments))
 

@@ -9,16 +9,16 @@ import numpy as np
 import pytest
 
 from pixel_nets import Given, Linear, nine_views, seven_images
-from rcnn_jax.data import transforms
 from rcnn_jax.data.spec import Feature
+from rcnn_jax.data.transforms import chain
 from rcnn_jax.tasks.classification import Classification
 
 
 def make(evaluate: str = "", **arguments) -> Classification:
     return Classification(
         model=Linear(classes=12),
-        train_transform=transforms.build(""),
-        evaluation_transform=transforms.build(evaluate),
+        train_transform=chain.build(""),
+        evaluation_transform=chain.build(evaluate),
         **arguments,
     )
 
@@ -134,8 +134,8 @@ def test_counts_are_exact_whatever_the_type_of_the_logits():
     """In bfloat16 a sum of ones stops at 256."""
     task = Classification(
         model=Half(),
-        train_transform=transforms.build(""),
-        evaluation_transform=transforms.build(""),
+        train_transform=chain.build(""),
+        evaluation_transform=chain.build(""),
     )
     batch = {
         "image": np.random.default_rng(0).normal(size=(1001, 2, 2, 1)).astype(np.float32),

@@ -8,8 +8,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from rcnn_jax.data import transforms
 from rcnn_jax.data.spec import Feature
+from rcnn_jax.data.transforms import chain as transforms
 from rcnn_jax.models.sequence_classifier import SequenceClassifier
 from rcnn_jax.tasks.base import BaseTask
 from rcnn_jax.tasks.classification import Classification

@@ -8,9 +8,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from rcnn_jax.data import transforms
-from rcnn_jax.data.lags import BLANK, COPY_50, SYMBOLS
+from rcnn_jax.data.datasets.series.lags import BLANK, COPY_50, SYMBOLS
 from rcnn_jax.data.spec import Feature
+from rcnn_jax.data.transforms import chain
 from rcnn_jax.models.sequence_classifier import SequenceClassifier
 from rcnn_jax.models.tagger import Tagger
 from rcnn_jax.tasks.labelling import SequenceLabelling
@@ -35,7 +35,7 @@ class Given(nn.Module):
 
 
 def make(**arguments) -> SequenceLabelling:
-    chains = dict.fromkeys(("train_transform", "evaluation_transform"), transforms.build(""))
+    chains = dict.fromkeys(("train_transform", "evaluation_transform"), chain.build(""))
     named = {"inputs": "seen", "targets": "wanted", "blank": 2}
     return SequenceLabelling(**({"model": Given()} | named | chains | arguments))
 

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 from pixel_nets import Given, Linear, nine_views, seven_images
-from rcnn_jax.data import transforms
 from rcnn_jax.data.spec import Feature
+from rcnn_jax.data.transforms import chain
 from rcnn_jax.tasks.multilabel import MultiLabel
 
 LABELS = 6
@@ -19,8 +19,8 @@ LABELS = 6
 def make(model: nn.Module | None = None, evaluate: str = "") -> MultiLabel:
     return MultiLabel(
         model=model or Linear(LABELS),
-        train_transform=transforms.build(""),
-        evaluation_transform=transforms.build(evaluate),
+        train_transform=chain.build(""),
+        evaluation_transform=chain.build(evaluate),
     )
 
 

@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 
 import rcnn_jax.tasks
-from rcnn_jax.data import transforms
 from rcnn_jax.data.spec import Feature
+from rcnn_jax.data.transforms import chain as transforms
 
 README = pathlib.Path(rcnn_jax.tasks.__file__).parent / "README.md"
 CONFIG = """

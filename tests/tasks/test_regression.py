@@ -7,8 +7,8 @@ import jax
 import numpy as np
 import pytest
 
-from rcnn_jax.data import transforms
 from rcnn_jax.data.spec import Feature
+from rcnn_jax.data.transforms import chain
 from rcnn_jax.tasks.regression import Regression
 
 RNG = np.random.default_rng(0)
@@ -27,7 +27,7 @@ class Linear(nn.Module):
 
 
 def make(**arguments) -> Regression:
-    chains = dict.fromkeys(("train_transform", "evaluation_transform"), transforms.build(""))
+    chains = dict.fromkeys(("train_transform", "evaluation_transform"), chain.build(""))
     named = {"inputs": "seen", "target": "wanted"}
     return Regression(**({"model": Linear()} | named | chains | arguments))
 

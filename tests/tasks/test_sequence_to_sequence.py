@@ -6,9 +6,9 @@ import jax
 import numpy as np
 import pytest
 
-from rcnn_jax.data import transforms
 from rcnn_jax.data.spec import Feature
-from rcnn_jax.data.vocabulary import END
+from rcnn_jax.data.text.vocabulary import END
+from rcnn_jax.data.transforms import chain
 from rcnn_jax.models.encoder_decoder import EncoderDecoder, greedy
 from rcnn_jax.models.tagger import Tagger
 from rcnn_jax.tasks.sequence_to_sequence import SequenceToSequence
@@ -19,7 +19,7 @@ MODEL = EncoderDecoder(classes=CLASSES, vocabulary=4, features=3, hidden=4)
 
 
 def make(**arguments):
-    chains = dict.fromkeys(("train_transform", "evaluation_transform"), transforms.build(""))
+    chains = dict.fromkeys(("train_transform", "evaluation_transform"), chain.build(""))
     return SequenceToSequence(**({"model": MODEL} | chains | arguments))
 
 

@@ -9,9 +9,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from rcnn_jax.data import transforms
 from rcnn_jax.data.spec import Feature
-from rcnn_jax.data.vocabulary import TagVocabulary
+from rcnn_jax.data.text.vocabulary import TagVocabulary
+from rcnn_jax.data.transforms import chain
 from rcnn_jax.metrics.chunks import conlleval
 from rcnn_jax.models.tagger import Tagger
 from rcnn_jax.tasks.tagging import Tagging
@@ -37,7 +37,7 @@ class Given(nn.Module):
 
 
 def make(**arguments) -> Tagging:
-    chains = dict.fromkeys(("train_transform", "evaluation_transform"), transforms.build(""))
+    chains = dict.fromkeys(("train_transform", "evaluation_transform"), chain.build(""))
     return Tagging(**({"model": Given(), "tags": ALL.tags} | chains | arguments))
 
 

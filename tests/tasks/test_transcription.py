@@ -9,8 +9,8 @@ import numpy as np
 import optax
 import pytest
 
-from rcnn_jax.data import transforms
 from rcnn_jax.data.spec import Feature
+from rcnn_jax.data.transforms import chain
 from rcnn_jax.layers.normalization import real_rows
 from rcnn_jax.models.transcriber import Transcriber
 from rcnn_jax.tasks.classification import Classification
@@ -38,7 +38,7 @@ class Given(nn.Module):
 
 
 def make(**arguments) -> Transcription:
-    chains = dict.fromkeys(("train_transform", "evaluation_transform"), transforms.build(""))
+    chains = dict.fromkeys(("train_transform", "evaluation_transform"), chain.build(""))
     defaults = {"model": Given(), "alphabet": ALPHABET, "inputs": "frames"}
     return Transcription(**(defaults | chains | arguments))
 
@@ -263,7 +263,7 @@ def test_a_file_has_as_many_answers_as_are_asked_for():
 
 
 def test_classes_are_answers_too():
-    chains = dict.fromkeys(("train_transform", "evaluation_transform"), transforms.build(""))
+    chains = dict.fromkeys(("train_transform", "evaluation_transform"), chain.build(""))
     task = Classification(model=Given(), **chains)
     predicted = {"probabilities": np.array([[0.1, 0.6, 0.3], [0.5, 0.5, 0]], np.float32)}
     named = {"label": Feature((), "int32", classes=("cat", "dog", "owl"))}

@@ -6,7 +6,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from rcnn_jax.data import transforms
+from rcnn_jax.data.transforms import chain
 from rcnn_jax.tasks.classification import Classification
 from rcnn_jax.training.parallel.mesh import make_devices
 from rcnn_jax.training.recalibration import recalibrate
@@ -34,7 +34,7 @@ def task_and_batches(count):
         }
         for _ in range(count)
     ]
-    identity = transforms.build("")
+    identity = chain.build("")
     model = Centred()
     task = Classification(model=model, train_transform=identity, evaluation_transform=identity)
     return task, batches

@@ -29,7 +29,7 @@ def corpus_scores(
         hypotheses: id of a picture to its tokenised sentence, words separated by one space. The
             empty sentence is one.
         references: the same ids, each with at least one tokenised sentence. Published figures
-            tokenise both sides as `rcnn_jax.data.ptb` does.
+            tokenise both sides as `rcnn_jax.data.text.ptb` does.
 
     Returns:
         `bleu_1` to `bleu_4`, of the corpus, with the closest length of a picture's references;

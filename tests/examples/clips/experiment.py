@@ -9,7 +9,7 @@ def get_config():
             "inputs": "clip",
             "lengths": "length",
         },
-        "encoder": {"name": "rcnn_jax.data.padding:Padded"},
+        "encoder": {"name": "rcnn_jax.data.encoders.padding:Padded"},
         "data": {"name": "parts:CLIPS", "residency": "memory"},
         "batch_size": 16,
         "steps": 240,

@@ -5,7 +5,7 @@ def get_config():
     return {
         "model": {"name": "parts:Towers", "width": 8},
         "task": {"name": "parts:Ranking"},
-        "encoder": {"name": "rcnn_jax.data.captions:Captions", "min_count": 1},
+        "encoder": {"name": "rcnn_jax.data.encoders.captions:Captions", "min_count": 1},
         "data": {
             "name": "shapes_world",
             "features": ("image", "captions"),

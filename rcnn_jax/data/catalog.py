@@ -1,0 +1,183 @@
+"""Every data set that a config can name, and how a split of it is opened."""
+
+import dataclasses
+import functools
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from rcnn_jax.configuration import importing
+from rcnn_jax.data import path_options, roots, splits
+from rcnn_jax.data.records.damage import Damage
+from rcnn_jax.data.records.source import RecordSource
+from rcnn_jax.data.sources import RESIDENCIES, ArraySource, Concatenation, Source, View, split_name
+from rcnn_jax.data.spec import DatasetSpec
+from rcnn_jax.errors import UsageError, did_you_mean, nearest
+
+SHIPPED = {
+    "digits": "rcnn_jax.data.datasets.images.digits:DIGITS",
+    "cifar10": "rcnn_jax.data.datasets.images.cifar:CIFAR10",
+    "cifar100": "rcnn_jax.data.datasets.images.cifar:CIFAR100",
+    "mnist": "rcnn_jax.data.datasets.images.mnist:MNIST",
+    "fashion_mnist": "rcnn_jax.data.datasets.images.mnist:FASHION_MNIST",
+    "svhn": "rcnn_jax.data.datasets.images.svhn:SVHN",
+    "atis": "rcnn_jax.data.datasets.text.slots:ATIS",
+    "snips": "rcnn_jax.data.datasets.text.slots:SNIPS",
+    "bookings": "rcnn_jax.data.datasets.text.bookings:BOOKINGS",
+    "digit_lines": "rcnn_jax.data.datasets.lines.digit_lines:DIGIT_LINES",
+    "mnist_lines": "rcnn_jax.data.datasets.lines.digit_lines:MNIST_LINES",
+    "captchas": "rcnn_jax.data.datasets.lines.captchas:CAPTCHAS",
+    "spoken_digits": "rcnn_jax.data.datasets.lines.spoken_digits:SPOKEN_DIGITS",
+    "shapes_world": "rcnn_jax.data.datasets.shapes.dataset:SHAPES_WORLD",
+    "shapes_world_large": "rcnn_jax.data.datasets.shapes.dataset:LARGE_SHAPES_WORLD",
+}
+
+
+# `lines:FOLDER` and the like: what makes a data set of a path.
+OF_PATHS = {
+    "lines": "rcnn_jax.data.datasets.lines.own_files:pictures",
+    "recordings": "rcnn_jax.data.datasets.lines.own_files:recordings",
+    "captioned": "rcnn_jax.data.datasets.captioned.files:captioned",
+    "karpathy": "rcnn_jax.data.datasets.captioned.files:karpathy",
+    "coco_captions": "rcnn_jax.data.datasets.captioned.files:coco_captions",
+    "flickr8k": "rcnn_jax.data.datasets.captioned.files:flickr8k",
+}
+
+
+def load_spec(name: str) -> DatasetSpec:
+    """The spec of a shipped data set, of a user's files or of an import path.
+
+    Raises:
+        ValueError: if there is none; the sentence suggests the nearest name.
+    """
+    prefix, _, path = name.partition(":")
+    if path and prefix in OF_PATHS:
+        return path_options.build(importing.resolve(OF_PATHS[prefix], "data set"), prefix, path)
+    if ":" not in name and name not in SHIPPED:
+        raise ValueError(
+            f"there is no data set {name!r}; shipped are {', '.join(SHIPPED)}, others are named by "
+            f"import path ('my_fork.data:MINE'), by TFDS name ('tfds:mnist') or by path "
+            f"('lines:FOLDER', 'recordings:FOLDER', 'captioned:FOLDER', 'karpathy:FILE', "
+            f"'coco_captions:FILE', 'flickr8k:FOLDER'){did_you_mean(name, SHIPPED)}"
+        )
+    try:
+        spec = importing.resolve(SHIPPED.get(name, name), "data set")
+    except UsageError as error:
+        near = did_you_mean(prefix, OF_PATHS)
+        if not near or "." in prefix:
+            raise
+        hint = "" if prefix in OF_PATHS else near
+        raise ValueError(
+            f"data set {name!r}: PATH is needed in {':PATH, '.join(OF_PATHS)}:PATH{hint}"
+        ) from error
+    if not isinstance(spec, DatasetSpec):
+        raise ValueError(f"data set {name!r} is a {type(spec).__name__}, not a DatasetSpec")
+    return spec
+
+
+def open_source(
+    name: str,
+    split: str,
+    data_dir: str | Path | None = None,
+    *,
+    residency: str,
+    features: Sequence[str] = (),
+    damage: Damage | None = None,
+) -> Source:
+    """Opens a split of a data set.
+
+    The examples and their order are the same for every residency.
+
+    Args:
+        name: `cifar10` and the like (`SHIPPED`), an import path to a `DatasetSpec`
+            (`my_fork.data:MINE`), a TFDS name (`tfds:mnist`, `tfds:cifar10/3.0.2`), or a user's
+            files (`lines:PATH`, `recordings:PATH`, see `line_files`; `captioned:PATH`,
+            `karpathy:PATH` and others, see `caption_files`), with options of the path's own
+            (`recordings:PATH?rate=8000&bins=40`).
+        split: a split expression; see `splits`.
+        data_dir: the data root; without it, see `roots.data_root`.
+        residency: `memory` or `device` read the original files into host memory, `stream` makes
+            ArrayRecord files of them once, in the cache folder, and reads single examples.
+        features: those that examples are to have, by name; (): all. The records of a stream have
+            all of them, whatever is asked for.
+        damage: what to do about records that cannot be read; without it, the first one met is an
+            error. The original files are no records: damage there is always an error.
+
+    Raises:
+        DamagedRecordError: where records are read at once, for the first that cannot be.
+        FileNotFoundError: if the original files are not found; names every place looked at.
+        ValueError: for an unknown name, split, residency or feature, or damaged files.
+    """
+    if residency not in RESIDENCIES:
+        raise ValueError(f"residency {residency!r} is not one of {', '.join(RESIDENCIES)}")
+    root, parts = roots.data_root(data_dir), splits.parse(split)
+    if name.startswith("tfds:"):
+        from rcnn_jax.data.records import public as tfds_public
+
+        public = tfds_public.find(name.removeprefix("tfds:"), root)
+        sizes, open_one = public.splits, public.open
+    else:
+        spec = load_spec(name)
+        sizes, open_one = spec.splits, functools.partial(_open_spec, spec, root, residency)
+    splits.check_names(parts, sizes, name)
+    whole = {part.name: open_one(part.name) for part in parts}
+    if features:
+        whole = {key: _narrowed(source, features, name) for key, source in whole.items()}
+    whole = {key: _watched(source, damage or Damage()) for key, source in whole.items()}
+    selected = tuple(_select(whole[part.name], part) for part in parts)
+    if residency != "stream":
+        selected = tuple(map(_in_memory, selected))
+    return selected[0] if len(selected) == 1 else Concatenation(selected)
+
+
+def _open_spec(spec: DatasetSpec, root: Path, residency: str, split: str) -> Source:
+    if residency != "stream":
+        return ArraySource(spec.columns(root, split), spec.features, split_name(spec.name, split))
+    from rcnn_jax.data.records import builder
+
+    return builder.open_records(spec, root, split)
+
+
+def _narrowed(source: Any, names: Sequence[str], dataset: str) -> Source:
+    """The source with some of its features alone."""
+    for name in names:
+        if name not in source.features:
+            raise ValueError(
+                f"data set {dataset!r} has no feature {name!r}: {nearest(name, source.features)}"
+            )
+    kept = {name: source.features[name] for name in names}
+    if not isinstance(source, ArraySource):
+        return dataclasses.replace(source, features=kept)
+    columns = {name: source.columns[name] for name in (*names, "mask") if name in source.columns}
+    return ArraySource(columns, kept, source.name)
+
+
+def _watched(source: Source, damage: Damage) -> Source:
+    if isinstance(source, RecordSource):
+        from rcnn_jax.data.records import builder
+
+        source = dataclasses.replace(source, damage=damage)
+        builder.check_files(source)
+    return source
+
+
+def _in_memory(source: Source) -> Source:
+    if isinstance(source.source if isinstance(source, View) else source, ArraySource):
+        return source
+    if all(None not in feature.shape for feature in source.features.values()):
+        return ArraySource(source.gather(np.arange(len(source))), source.features)
+    name = source.name if isinstance(source, RecordSource) else ""
+    examples = [source[index] for index in range(len(source))]
+    columns: dict[str, Any] = {name: [e[name] for e in examples] for name in source.features}
+    if any("mask" in example for example in examples):
+        columns["mask"] = np.array([e.get("mask", 1) for e in examples], np.float32)
+    return ArraySource(columns, source.features, name)
+
+
+def _select(source: Source, part: splits.Part) -> Source:
+    rows = part.range(len(source))
+    if len(rows) == len(source):
+        return source
+    return View(source, np.arange(rows.start, rows.stop))

@@ -1,0 +1,1 @@
+"""Data sets, a `DatasetSpec` each; none is imported by another."""

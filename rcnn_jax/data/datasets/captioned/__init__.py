@@ -1,0 +1,1 @@
+"""Pictures with sentences, in the files of the field."""

@@ -1,0 +1,288 @@
+"""Pictures with sentences, in the files that people have of them.
+
+| name of the data set | what lies there |
+|---|---|
+| `captioned:PATH` | a list, one line each: a picture, a tab, a sentence about it; several lines a picture. Or a folder with `captions.tsv`, or with `train.tsv`, `validation.tsv` and `test.tsv` |
+| `karpathy:FILE` | `dataset.json` of Karpathy's distribution of Flickr8k, Flickr30k and COCO, tokenised already; its splits, `val` called `validation`, and `restval` |
+| `coco_captions:FILE` | `captions_*.json` of COCO; the option `validation`, and `test`, names a second such file |
+| `flickr8k:FOLDER` | `Flickr8k.token.txt` and `Flickr_8k.trainImages.txt`, `dev` and `test`; or one file in the form of the first, as Flickr30k has it |
+
+Where nothing divides the pictures, a hash of their names does, see `rcnn_jax.data.datasets.lines.own_files`.
+Options follow the path, as in `karpathy:coco/dataset.json?features=vgg_feats.mat&damaged=skip`:
+they are the attributes of `rcnn_jax.data.datasets.captioned.pictures.Options`. Pictures are looked for below
+the folder of the list, those of COCO beside the folder `annotations`, and files that options name
+beside the list. Words are what white space divides, once punctuation is gone: sentences of scripts
+without spaces must come divided.
+"""  # noqa: E501 - a table has long lines
+
+import functools
+import json
+import unicodedata
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from rcnn_jax.data import roots
+from rcnn_jax.data.datasets.captioned.listing import Captioned, Listing
+from rcnn_jax.data.datasets.captioned.pictures import Options, spec
+from rcnn_jax.data.datasets.lines.own_files import SPLITS
+from rcnn_jax.data.spec import DatasetSpec
+
+_KARPATHY_SPLITS = {"train": "train", "val": "validation", "test": "test", "restval": "restval"}
+_OPTIONS = Options()
+_TOKENS = "Flickr8k.token.txt"
+_FLICKR_LISTS = {"train": "train", "validation": "dev", "test": "test"}
+
+
+def captioned(path: str, options: Options = _OPTIONS) -> DatasetSpec:
+    """A user's own pictures and sentences, see the top of this file."""
+    return spec("captioned", path, _listed(_captioned), options, splits=SPLITS)
+
+
+def karpathy(path: str, options: Options = _OPTIONS) -> DatasetSpec:
+    """A `dataset.json`; in a features file without names, the row of a picture is its `imgid`."""
+    splits = tuple(_KARPATHY_SPLITS.values())
+    return spec("karpathy", path, _listed(_karpathy), options, splits=splits)
+
+
+def coco_captions(
+    path: str, options: Options = _OPTIONS, *, validation: str = "", test: str = ""
+) -> DatasetSpec:
+    """COCO's `captions_*.json`.
+
+    Args:
+        path: of the file; all of it is trained on if there is another.
+        options: what is read of the pictures.
+        validation: file of the validation split, named from the folder of the first.
+        test: likewise.
+    """
+    others = [name for name in (validation, test) if name]
+    listed = _listed(_coco, validation, test)
+    return spec("coco_captions", path, listed, options, splits=SPLITS, read_as=others)
+
+
+def flickr8k(path: str, options: Options = _OPTIONS) -> DatasetSpec:
+    """Flickr8k as its authors distribute it, see the top of this file."""
+    return spec("flickr8k", path, _listed(_flickr8k), options, splits=SPLITS)
+
+
+def _listed(read: Callable[..., Listing], *arguments: str) -> Callable[[Path], Listing]:
+    """Reads a list, again only when it was changed: COCO's are of more than 100 MB."""
+
+    @functools.lru_cache(1)
+    def cached(path: Path, stamp: object) -> Listing:
+        del stamp
+        return read(path, *arguments)
+
+    def listed(path: Path) -> Listing:
+        if not path.exists():
+            raise FileNotFoundError(
+                f"there is no {path} with captions; name the folder above with --data_dir or the "
+                f"environment variable {roots.ENVIRONMENT}, or write an absolute path"
+            )
+        files = [path]
+        if path.is_dir():
+            files += sorted([*path.glob("*.tsv"), *path.glob("**/*.txt")])
+        files += [path.parent / name for name in arguments if name]
+        stats = [(f.name, f.stat().st_size, f.stat().st_mtime_ns) for f in files if f.exists()]
+        return cached(path, tuple(stats))
+
+    return listed
+
+
+class _Pictures:
+    """Gathers sentences of pictures, and what is wrong with them."""
+
+    def __init__(self) -> None:
+        self.sentences: dict[Any, list[str]] = {}
+        self.problems: list[str] = []
+
+    def add(self, key: Any, sentence: str, where: str) -> None:
+        """Takes a sentence; one without a letter or digit is a problem."""
+        text = " ".join(unicodedata.normalize("NFC", sentence).split())
+        if not any(character.isalnum() for character in text):
+            self.problems.append(f"{where}: the caption {text!r} is empty")
+        else:
+            self.sentences.setdefault(key, []).append(text)
+
+    def take(self, key: Any, where: str, file: str) -> tuple[str, ...]:
+        """The sentences of a picture; none is a problem."""
+        found = self.sentences.pop(key, [])
+        if not found:
+            self.problems.append(f"{where}: the picture {file} has no caption")
+        return tuple(found)
+
+
+def _captioned(path: Path) -> Listing:
+    whole = path / "captions.tsv"
+    lists: Mapping[str | None, Path] = {None: path}
+    if path.is_dir():
+        lists = {split: path / f"{split}.tsv" for split in SPLITS}
+        lists = {split: file for split, file in lists.items() if file.is_file()}
+        if bool(lists) == whole.is_file():
+            raise FileNotFoundError(
+                f"{path} holds {'both' if lists else 'neither'} captions.tsv and lists of splits "
+                f"({', '.join(f'{split}.tsv' for split in SPLITS)}): one of them is needed"
+            )
+        lists = lists or {None: whole}
+    gathered, pictures, named = _Pictures(), [], {}
+    for split, file in lists.items():
+        for where, line in _lines(file):
+            name, tab, sentence = line.partition("\t")
+            name = name.strip()
+            if not tab or not name or "\t" in sentence.strip():
+                raise ValueError(f"{where}: one tab between picture and caption was expected")
+            if named.setdefault(name, (split, where))[0] != split:
+                raise ValueError(f"{where}: {name} belongs to the split {named[name][0]!r} as well")
+            gathered.add(name, sentence, where)
+    for row, (name, (split, where)) in enumerate(named.items()):
+        if sentences := gathered.take(name, where, name):
+            pictures.append(Captioned(name, sentences, where, split, row=row))
+    files = tuple(lists.values())
+    base = files[0].parent
+    return Listing(
+        pictures, gathered.problems, files, base, base, len(named), complete=path.is_dir()
+    )
+
+
+def _karpathy(path: Path) -> Listing:
+    gathered, pictures, rows = _Pictures(), [], set()
+    images = _list(_json(path), "images", str(path))
+    for index, image in enumerate(images):
+        where = f"{path}: image {index}"
+        file = _value(image, "filename", str, where)
+        where = f"{where} ({file})"
+        split = image.get("split")
+        if split is not None and split not in _KARPATHY_SPLITS:
+            raise ValueError(
+                f"{where}: split is one of {', '.join(_KARPATHY_SPLITS)}, got {split!r}"
+            )
+        for sentence in _list(image, "sentences", where):
+            if isinstance(sentence, dict) and "tokens" in sentence:
+                text = " ".join(map(str, _list(sentence, "tokens", where)))
+            else:
+                text = _value(sentence, "raw", str, where)
+            gathered.add(index, text, where)
+        row = image.get("imgid", index)
+        if type(row) is not int or not 0 <= row < len(images) or row in rows:
+            again = " a second time" if row in rows else ""
+            raise ValueError(f"{where}: imgid lies in 0..{len(images) - 1}, got {row!r}{again}")
+        rows.add(row)
+        if sentences := gathered.take(index, where, file):
+            split = None if split is None else _KARPATHY_SPLITS[split]
+            folder = str(image.get("filepath", ""))
+            pictures.append(Captioned(file, sentences, where, split, folder, row))
+    return Listing(pictures, gathered.problems, (path,), path.parent, path.parent, len(images))
+
+
+def _coco(path: Path, validation: str, test: str) -> Listing:
+    others = {"validation": validation, "test": test}
+    files = {split: path.parent / name for split, name in others.items() if name}
+    files = {"train" if files else None: path, **files}
+    gathered, pictures, rows = _Pictures(), [], 0
+    for split, file in files.items():
+        content = _json(file)
+        images = {}
+        for index, image in enumerate(_list(content, "images", str(file))):
+            where = f"{file}: image {index}"
+            key = _value(image, "id", int, where)
+            if key in images:
+                raise ValueError(f"{where} has the id {key} of another")
+            images[key] = _value(image, "file_name", str, where)
+        for index, annotation in enumerate(_list(content, "annotations", str(file))):
+            where = f"{file}: annotation {index}"
+            image = _value(annotation, "image_id", int, where)
+            caption = _value(annotation, "caption", str, where)
+            if image in images:
+                gathered.add((split, image), caption, where)
+            else:
+                gathered.problems.append(f"{where}: there is no image {image}")
+        for image, name in images.items():
+            where = f"{file}: image {image} ({name})"
+            if sentences := gathered.take((split, image), where, name):
+                pictures.append(Captioned(name, sentences, where, split, row=rows))
+            rows += 1
+    folder = path.parent.parent if path.parent.name == "annotations" else path.parent
+    return Listing(pictures, gathered.problems, tuple(files.values()), path.parent, folder, rows)
+
+
+def _flickr8k(path: Path) -> Listing:
+    folder, tokens = path.parent, path
+    if path.is_dir():
+        folder = path
+        places = [path / _TOKENS, path / "Flickr8k_text" / _TOKENS]
+        found = roots.find_files(
+            "flickr8k", [place.parent for place in places], [[_TOKENS]],
+            "the authors' page of Flickr8k",
+        )  # fmt: skip
+        tokens = found[0]
+    gathered, first = _Pictures(), {}
+    for where, line in _lines(tokens):
+        name, tab, sentence = line.partition("\t")
+        file, sign, number = name.strip().rpartition("#")
+        if not tab or not sign or not number.isdigit():
+            raise ValueError(f"{where}: a line like 'name.jpg#0<TAB>caption' was expected")
+        first.setdefault(file, where)
+        gathered.add(file, sentence, where)
+    lists = {
+        split: tokens.parent / f"Flickr_8k.{name}Images.txt"
+        for split, name in _FLICKR_LISTS.items()
+    }
+    there = {split: file for split, file in lists.items() if path.is_dir() and file.is_file()}
+    wanted = [(file, None, where) for file, where in first.items()]
+    if there:
+        wanted = [
+            (line.strip(), split, where)
+            for split, file in there.items()
+            for where, line in _lines(file)
+        ]
+    places = {file: row for row, file in enumerate(first)}
+    pictures = []
+    for file, split, where in wanted:
+        if sentences := gathered.take(file, where, file):
+            pictures.append(Captioned(file, sentences, where, split, row=places[file]))
+    files = (tokens, *there.values())
+    return Listing(pictures, gathered.problems, files, folder, folder, len(first))
+
+
+def _lines(path: Path) -> Iterable[tuple[str, str]]:
+    """Each line that is not blank, with what messages call it."""
+    found = 0
+    for number, raw in enumerate(path.read_bytes().split(b"\n"), start=1):
+        where = f"{path}:{number}"
+        try:
+            line = raw.decode("utf-8-sig" if number == 1 else "utf-8").rstrip("\r")
+        except UnicodeDecodeError as error:
+            raise ValueError(
+                f"{where}: byte {error.start} ({raw[error.start]:#04x}) is no UTF-8"
+            ) from None
+        if line.strip():
+            found += 1
+            yield where, line
+    if not found:
+        raise ValueError(f"{path} holds no line")
+
+
+def _json(path: Path) -> Any:
+    if path.is_dir():
+        raise ValueError(f"{path} is a folder, not a JSON file of captions")
+    try:
+        return json.loads(path.read_bytes().decode("utf-8-sig"))
+    except json.JSONDecodeError as error:
+        raise ValueError(f"{path}:{error.lineno}: no JSON: {error.msg}") from None
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{path}: byte {error.start} is no UTF-8") from None
+
+
+def _list(holder: Any, key: str, where: str) -> Sequence[Any]:
+    return _value(holder, key, list, where)
+
+
+def _value(holder: Any, key: str, kind: type, where: str) -> Any:
+    """A value of a JSON object, of the type that is needed."""
+    found = holder.get(key) if isinstance(holder, dict) else None
+    if type(found) is not kind or found == "":
+        raise ValueError(
+            f"{where} has no {key!r} of type {kind.__name__}: {json.dumps(found)[:80]}"
+        )
+    return found

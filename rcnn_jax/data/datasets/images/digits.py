@@ -1,0 +1,79 @@
+"""Handwritten digits, 8x8, from scikit-learn's wheel: real data without a download.
+
+The 1,797 images are the test part of the UCI set "Optical Recognition of Handwritten Digits"
+(Alpaydin and Kaynak 1998): 32x32 bitmaps counted in 4x4 blocks, hence values 0 to 16. Which of its
+13 writers wrote an image is not recorded, so the split is stratified by class, not by writer.
+"""
+
+import json
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from rcnn_jax.data.files.line_images import bilinear, read_picture
+from rcnn_jax.data.spec import Columns, DatasetSpec, Feature
+
+_SPLIT_FILE = "digits_split.json"
+
+
+def split_indices() -> dict[str, np.ndarray]:
+    """The committed split: name to sorted indices into scikit-learn's order, int64."""
+    text = resources.files("rcnn_jax.data").joinpath(_SPLIT_FILE).read_text(encoding="utf-8")
+    return {name: np.asarray(index, np.int64) for name, index in json.loads(text)["splits"].items()}
+
+
+def _files(root: Path, split: str) -> list[Path]:
+    """The set travels inside scikit-learn, so the data root plays no part."""
+    del root, split
+    import sklearn.datasets
+
+    return [
+        Path(sklearn.datasets.__file__).parent / "data" / "digits.csv.gz",
+        Path(__file__).with_name(_SPLIT_FILE),
+    ]
+
+
+def _read(root: Path, split: str) -> Columns:
+    del root
+    from sklearn.datasets import load_digits
+
+    bunch: Any = load_digits()
+    index = split_indices()[split]
+    images = bunch["images"]
+    if images.shape != (1797, 8, 8) or images.min() < 0 or images.max() > 16:
+        raise ValueError(
+            f"digits: scikit-learn's load_digits() gave images {list(images.shape)} with values "
+            f"{images.min()} to {images.max()}, expected [1797, 8, 8] with 0 to 16"
+        )
+    return {
+        "image": images[index, :, :, None].astype(np.uint8),
+        "label": bunch["target"][index].astype(np.int32),
+        "id": index.astype(np.int32),
+    }
+
+
+def _read_file(path: Path) -> dict[str, np.ndarray]:
+    """A picture of one digit: what is lit of each 64th of it, 0 to 16."""
+    ink = bilinear(read_picture(path), 8, 8)
+    return {"image": np.rint(ink / 255 * 16).astype(np.uint8)}
+
+
+DIGITS = DatasetSpec(
+    name="digits",
+    version="1.0.0",
+    features={
+        "image": Feature((8, 8, 1), "uint8"),
+        "label": Feature((), "int32", classes=10),
+        # The position in scikit-learn's order: shows that the splits are disjoint.
+        "id": Feature((), "int32"),
+    },
+    splits={"train": 1257, "validation": 180, "test": 360},
+    files=_files,
+    read=_read,
+    read_file=_read_file,
+    description="1,797 handwritten digits of 8x8 pixels with values 0 to 16.",
+    homepage="https://archive.ics.uci.edu/dataset/80",
+    citation="E. Alpaydin and C. Kaynak. Cascading classifiers. Kybernetika 34(4), 1998.",
+)

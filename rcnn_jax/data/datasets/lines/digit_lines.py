@@ -1,0 +1,170 @@
+"""Lines of real handwritten digits, put together from data sets of single ones.
+
+`digit_lines` needs no files: its digits are those of scikit-learn, of which the last 360 of 1,797
+make the test lines and no others. `mnist_lines` has test lines of MNIST's test digits only. Which
+digits a line has, the gaps between them and how high each stands is drawn by (seed, split, index).
+"""
+
+import functools
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+import numpy as np
+
+from rcnn_jax.data.datasets.draws import Draws
+from rcnn_jax.data.datasets.images import mnist
+from rcnn_jax.data.files.line_images import read_picture
+from rcnn_jax.data.spec import Columns, DatasetSpec, Feature
+from rcnn_jax.data.text.sentences import TEXT
+
+SHORTEST, LONGEST = 3, 8
+SKLEARN_PARTS = {"train": (0, 1257), "validation": (1257, 1437), "test": (1437, 1797)}
+"""Which of scikit-learn's digits, in its order, make the lines of a split."""
+MNIST_PARTS = {"train": (0, 55_000), "validation": (55_000, 60_000), "test": (0, 10_000)}
+"""Which digits of MNIST's training file, for `test` of its test file, make the lines of a split."""
+
+# Digits of a split -> images uint8 [digits, size, size], labels int [digits].
+Digits = Callable[[Path, str], tuple[np.ndarray, np.ndarray]]
+
+
+def line(
+    draws: Draws, images: np.ndarray, labels: np.ndarray, height: int, gaps: tuple[int, int]
+) -> tuple[np.ndarray, str]:
+    """One line.
+
+    Args:
+        draws: its random numbers.
+        images: digits to choose from, uint8 `[digits, tall, wide]`, bright on 0.
+        labels: which digit each is, `[digits]`.
+        height: of the line; each digit stands anywhere in it.
+        gaps: fewest and most columns between neighbours; below 0 they overlap.
+
+    Returns:
+        Picture uint8 `[height, width, 1]` and text of 3 to 8 digits.
+    """
+    tall, wide = images.shape[1:]
+    count = SHORTEST + draws.below(LONGEST - SHORTEST + 1)
+    rows = draws.integers(count, len(images))
+    spaces = gaps[0] + draws.integers(count + 1, gaps[1] - gaps[0] + 1)
+    tops = draws.integers(count, height - tall + 1)
+    spaces[[0, -1]] = np.maximum(spaces[[0, -1]], 0)
+    starts = np.cumsum(spaces[:-1]) + wide * np.arange(count)
+    picture = np.zeros((height, int(starts[-1]) + wide + int(spaces[-1])), np.uint8)
+    for row, left, top in zip(rows, starts, tops, strict=True):
+        place = picture[top : top + tall, left : left + wide]
+        np.maximum(place, images[row], out=place)
+    return picture[..., None], "".join(str(label) for label in labels[rows])
+
+
+def lines_of(
+    name: str,
+    digits: Digits,
+    *,
+    height: int,
+    gaps: tuple[int, int],
+    splits: Mapping[str, int],
+    files: Callable[[Path, str], list[Path]],
+    seed: int = 0,
+    description: str = "",
+    homepage: str = "",
+    citation: str = "",
+) -> DatasetSpec:
+    """Lines of digits as a data set with the features `image` and `text`.
+
+    Args:
+        name: of the data set.
+        digits: finds the digits of a split.
+        height: of the lines.
+        gaps: fewest and most columns between neighbours.
+        splits: numbers of lines of `train`, `validation` and `test`.
+        files: see `DatasetSpec`.
+        seed: what makes line i of a split, together with i.
+        description: see `DatasetSpec`.
+        homepage: see `DatasetSpec`.
+        citation: see `DatasetSpec`.
+    """
+
+    def read(root: Path, split: str) -> Columns:
+        images, labels = digits(root, split)
+        stream = ("train", "validation", "test").index(split)
+        pairs = [
+            line(Draws(seed, stream, index), images, labels, height, gaps)
+            for index in range(splits[split])
+        ]
+        return {
+            "image": [image for image, _ in pairs],
+            "text": [np.frombuffer(text.encode(), np.uint8) for _, text in pairs],
+        }
+
+    return DatasetSpec(
+        name=name,
+        version="1.0.0",
+        features={"image": Feature((height, None, 1), "uint8"), "text": TEXT},
+        splits=splits,
+        files=files,
+        read=read,
+        description=description,
+        homepage=homepage,
+        citation=citation,
+        read_file=lambda path: {"image": read_picture(path)},
+    )
+
+
+@functools.cache
+def _sklearn() -> tuple[np.ndarray, np.ndarray]:
+    from sklearn.datasets import load_digits
+
+    images, labels = load_digits(return_X_y=True)
+    # Values are 0 to 16; those of every line go up to 255.
+    return np.rint(images * (255 / 16)).astype(np.uint8).reshape(-1, 8, 8), labels
+
+
+def sklearn_digits(root: Path, split: str) -> tuple[np.ndarray, np.ndarray]:
+    """The digits of scikit-learn that make the lines of a split."""
+    del root
+    images, labels = _sklearn()
+    part = slice(*SKLEARN_PARTS[split])
+    return images[part], labels[part]
+
+
+def _sklearn_files(root: Path, split: str) -> list[Path]:
+    """The digits travel inside scikit-learn; records follow the file that makes the lines."""
+    del root, split
+    import sklearn.datasets
+
+    return [Path(sklearn.datasets.__file__).parent / "data" / "digits.csv.gz", Path(__file__)]
+
+
+def _mnist_name(split: str) -> str:
+    return "test" if split == "test" else "train"
+
+
+def mnist_digits(root: Path, split: str) -> tuple[np.ndarray, np.ndarray]:
+    """The digits of MNIST that make the lines of a split."""
+    columns = mnist.MNIST.columns(root, _mnist_name(split))
+    part = slice(*MNIST_PARTS[split])
+    return np.asarray(columns["image"])[part, ..., 0], np.asarray(columns["label"])[part]
+
+
+DIGIT_LINES = lines_of(
+    "digit_lines",
+    sklearn_digits,
+    height=12,
+    gaps=(0, 4),
+    splits={"train": 8_000, "validation": 500, "test": 2_000},
+    files=_sklearn_files,
+    description="Lines of 3 to 8 handwritten digits, put together from those of scikit-learn.",
+    homepage="https://archive.ics.uci.edu/dataset/80",
+    citation="E. Alpaydin and C. Kaynak. Cascading classifiers. Kybernetika 34(4), 1998.",
+)
+MNIST_LINES = lines_of(
+    "mnist_lines",
+    mnist_digits,
+    height=32,
+    gaps=(-6, 6),
+    splits={"train": 10_000, "validation": 500, "test": 2_000},
+    files=lambda root, split: [*mnist.MNIST.files(root, _mnist_name(split)), Path(__file__)],
+    description="Lines of 3 to 8 handwritten digits, put together from those of MNIST.",
+    homepage=mnist.MNIST.homepage,
+    citation=mnist.MNIST.citation,
+)

@@ -1,0 +1,271 @@
+"""A user's own lines: pictures, or recordings, with a text for each.
+
+`lines:PATH` names pictures and `recordings:PATH` wav files. PATH, below the data root unless it is
+absolute, is one of
+
+- a folder with a text file for each: `page1/a.png` beside `page1/a.txt` or `page1/a.gt.txt`;
+- a list, one line each: the file, a tab, its text. The file is named from the list's folder.
+
+A folder that holds sub-folders `train`, `validation` and `test`, or lists `train.tsv` and so on,
+is divided that way. Otherwise a hash of each file's name decides: about 80 % are trained on, 10 %
+are validation and 10 % test, and a file stays where it is when others are added.
+"""
+
+import dataclasses
+import functools
+import hashlib
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from rcnn_jax.data import roots
+from rcnn_jax.data.files import line_images
+from rcnn_jax.data.files.audio import SUFFIX, read_frames
+from rcnn_jax.data.files.line_images import read_picture
+from rcnn_jax.data.spec import Columns, DatasetSpec, Feature
+from rcnn_jax.data.text.sentences import TEXT
+
+SPLITS = ("train", "validation", "test")
+_TEXTS = (".gt.txt", ".txt")
+
+
+@dataclasses.dataclass(frozen=True)
+class Line:
+    """A file and its text.
+
+    Attributes:
+        path: of the picture or recording.
+        text: without white space at its ends.
+        source: the file that holds the text.
+        where: the same for messages, with the line of a list.
+        name: decides about the split where the user has not.
+    """
+
+    path: Path
+    text: str
+    source: Path
+    where: str
+    name: str
+
+
+@dataclasses.dataclass(frozen=True)
+class ReadEach(Sequence):
+    """One value for each line, or whatever else has a `path` and `where`, read when asked for."""
+
+    lines: Sequence[Any]
+    read: Callable[[Path], np.ndarray]
+
+    def __len__(self) -> int:
+        return len(self.lines)
+
+    def __getitem__(self, index: Any) -> np.ndarray:
+        line = self.lines[index]
+        try:
+            return self.read(line.path)
+        except FileNotFoundError as error:
+            raise FileNotFoundError(f"{line.where}: {line.path} is gone") from error
+        except ValueError as error:
+            raise ValueError(f"{line.where}: {error}") from error
+
+    def __iter__(self) -> Iterator[np.ndarray]:
+        return (self[index] for index in range(len(self)))
+
+
+def pictures(path: str, *, name: str = "lines", held_out: float = 0.1) -> DatasetSpec:
+    """A user's pictures of lines, as a data set with the features `image`, `text` and `file`.
+
+    Args:
+        path: see above.
+        name: of the data set.
+        held_out: share of files for validation, and again for test, where the user divided nothing.
+    """
+    return _spec(
+        name, path, held_out, "image", Feature((None, None, 1), "uint8"), read_picture,
+        line_images.SUFFIXES,
+    )  # fmt: skip
+
+
+def recordings(
+    path: str,
+    *,
+    name: str = "recordings",
+    held_out: float = 0.1,
+    rate: int = 16_000,
+    bins: int = 80,
+) -> DatasetSpec:
+    """A user's wav files, as a data set with the features `frames`, `text` and `file`.
+
+    Args:
+        path: see above.
+        name: of the data set, which the rate follows: records are kept by name.
+        held_out: share of files for validation, and again for test, where the user divided nothing.
+        rate: samples a second; recordings with another rate are resampled.
+        bins: bands of the mel scale.
+    """
+    read = functools.partial(read_frames, rate=rate, bins=bins)
+    feature = Feature((None, bins), "float32")
+    name = f"{name}_{rate}_hz"
+    return _spec(name, path, held_out, "frames", feature, read, (SUFFIX,))
+
+
+def _spec(
+    name: str,
+    path: str,
+    held_out: float,
+    kind: str,
+    feature: Feature,
+    read: Callable[[Path], np.ndarray],
+    suffixes: Sequence[str],
+) -> DatasetSpec:
+    if not path or not 0 <= held_out < 0.5:
+        raise ValueError(
+            f"{name}: needs the path of a folder or a list and held_out in [0, 0.5), got "
+            f"{path!r} and {held_out}"
+        )
+    find = functools.partial(find_lines, path=path, suffixes=suffixes, held_out=held_out)
+
+    def read_all(root: Path, split: str) -> Columns:
+        lines = find(root, split)
+        return {
+            kind: ReadEach(lines, read),
+            "text": [np.frombuffer(line.text.encode(), np.uint8) for line in lines],
+            "file": [np.frombuffer(line.where.encode(), np.uint8) for line in lines],
+        }
+
+    return DatasetSpec(
+        name=name,
+        version="1.0.0",
+        features={kind: feature, "text": TEXT, "file": TEXT},
+        splits=dict.fromkeys(SPLITS),
+        files=lambda root, split: list(
+            dict.fromkeys(path for line in find(root, split) for path in (line.path, line.source))
+        ),
+        read=read_all,
+        description=f"Lines of {path}.",
+        read_file=lambda file: {kind: read(file)},
+    )
+
+
+def find_lines(
+    root: Path, split: str, *, path: str, suffixes: Sequence[str], held_out: float = 0.1
+) -> list[Line]:
+    """The lines of a split.
+
+    Args:
+        root: data root.
+        split: `train`, `validation` or `test`.
+        path: of a folder or list, see above.
+        suffixes: how the names of pictures or recordings end, in lower case.
+        held_out: see `pictures`.
+
+    Returns:
+        Lines in alphabetical order of their files, or in the order of the list.
+
+    Raises:
+        FileNotFoundError: there is no such folder or list, or it is divided and lacks this split.
+        ValueError: a file has no text or a text no file, a text is empty or no UTF-8, a line of a
+            list has no tab, or the split has no line. The sentence names the file, and its line.
+    """
+    whole = root / Path(path).expanduser()
+    if not whole.exists():
+        raise FileNotFoundError(
+            f"{whole} is no folder and no list of lines; name the folder above with --data_dir or "
+            f"the environment variable {roots.ENVIRONMENT}, or write an absolute path"
+        )
+    if whole.is_dir():
+        divided = [whole / other for name in SPLITS for other in (name, f"{name}.tsv")]
+        if any(other.exists() for other in divided):
+            own = [other for other in (whole / split, whole / f"{split}.tsv") if other.exists()]
+            if len(own) != 1:
+                held = "both" if own else "neither"
+                raise FileNotFoundError(
+                    f"{whole} is divided into splits and holds {held} of {split} and {split}.tsv"
+                )
+            return _some(_lines(own[0], suffixes), f"{own[0]} holds no line")
+    lines = _lines(whole, suffixes)
+    found = [line for line in lines if split_of(line.name, held_out) == split]
+    return _some(found, f"none of the {len(lines):,} lines of {whole} belongs to {split!r}")
+
+
+def split_of(name: str, held_out: float) -> str:
+    """The split of a file that the user put in none, by a hash of its name."""
+    digest = hashlib.sha256(name.encode()).digest()
+    place = int.from_bytes(digest[:8], "big") / 2**64
+    if place < held_out:
+        return "test"
+    return "validation" if place < 2 * held_out else "train"
+
+
+def _some(lines: list[Line], otherwise: str) -> list[Line]:
+    if not lines:
+        raise ValueError(otherwise)
+    return lines
+
+
+def _lines(path: Path, suffixes: Sequence[str]) -> list[Line]:
+    return _from_folder(path, suffixes) if path.is_dir() else _from_list(path)
+
+
+def _from_folder(folder: Path, suffixes: Sequence[str]) -> list[Line]:
+    texts: dict[Path, Path] = {}
+    files = []
+    for path in sorted(folder.rglob("*")):
+        if not path.is_file() or path.name.startswith("."):
+            continue
+        end = next((end for end in _TEXTS if path.name.endswith(end)), None)
+        if end is not None:
+            stem = path.with_name(path.name.removesuffix(end))
+            if stem in texts:
+                raise ValueError(f"{path} and {texts[stem]} are texts of the same file")
+            texts[stem] = path
+        elif path.suffix.lower() in suffixes:
+            files.append(path)
+    found = []
+    for path in files:
+        stem = path.with_suffix("")
+        if stem not in texts:
+            raise ValueError(f"{path} has no text: {stem.name}.txt is missing beside it")
+        where = str(texts[stem])
+        text = _text(texts[stem].read_bytes(), where)
+        if len(text.splitlines()) > 1:
+            raise ValueError(f"{where}:2: the text of one line was expected")
+        found.append(Line(path, text, texts[stem], where, stem.relative_to(folder).as_posix()))
+    alone = sorted(set(texts) - {path.with_suffix("") for path in files})
+    if alone:
+        raise ValueError(
+            f"{texts[alone[0]]} has no file: {alone[0].name} with one of the ends "
+            f"{', '.join(suffixes)} is missing beside it"
+        )
+    return found
+
+
+def _from_list(path: Path) -> list[Line]:
+    raw = path.read_bytes().removeprefix(b"\xef\xbb\xbf").split(b"\n")
+    if not raw[-1].strip():
+        raw.pop()
+    found = []
+    for number, line in enumerate(raw, start=1):
+        where = f"{path}:{number}"
+        tabs = line.count(b"\t")
+        if tabs != 1:
+            raise ValueError(f"{where}: one tab between file and text was expected, got {tabs}")
+        name, text = (_text(part, where) for part in line.split(b"\t"))
+        file = path.parent / name
+        if not file.is_file():
+            raise ValueError(f"{where}: there is no file {file}")
+        found.append(Line(file, text, path, where, Path(name).with_suffix("").as_posix()))
+    return found
+
+
+def _text(data: bytes, where: str) -> str:
+    try:
+        text = data.removeprefix(b"\xef\xbb\xbf").decode().strip()
+    except UnicodeDecodeError as error:
+        raise ValueError(
+            f"{where}: byte {error.start} ({data[error.start]:#04x}) is no UTF-8"
+        ) from None
+    if not text:
+        raise ValueError(f"{where}: the text is empty")
+    return text

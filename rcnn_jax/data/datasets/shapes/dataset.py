@@ -1,0 +1,189 @@
+"""The world of shapes as a data set."""
+
+import dataclasses
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from rcnn_jax.data.datasets.shapes import drawing
+from rcnn_jax.data.datasets.shapes.captions import CAPTIONS, MOST_MENTIONS, Caption, captions
+from rcnn_jax.data.datasets.shapes.kinds import KINDS, kinds_present
+from rcnn_jax.data.datasets.shapes.questions import question
+from rcnn_jax.data.datasets.shapes.world import MOST, SHAPES, SIDE, BlockDraws, Scene, scene
+from rcnn_jax.data.spec import Columns, DatasetSpec, Feature
+from rcnn_jax.data.text.sentences import TEXT
+
+SPLITS = {"train": 20_000, "validation": 1_000, "test": 2_000}
+FEATURES = {
+    "image": Feature((SIDE, SIDE, 3), "uint8"),
+    "labels": Feature((SIDE, SIDE), "uint8", ("background", *SHAPES), role="label_map"),
+    "objects": Feature((MOST, 6), "int32"),
+    "present": Feature((len(KINDS),), "uint8", entries=KINDS),
+    "boxes": Feature((MOST, 4), "float32", role="relative_boxes"),
+    "mentions": Feature((CAPTIONS, MOST_MENTIONS, 3), "int32"),
+    "held_out": Feature((), "int32"),
+    "captions": TEXT,
+    "question": TEXT,
+    "answer": TEXT,
+    "file": TEXT,
+}
+"""What an example holds.
+
+`image`: red, green, blue. `labels`: what is seen at each pixel, 0 is background, then `SHAPES`.
+`objects`: from back to front shape, colour, size, row and column of the centre, and the row in this
+table of the object that it hides a part of, -1 for none; rows of -1 behind the last. `present`:
+for each of `kinds.KINDS` 1 where it is true, else 0. `boxes`: y0, x0, y1, x1 of what is
+visible of each, 0 to 1; zeros behind the last. `captions`: five sentences, one a line. `mentions`:
+for each of them first word, last word, object; rows of -1 behind the last. `question` and `answer`:
+words. `held_out`: 1 where the scene has a pair of shape and colour of `world.HELD_OUT`, which
+training and validation never have and every second test scene has, else 0. `file`: the scene's
+name.
+"""
+
+Example = dict[str, np.ndarray]
+
+
+def object_table(shown: Scene) -> np.ndarray:
+    """The feature `objects` of a scene, int32 `[6, 6]`."""
+    table = np.full((MOST, 6), -1, np.int32)
+    for row, own, back in zip(table, shown.objects, shown.hides, strict=False):
+        row[:] = own.shape, own.colour, own.size, own.y, own.x, -1 if back is None else back
+    return table
+
+
+def visible_boxes(shown: Scene) -> np.ndarray:
+    """The feature `boxes` of a scene, float32 `[6, 4]`."""
+    boxes = np.zeros((MOST, 4), np.float32)
+    for place, own in enumerate(shown.objects):
+        rows, columns = own.window
+        seen = shown.owners[rows, columns] == place + 1
+        down, right = seen.any(axis=1).nonzero()[0], seen.any(axis=0).nonzero()[0]
+        boxes[place] = (
+            rows.start + down[0],
+            columns.start + right[0],
+            rows.start + down[-1] + 1,
+            columns.start + right[-1] + 1,
+        )
+    return boxes / np.float32(SIDE)
+
+
+def mention_table(said: Sequence[Caption]) -> np.ndarray:
+    """The feature `mentions` of sentences, int32 `[5, 6, 3]`."""
+    table = np.full((CAPTIONS, MOST_MENTIONS, 3), -1, np.int32)
+    for rows, caption in zip(table, said, strict=True):
+        rows[: len(caption.mentions)] = caption.mentions
+    return table
+
+
+def example(seed: int, split: str, index: int) -> Example:
+    """A scene with all that is said about it; see `FEATURES`."""
+    draws = BlockDraws(seed, list(SPLITS).index(split), index)
+    shown = scene(draws, held_out=split == "test" and index % 2 == 1)
+    said = captions(shown, draws)
+    asked, answer = question(shown, draws)
+    kinds = np.array([0, *(own.shape + 1 for own in shown.objects)], np.uint8)
+    texts = {
+        "captions": "\n".join(caption.text for caption in said),
+        "question": asked,
+        "answer": answer,
+        "file": f"{split}-{index:05d}",
+    }
+    return {
+        "image": drawing.picture(shown, draws),
+        "labels": kinds[shown.owners],
+        "objects": object_table(shown),
+        "present": kinds_present(shown),
+        "boxes": visible_boxes(shown),
+        "mentions": mention_table(said),
+        "held_out": np.array(shown.held_out, np.int32),
+        **{name: np.frombuffer(text.encode(), np.uint8) for name, text in texts.items()},
+    }
+
+
+class _Examples:
+    """The examples of a split: each is made when it is first asked for, and kept.
+
+    An operating system gives memory to an empty array when it is written to, so that what is not
+    asked for takes none.
+    """
+
+    def __init__(self, seed: int, split: str, size: int) -> None:
+        self.size = size
+        self._seed, self._split = seed, split
+        self._arrays: dict[str, Any] = {}
+        for name, feature in FEATURES.items():
+            shape: Any = (size, *feature.shape)
+            varies = None in shape
+            self._arrays[name] = [None] * size if varies else np.empty(shape, feature.dtype)
+        self._made = np.zeros(size, bool)
+
+    def value(self, name: str, index: int) -> np.ndarray:
+        if not self._made[index]:
+            for feature, value in example(self._seed, self._split, index).items():
+                self._arrays[feature][index] = value
+            self._made[index] = True
+        value = np.asarray(self._arrays[name][index])
+        value.flags.writeable = False  # of this view: nobody changes what is kept
+        return value
+
+
+@dataclasses.dataclass(frozen=True)
+class _Column(Sequence):
+    """One feature of a split."""
+
+    examples: _Examples
+    feature: str
+
+    def __len__(self) -> int:
+        return self.examples.size
+
+    def __getitem__(self, index: Any) -> np.ndarray:
+        if not 0 <= index < len(self):
+            raise IndexError(f"example {index} of {len(self)}")
+        return self.examples.value(self.feature, int(index))
+
+    def __iter__(self) -> Iterator[np.ndarray]:
+        return (self[index] for index in range(len(self)))
+
+
+def shapes_world(*, seed: int = 0, splits: Mapping[str, int] | None = None) -> DatasetSpec:
+    """The world of shapes as a data set; see `FEATURES`.
+
+    Args:
+        seed: what makes scene i of a split, together with i.
+        splits: numbers of scenes of `train`, `validation` and `test`; None: `SPLITS`.
+
+    Raises:
+        ValueError: there is a split of another name.
+    """
+    sizes = dict(SPLITS if splits is None else splits)
+    if not set(sizes) <= set(SPLITS):
+        raise ValueError(
+            f"the world of shapes has the splits {', '.join(SPLITS)}, got {', '.join(sizes)}"
+        )
+
+    def read(root: Path, split: str) -> Columns:
+        del root
+        examples = _Examples(seed, split, sizes[split])
+        return {name: _Column(examples, name) for name in FEATURES}
+
+    return DatasetSpec(
+        name="shapes_world" if seed == 0 else f"shapes_world_seed_{seed}",
+        version="1.1.0",
+        features=FEATURES,
+        splits=sizes,
+        # Nothing is read; prepared records follow the files that make the scenes.
+        files=lambda root, split: sorted(Path(__file__).parent.glob("*.py")),
+        read=read,
+        description="Made-up scenes of coloured shapes with sentences, regions, questions and "
+        "pixel labels.",
+    )
+
+
+SHAPES_WORLD = shapes_world()
+# The first training scenes are those of the other, and the other splits are the same.
+LARGE_SHAPES_WORLD = dataclasses.replace(
+    shapes_world(splits={**SPLITS, "train": 60_000}), name="shapes_world_large"
+)

@@ -1,0 +1,1 @@
+"""From examples to arrays, fitted on the training split."""

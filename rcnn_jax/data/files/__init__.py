@@ -1,0 +1,1 @@
+"""One file format each; no data set is known here."""

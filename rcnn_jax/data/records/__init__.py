@@ -1,0 +1,1 @@
+"""Prepared records: the only room that names TFDS or ArrayRecord."""

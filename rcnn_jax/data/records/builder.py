@@ -1,0 +1,272 @@
+"""Makes ArrayRecord files of a data set once, through TFDS but without TensorFlow.
+
+Prepared records lie in the cache folder, not beside the original files, which may be read-only. The
+folder's name carries a fingerprint of the spec and of the original files, and a digest of the code
+that reads them: what has changed is prepared anew, also where another file that it opens has.
+"""
+
+import contextlib
+import hashlib
+import io
+import json
+import logging
+import os
+import shutil
+import sys
+import tempfile
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from rcnn_jax.data import roots
+from rcnn_jax.data.records import code_digest, opened_files
+from rcnn_jax.data.records.damage import reason
+from rcnn_jax.data.records.source import RecordSource
+from rcnn_jax.data.spec import Columns, DatasetSpec, Feature
+
+# A change of how examples are written needs a new number, because old records are kept.
+_FORMAT = 1
+
+
+def import_tfds() -> Any:
+    """Imports TFDS, or says in one sentence what lacks it.
+
+    Raises:
+        ValueError: where it is not installed.
+    """
+    try:
+        import tensorflow_datasets
+    except ImportError as error:
+        raise ValueError(
+            f"residency 'stream' and 'tfds:' names need tensorflow-datasets ({error}): pip install "
+            "tensorflow-datasets importlib_resources array_record, or use residency 'memory' or "
+            "'device'"
+        ) from error
+    return tensorflow_datasets
+
+
+def fingerprint(spec: DatasetSpec, root: Path, split: str) -> str:
+    """16 hexadecimal digits of what decides the records' content.
+
+    Files count by name, size and time of change: reading them all at each start would cost more
+    than it protects.
+    """
+    files = [(p.name, p.stat().st_size, p.stat().st_mtime_ns) for p in spec.files(root, split)]
+    features = {name: repr(feature) for name, feature in spec.features.items()}
+    facts = [_FORMAT, spec.name, spec.version, features, split, spec.splits[split], files]
+    return hashlib.sha256(json.dumps(facts).encode()).hexdigest()[:16]
+
+
+def _to_tfds(feature: Feature) -> Any:
+    """TFDS's class for a feature; `Image` is out, because it encodes with TensorFlow."""
+    tfds = import_tfds()
+    # A label of many places, such as one for each step, is stored as the array that it is.
+    if isinstance(feature.classes, tuple) and not feature.shape:
+        return tfds.features.ClassLabel(names=feature.classes)
+    if feature.classes is not None and not feature.shape:
+        return tfds.features.ClassLabel(num_classes=feature.classes)
+    if not feature.shape:
+        return tfds.features.Scalar(dtype=np.dtype(feature.dtype))
+    return tfds.features.Tensor(shape=feature.shape, dtype=np.dtype(feature.dtype), encoding="zlib")
+
+
+def _to_tfds_features(spec: DatasetSpec) -> Any:
+    features = {name: _to_tfds(feature) for name, feature in spec.features.items()}
+    return import_tfds().features.FeaturesDict(features)
+
+
+def builder_class(spec: DatasetSpec, root: Path, split: str) -> Any:
+    """A `tfds.core.GeneratorBasedBuilder` subclass that writes one split in its order."""
+    tfds = import_tfds()
+
+    # A registered class would be found by `tfds.builder(name)` in place of TFDS's own.
+    with tfds.core.registered.skip_registration():
+
+        class Builder(tfds.core.GeneratorBasedBuilder):
+            """Writes the columns that the spec's reader returns."""
+
+            name = spec.name
+            VERSION = tfds.core.Version(spec.version)
+
+            def _info(self) -> Any:
+                return tfds.core.DatasetInfo(
+                    builder=self,
+                    description=spec.description or spec.name,
+                    homepage=spec.homepage or None,
+                    citation=spec.citation or None,
+                    features=_to_tfds_features(spec),
+                    # TFDS would order records by a hash of their keys.
+                    disable_shuffling=True,
+                )
+
+            def _split_generators(self, dl_manager: Any) -> dict[str, Any]:
+                del dl_manager
+                return {split: self._generate_examples()}
+
+            def _generate_examples(self) -> Iterator[tuple[int, dict[str, Any]]]:
+                columns: Columns = spec.columns(root, split)
+                for key in range(len(next(iter(columns.values())))):
+                    yield key, {name: _plain(column[key]) for name, column in columns.items()}
+
+    return Builder
+
+
+def _plain(value: Any) -> Any:
+    """ClassLabel takes Python integers only."""
+    return value.item() if isinstance(value, np.generic) else value
+
+
+def prepare(spec: DatasetSpec, root: Path, split: str) -> Path:
+    """Returns the folder with a split's records, and makes them if they are not there.
+
+    Work happens in a temporary folder that is renamed at the end. So a killed process leaves no
+    half records behind, and of two processes that prepare at once the later one takes the records
+    of the earlier.
+
+    Args:
+        spec: the data set.
+        root: data root of the original files.
+        split: of the data set; who trains need not have the test files.
+
+    Raises:
+        OSError: if the cache folder is full or read-only.
+    """
+    tfds = import_tfds()
+    parent = roots.cache_dir() / "prepared"
+    known = f"{spec.name}-{split}-{fingerprint(spec, root, split)}"
+    final = parent / f"{known}-{code_digest.code_digest(spec.read)[:8]}"
+    usable = [final, *sorted(parent.glob(f"{final.name}-*"))]
+    if code_digest.is_shipped(spec.read):
+        # Made before the code was noted; the package says by a new version when they are old.
+        usable.append(parent / known)
+    for folder in usable:
+        if folder.is_dir() and opened_files.unchanged(folder):
+            return folder
+    for folder in sorted(parent.glob(f"{known}*"))[:1]:
+        print(
+            f"note: the code that reads {spec.name}, or a file that it opens, is not known to be "
+            f"that of the records in {folder}: they are made anew, and those can be deleted",
+            file=sys.stderr,
+            flush=True,
+        )
+    parent.mkdir(parents=True, exist_ok=True)
+    logging.getLogger(__name__).info("preparing %s %s once, into %s", spec.name, split, final)
+    work = Path(tempfile.mkdtemp(prefix=f".{spec.name}-", dir=parent))
+    try:
+        builder = builder_class(spec, root, split)(data_dir=work, file_format="array_record")
+        # Those of the spec are part of the fingerprint.
+        beside = [root, *code_digest.folders(spec.read)]
+        with opened_files.watch(beside, {parent, *spec.files(root, split)}) as opened, _quiet(tfds):
+            builder.download_and_prepare()
+        digest = opened_files.write(Path(builder.data_dir), opened)
+        final = final.with_name("-".join(part for part in (final.name, digest) if part))
+        try:
+            os.rename(builder.data_dir, final)
+        except OSError:
+            if not final.is_dir():
+                raise
+    finally:
+        shutil.rmtree(work, ignore_errors=True)
+    return final
+
+
+@contextlib.contextmanager
+def _quiet(tfds: Any) -> Iterator[None]:
+    """TFDS prints and draws bars of its own; the doors own the terminal."""
+    tfds.disable_progress_bar()
+    try:
+        with contextlib.redirect_stdout(io.StringIO()):
+            yield
+    finally:
+        tfds.enable_progress_bar()
+
+
+def open_records(spec: DatasetSpec, root: Path, split: str) -> RecordSource:
+    """Opens a split of the prepared records, and prepares them first if needed.
+
+    Raises:
+        ValueError: if what lies beside the records, and says how to read them, is damaged.
+    """
+    tfds = import_tfds()
+    folder = prepare(spec, root, split)
+    remedy = f"delete {folder} to have the records made anew"
+    try:
+        builder = tfds.builder_from_directory(folder)
+        described = builder.info.features.to_json(), builder.info.name
+        if described != (_to_tfds_features(spec).to_json(), spec.name):
+            raise ValueError("features.json and dataset_info.json describe other records")
+        _ = builder.info.splits[split].file_instructions
+    except Exception as error:
+        raise ValueError(
+            f"what describes the records in {folder} is damaged: {reason(error)}; {remedy}"
+        ) from error
+    return RecordSource(open_data_source(builder, split), spec.features, remedy=remedy)
+
+
+def open_data_source(builder: Any, split: str) -> Any:
+    """`builder.as_data_source(split)`, with one sentence where a reader is missing."""
+    try:
+        return builder.as_data_source(split=split)
+    except ImportError as error:
+        raise ValueError(
+            f"reading {builder.name} needs array_record ({error}): pip install array_record"
+        ) from error
+
+
+def check_files(source: RecordSource) -> None:
+    """Looks at the end of each record file, where the records are counted.
+
+    Without this, a file that was truncated would be noticed at some later step only, and one that
+    was replaced by another with more records never.
+
+    Args:
+        source: whose `damage` says what to do about a file that cannot be read; records of one
+            that is left in are then met one by one.
+
+    Raises:
+        FileNotFoundError: if a file is missing.
+        ValueError: if one holds another number of records than it should, if one cannot be read
+            and that is to stop the run, or if none can be read.
+    """
+    from array_record.python import (
+        array_record_module,  # pyright: ignore[reportAttributeAccessIssue]
+    )
+
+    records, unreadable = source.records, []
+    files = records.dataset_info.splits[records.split].file_instructions
+    end = f"; {source.remedy}" if source.remedy else ""
+    for part in files:
+        path = Path(part.filename)
+        if not path.exists():
+            raise FileNotFoundError(f"the record file {path} is missing{end}")
+        try:
+            reader = array_record_module.ArrayRecordReader(str(path))
+            count = reader.num_records()
+            reader.close()
+        except RuntimeError as error:
+            unreadable.append(f"the record file {path} is damaged: {reason(error)}{end}")
+            continue
+        if count != part.examples_in_shard:
+            raise ValueError(
+                f"the record file {path} holds {count} records, dataset_info.json beside it says "
+                f"{part.examples_in_shard}{end}"
+            )
+    if unreadable and (source.damage.choice == "stop" or len(unreadable) == len(files)):
+        raise ValueError(unreadable[0])
+
+
+def from_tfds(features: Mapping[str, Any]) -> dict[str, Feature]:
+    """Our features for those of a public TFDS builder; what no array can hold is left out."""
+    tfds = import_tfds()
+    found = {}
+    for name, feature in features.items():
+        if isinstance(feature, tfds.features.ClassLabel):
+            found[name] = Feature((), "int32", feature.num_classes)
+        elif (
+            isinstance(feature, tfds.features.Tensor | tfds.features.Image)
+            and np.dtype(feature.np_dtype).kind in "biuf"
+        ):
+            found[name] = Feature(tuple(feature.shape), np.dtype(feature.np_dtype).name)
+    return found

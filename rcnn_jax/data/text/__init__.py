@@ -1,0 +1,1 @@
+"""Words and characters: vocabularies, tokenizers, coverage."""

@@ -1,0 +1,165 @@
+"""A user's own files: how they are named, divided and read, and what is said of wrong ones."""
+
+import numpy as np
+import pytest
+import scipy.io.wavfile
+from PIL import Image
+
+from rcnn_jax.data import catalog, sources
+from rcnn_jax.data.datasets.lines.own_files import SPLITS, pictures, split_of
+from rcnn_jax.data.encoders.transcripts import Transcripts
+from rcnn_jax.data.text.alphabet import decoded
+
+
+def picture(path, width=9):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(np.full((6, width), 250, np.uint8)).save(path)
+
+
+def opened(root, name="lines:mine", split="train", residency="memory"):
+    return catalog.open_source(name, split, root, residency=residency)
+
+
+def texts(source):
+    return [decoded(source[index]["text"]) for index in range(len(source))]
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """Three pictures in sub-folders of one's own making, and their texts."""
+    for number, name in enumerate(("p1/a.png", "p1/b.v2.JPG", "p2/a.png")):
+        picture(tmp_path / "mine" / name, width=9 + number)
+    for name, text in (("p1/a.txt", "über\r\n"), ("p1/b.v2.gt.txt", " a b \n"), ("p2/a.txt", "ß")):
+        (tmp_path / "mine" / name).write_bytes(text.encode())
+    return tmp_path / "mine"
+
+
+def divided(folder):
+    """The same, as `train` and `test`."""
+    (folder / "p1").rename(folder / "train")
+    (folder / "p2").rename(folder / "test")
+
+
+def test_a_folder_that_is_divided(folder):
+    divided(folder)
+    source = opened(folder.parent)
+    assert texts(source) == ["über", "a b"]
+    assert [source[i]["image"].shape for i in (0, 1)] == [(6, 9, 1), (6, 10, 1)]
+    assert texts(opened(folder.parent, split="test")) == ["ß"]
+    assert texts(opened(folder.parent, name=f"lines:{folder}", split="test")) == ["ß"]
+    with pytest.raises(FileNotFoundError, match=r"holds neither of validation and validation.tsv"):
+        opened(folder.parent, split="validation")
+    (folder / "test.tsv").write_bytes(b"")
+    with pytest.raises(FileNotFoundError, match=r"mine is divided .* both of test and test.tsv"):
+        opened(folder.parent, split="test")
+
+
+def test_records_hold_the_same_and_are_made_anew_when_a_text_changes(folder):
+    divided(folder)
+    for again in ("über", "changed"):
+        (folder / "train" / "a.txt").write_text(again, encoding="utf-8")
+        source = opened(folder.parent, residency="stream")
+        assert texts(source) == [again, "a b"]
+    np.testing.assert_array_equal(source[1]["image"], opened(folder.parent)[1]["image"])
+    assert decoded(source[1]["file"]).endswith("train/b.v2.gt.txt")
+
+
+def test_a_hash_of_the_name_divides_what_is_not(tmp_path):
+    names = [f"{number}.png" for number in range(60)]
+    for name in names:
+        picture(tmp_path / "mine" / name)
+        (tmp_path / "mine" / name).with_suffix(".txt").write_text(name)
+    found = {split: texts(opened(tmp_path, split=split)) for split in SPLITS}
+    assert sorted(text for own in found.values() for text in own) == sorted(names)
+    for split, own in found.items():
+        assert own
+        assert all(split_of(name.removesuffix(".png"), 0.1) == split for name in own)
+    # A list of the same files divides them in the same way.
+    lines = "".join(f"mine/{name}\t{name}\n" for name in names)
+    (tmp_path / "mine.tsv").write_text(lines)
+    (tmp_path / "mine" / "all.tsv").write_text(lines.replace("mine/", ""))
+    for split, own in found.items():
+        assert sorted(texts(opened(tmp_path, "lines:mine/all.tsv", split))) == sorted(own)
+    shares = [split_of(f"page{number}", 0.2) for number in range(2000)]
+    assert 360 < shares.count("test") < 440
+    assert 360 < shares.count("validation") < 440
+    assert len(pictures("mine.tsv", held_out=0).read(tmp_path, "train")["image"]) == 60
+    with pytest.raises(ValueError, match=r"none of the 60 lines of .*mine.tsv belongs to 'test'"):
+        pictures("mine.tsv", held_out=0).read(tmp_path, "test")
+
+
+def test_lists(tmp_path):
+    picture(tmp_path / "pictures" / "a.png")
+    folder = tmp_path / "mine"
+    folder.mkdir()
+    train = folder / "train.tsv"
+    train.write_bytes("\ufeff../pictures/a.png\tein Wort \r\n../pictures/a.png\t2\n".encode())
+    source = opened(tmp_path)
+    assert texts(source) == ["ein Wort", "2"]
+    encoder = Transcripts(alphabet="einWort ")
+    with pytest.raises(ValueError, match=r"'2' .* at position 0 of .*train.tsv:2 \(line 1 of"):
+        encoder.fit(source)
+    for content, says in (
+        (b"../pictures/a.png\tx\n../pictures/a.png x\n", ":2: one tab .* got 0"),
+        (b"../pictures/a.png\tx\ty", ":1: one tab .* got 2"),
+        (b"\n../pictures/a.png\tx\n", ":1: one tab .* got 0"),
+        (b"../pictures/a.png\t \n", ":1: the text is empty"),
+        (b"../pictures/a.png\tab\xe4\n", r":1: byte 2 \(0xe4\) is no UTF-8"),
+        (b"../pictures/b.png\tx\n", ":1: there is no file .*b.png"),
+        (b"", "holds no line"),
+    ):
+        train.write_bytes(content)
+        with pytest.raises(ValueError, match=f"train.tsv ?{says}") as error:
+            opened(tmp_path)
+        assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "says"),
+    [
+        ("p1/a.txt", None, r"p1/a.png has no text: a.txt is missing"),
+        ("p2/a.png", None, r"p2/a.txt has no file: a with one of the ends .png,"),
+        ("p1/a.gt.txt", b"x", r"p1/a.txt and .*p1/a.gt.txt are texts of the same file"),
+        ("p1/a.txt", b"\n", r"p1/a.txt: the text is empty"),
+        ("p1/a.txt", b"a\nb", r"p1/a.txt:2: the text of one line was expected"),
+        ("p1/a.txt", b"a\xff", r"p1/a.txt: byte 1 \(0xff\) is no UTF-8"),
+        ("p1/a.png", b"", r"p1/a.txt: .*p1/a.png is empty"),
+        ("p1/a.png", b"GIF89a", r"p1/a.txt: .*p1/a.png cannot be read as a picture"),
+    ],
+)
+def test_what_is_wrong_with_a_folder(folder, name, content, says):
+    path = folder / name
+    path.unlink() if content is None else path.write_bytes(content)
+    with pytest.raises(ValueError, match=says) as error:
+        Transcripts().fit(
+            sources.ArraySource(pictures("mine", held_out=0).read(folder.parent, "train"))
+        )
+    assert "\n" not in str(error.value)
+
+
+def test_what_cannot_be_named(tmp_path):
+    with pytest.raises(FileNotFoundError, match=r"nowhere is no folder and no list .*--data_dir"):
+        opened(tmp_path, "lines:nowhere")
+    with pytest.raises(ValueError, match=r"held_out in \[0, 0.5\), got 'a' and 0.5"):
+        pictures("a", held_out=0.5)
+    with pytest.raises(ValueError, match=r"by path .'lines:FOLDER', 'recordings:FOLDER'"):
+        opened(tmp_path, "linse")
+
+
+def test_recordings(tmp_path):
+    train = tmp_path / "mine" / "train"
+    train.mkdir(parents=True)
+    sound = (9_000 * np.sin(np.arange(8_000) / 3)).astype(np.int16)
+    scipy.io.wavfile.write(train / "a.wav", 16_000, sound)
+    (train / "a.txt").write_text("one")
+    source = opened(tmp_path, "recordings:mine", residency="stream")
+    assert source[0]["frames"].shape == (50, 80)
+    spec = catalog.load_spec("recordings:mine")
+    read = spec.read_file(train / "a.wav")
+    assert read.keys() == {"frames"}
+    np.testing.assert_array_equal(read["frames"], source[0]["frames"])
+    encoder = Transcripts()
+    assert encoder.bind(encoder.fit(source)).wrap(source)[0]["length"] == 50
+    (train / "a.wav").write_bytes(b"RIFF")
+    with pytest.raises(ValueError, match=r"a.txt: .*a.wav cannot be read as a wav file"):
+        opened(tmp_path, "recordings:mine")
