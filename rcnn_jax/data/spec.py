@@ -2,12 +2,13 @@
 
 import dataclasses
 import functools
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from rcnn_jax.data.columns import LazyColumn
 from rcnn_jax.errors import nearest
 
 # One entry a feature: an array [examples, *shape], or, where examples differ in shape or do not
@@ -115,29 +116,16 @@ class Feature:
             return low
         return high if high >= classes else None
 
-
-@dataclasses.dataclass(frozen=True)
-class CheckedColumn(Sequence[Any]):
-    """A lazy column whose values are held against their feature as they are made.
-
-    Attributes:
-        column: Makes example i when asked for it.
-        check: Takes the value and i; raises a `ValueError` where the value is not as promised.
-    """
-
-    column: Sequence[Any]
-    check: Callable[[np.ndarray, int], None]
-
-    def __len__(self) -> int:
-        return len(self.column)
-
-    def __getitem__(self, index: int) -> np.ndarray:  # pyright: ignore[reportIncompatibleMethodOverride]
-        value = np.asarray(self.column[index])
-        self.check(value, index)
-        return value
-
-    def __iter__(self) -> Iterator[np.ndarray]:
-        return (self[index] for index in range(len(self)))
+    def fault(self, value: np.ndarray) -> str:
+        """What is wrong with one example's value, the end of a sentence; "" where nothing is."""
+        if not self.accepts(value):
+            return (
+                f"is {value.dtype}{list(value.shape)}, the spec says {self.dtype}{list(self.shape)}"
+            )
+        stray = self.stray(value)
+        if stray is None:
+            return ""
+        return f"holds {stray}, allowed are 0 to {(self.num_classes or 0) - 1}"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -227,22 +215,21 @@ class DatasetSpec:
                 check(np.asarray(value), index)
             return column
         # Reading all of a lazy column now would undo its laziness.
-        lazy = CheckedColumn(column, check)
+
+        def made(index: int) -> np.ndarray:
+            value = np.asarray(column[index])
+            check(value, index)
+            return value
+
+        lazy = LazyColumn(len(column), made)
         _ = lazy[0]
         return lazy
 
     def _check_value(self, name: str, split: str, value: np.ndarray, index: int) -> None:
-        feature, what = self.features[name], f"{self.name}: feature {name!r} of split {split!r}"
-        if not feature.accepts(value):
+        fault = self.features[name].fault(value)
+        if fault:
             raise ValueError(
-                f"{what} is {value.dtype}{list(value.shape)}, the spec says "
-                f"{feature.dtype}{list(feature.shape)} (example {index})"
-            )
-        stray = feature.stray(value)
-        if stray is not None:
-            classes = feature.num_classes or 0
-            raise ValueError(
-                f"{what} holds {stray}, allowed are 0 to {classes - 1} (example {index})"
+                f"{self.name}: feature {name!r} of split {split!r} {fault} (example {index})"
             )
 
 
@@ -273,13 +260,7 @@ def checked(name: str, feature: Feature, value: object) -> np.ndarray:
     # A Python number is as wide as it likes; in the array it must be the same one, or NaN again.
     if array is not value and not array.ndim and array.item() != value and value == value:
         raise ValueError(f"feature {name!r} holds {value}, which {feature.dtype} cannot")
-    if not feature.accepts(array):
-        raise ValueError(
-            f"feature {name!r} is {array.dtype}{list(array.shape)}, expected is "
-            f"{feature.dtype}{list(feature.shape)}"
-        )
-    stray = feature.stray(array)
-    if stray is not None:
-        classes = feature.num_classes or 0
-        raise ValueError(f"feature {name!r} holds {stray}, allowed are 0 to {classes - 1}")
+    fault = feature.fault(array)
+    if fault:
+        raise ValueError(f"feature {name!r} {fault}")
     return array

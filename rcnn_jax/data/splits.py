@@ -5,10 +5,14 @@ example, but works for every data set and without TFDS.
 """
 
 import dataclasses
+import hashlib
 import re
 from collections.abc import Mapping
 
 from rcnn_jax.errors import did_you_mean
+
+SPLITS = ("train", "validation", "test")
+"""The splits of data sets that the user divides, or that a hash of names divides."""
 
 _PART = re.compile(r"(?P<name>\w+)(?:\[(?P<start>-?\d+%?)?:(?P<stop>-?\d+%?)?\])?")
 
@@ -79,3 +83,17 @@ def check_names(parts: tuple[Part, ...], known: Mapping[str, object], dataset: s
                 f"data set {dataset!r} has no split {part.name!r}, only {', '.join(known)}"
                 f"{did_you_mean(part.name, known)}"
             )
+
+
+def split_of(name: str, held_out: float) -> str:
+    """The split of a file that the user put in none, by a hash of its name.
+
+    Args:
+        name: Of the file, without its folder's path.
+        held_out: The share of files for validation, and again for test, in `[0, 0.5)`.
+    """
+    digest = hashlib.sha256(name.encode()).digest()
+    place = int.from_bytes(digest[:8], "big") / 2**64
+    if place < held_out:
+        return "test"
+    return "validation" if place < 2 * held_out else "train"

@@ -116,10 +116,10 @@ def test_a_batch_of_padding_alone_needs_no_whole_record(root):
 @pytest.mark.parametrize(
     ("feature", "value", "says"),
     [
-        (Feature((2,), "uint8"), np.zeros(3, np.uint8), r"uint8\[3\], expected is uint8\[2\]"),
+        (Feature((2,), "uint8"), np.zeros(3, np.uint8), r"uint8\[3\], the spec says uint8\[2\]"),
         (Feature((2,), "uint8"), np.zeros((2, 1), np.uint8), r"uint8\[2, 1\]"),
-        (Feature((2,), "uint8"), np.zeros(2, np.int8), r"is int8\[2\], expected is uint8"),
-        (Feature((None,), "int32"), np.zeros((2, 2), np.int32), r"expected is int32\[None\]"),
+        (Feature((2,), "uint8"), np.zeros(2, np.int8), r"is int8\[2\], the spec says uint8"),
+        (Feature((None,), "int32"), np.zeros((2, 2), np.int32), r"the spec says int32\[None\]"),
         (Feature((), "uint8"), 300, "300"),
         (Feature((), "int32"), 1.5, "holds 1.5, which int32 cannot"),
         (Feature((), "float32"), 1e300, r"holds 1e\+300, which float32 cannot"),

@@ -7,9 +7,9 @@
 | `coco_captions:FILE` | `captions_*.json` of COCO; the option `validation`, and `test`, names a second such file |
 | `flickr8k:FOLDER` | `Flickr8k.token.txt` and `Flickr_8k.trainImages.txt`, `dev` and `test`; or one file in the form of the first, as Flickr30k has it |
 
-Where nothing divides the pictures, a hash of their names does, see `rcnn_jax.data.datasets.lines.own_files`.
+Where nothing divides the pictures, a hash of their names does, see `rcnn_jax.data.splits.split_of`.
 Options follow the path, as in `karpathy:coco/dataset.json?features=vgg_feats.mat&damaged=skip`:
-they are the attributes of `rcnn_jax.data.datasets.captioned.pictures.Options`. Pictures are looked for below
+they are the attributes of `pictures.Options` in this folder. Pictures are looked for below
 the folder of the list, those of COCO beside the folder `annotations`, and files that options name
 beside the list. Words are what white space divides, once punctuation is gone: sentences of scripts
 without spaces must come divided.
@@ -18,15 +18,16 @@ without spaces must come divided.
 import functools
 import json
 import unicodedata
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from rcnn_jax.data import roots
 from rcnn_jax.data.datasets.captioned.listing import Captioned, Listing
 from rcnn_jax.data.datasets.captioned.pictures import Options, spec
-from rcnn_jax.data.datasets.lines.own_files import SPLITS
+from rcnn_jax.data.files.text_lines import numbered_lines
 from rcnn_jax.data.spec import DatasetSpec
+from rcnn_jax.data.splits import SPLITS
 
 _KARPATHY_SPLITS = {"train": "train", "val": "validation", "test": "test", "restval": "restval"}
 _OPTIONS = Options()
@@ -245,22 +246,12 @@ def _flickr8k(path: Path) -> Listing:
     return Listing(pictures, gathered.problems, files, folder, folder, len(first))
 
 
-def _lines(path: Path) -> Iterable[tuple[str, str]]:
-    """Each line that is not blank, with what messages call it."""
-    found = 0
-    for number, raw in enumerate(path.read_bytes().split(b"\n"), start=1):
-        where = f"{path}:{number}"
-        try:
-            line = raw.decode("utf-8-sig" if number == 1 else "utf-8").rstrip("\r")
-        except UnicodeDecodeError as error:
-            raise ValueError(
-                f"{where}: byte {error.start} ({raw[error.start]:#04x}) is no UTF-8"
-            ) from None
-        if line.strip():
-            found += 1
-            yield where, line
+def _lines(path: Path) -> list[tuple[str, str]]:
+    """The lines that are not blank."""
+    found = [(where, line) for where, line in numbered_lines(path) if line.strip()]
     if not found:
         raise ValueError(f"{path} holds no line")
+    return found
 
 
 def _json(path: Path) -> Any:

@@ -15,13 +15,14 @@ from typing import Any
 
 import numpy as np
 
+from rcnn_jax.data.columns import LazyColumn, from_files
 from rcnn_jax.data.datasets.captioned.listing import Captioned, Listing
-from rcnn_jax.data.datasets.lines.own_files import ReadEach, split_of
 from rcnn_jax.data.files import image_vectors
 from rcnn_jax.data.files.line_images import SUFFIXES
 from rcnn_jax.data.files.photographs import Fit, read_photograph
 from rcnn_jax.data.records.damage import CHOICES
 from rcnn_jax.data.spec import Columns, DatasetSpec, Feature
+from rcnn_jax.data.splits import split_of
 from rcnn_jax.data.text.sentences import TEXT
 
 _REMEDY = "damaged=skip at the end of the data set's name, behind a ? or &, goes on without it"
@@ -238,7 +239,7 @@ def _pixels(
     options: Options,
     fit: Fit,
     problems: _Problems,
-) -> tuple[list[Captioned], ReadEach]:
+) -> tuple[list[Captioned], LazyColumn]:
     folder = _Folder(_images(listing, options))
     kept, places = [], []
     read = functools.partial(read_photograph, fit=fit)
@@ -268,7 +269,7 @@ def _pixels(
         except ValueError as error:
             raise ValueError(f"{error}; {_REMEDY}") from error
 
-    return kept, ReadEach(places, read_or_say)
+    return kept, from_files(places, read_or_say)
 
 
 def _vectors(

@@ -13,21 +13,21 @@ are validation and 10 % test, and a file stays where it is when others are added
 
 import dataclasses
 import functools
-import hashlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from rcnn_jax.data import roots
+from rcnn_jax.data.columns import from_files
 from rcnn_jax.data.files import line_images
 from rcnn_jax.data.files.audio import SUFFIX, read_frames
 from rcnn_jax.data.files.line_images import read_picture
+from rcnn_jax.data.files.text_lines import decode, numbered_lines
 from rcnn_jax.data.spec import Columns, DatasetSpec, Feature
+from rcnn_jax.data.splits import SPLITS, split_of
 from rcnn_jax.data.text.sentences import TEXT
 
-SPLITS = ("train", "validation", "test")
 _TEXTS = (".gt.txt", ".txt")
 
 
@@ -48,29 +48,6 @@ class Line:
     source: Path
     where: str
     name: str
-
-
-@dataclasses.dataclass(frozen=True)
-class ReadEach(Sequence):
-    """One value for each line, or whatever else has a `path` and `where`, read when asked for."""
-
-    lines: Sequence[Any]
-    read: Callable[[Path], np.ndarray]
-
-    def __len__(self) -> int:
-        return len(self.lines)
-
-    def __getitem__(self, index: Any) -> np.ndarray:
-        line = self.lines[index]
-        try:
-            return self.read(line.path)
-        except FileNotFoundError as error:
-            raise FileNotFoundError(f"{line.where}: {line.path} is gone") from error
-        except ValueError as error:
-            raise ValueError(f"{line.where}: {error}") from error
-
-    def __iter__(self) -> Iterator[np.ndarray]:
-        return (self[index] for index in range(len(self)))
 
 
 def pictures(path: str, *, name: str = "lines", held_out: float = 0.1) -> DatasetSpec:
@@ -129,7 +106,7 @@ def _spec(
     def read_all(root: Path, split: str) -> Columns:
         lines = find(root, split)
         return {
-            kind: ReadEach(lines, read),
+            kind: from_files(lines, read),
             "text": [np.frombuffer(line.text.encode(), np.uint8) for line in lines],
             "file": [np.frombuffer(line.where.encode(), np.uint8) for line in lines],
         }
@@ -189,15 +166,6 @@ def find_lines(
     return _some(found, f"none of the {len(lines):,} lines of {whole} belongs to {split!r}")
 
 
-def split_of(name: str, held_out: float) -> str:
-    """The split of a file that the user put in none, by a hash of its name."""
-    digest = hashlib.sha256(name.encode()).digest()
-    place = int.from_bytes(digest[:8], "big") / 2**64
-    if place < held_out:
-        return "test"
-    return "validation" if place < 2 * held_out else "train"
-
-
 def _some(lines: list[Line], otherwise: str) -> list[Line]:
     if not lines:
         raise ValueError(otherwise)
@@ -228,7 +196,7 @@ def _from_folder(folder: Path, suffixes: Sequence[str]) -> list[Line]:
         if stem not in texts:
             raise ValueError(f"{path} has no text: {stem.name}.txt is missing beside it")
         where = str(texts[stem])
-        text = _text(texts[stem].read_bytes(), where)
+        text = _not_empty(decode(texts[stem].read_bytes(), where), where)
         if len(text.splitlines()) > 1:
             raise ValueError(f"{where}:2: the text of one line was expected")
         found.append(Line(path, text, texts[stem], where, stem.relative_to(folder).as_posix()))
@@ -242,16 +210,12 @@ def _from_folder(folder: Path, suffixes: Sequence[str]) -> list[Line]:
 
 
 def _from_list(path: Path) -> list[Line]:
-    raw = path.read_bytes().removeprefix(b"\xef\xbb\xbf").split(b"\n")
-    if not raw[-1].strip():
-        raw.pop()
     found = []
-    for number, line in enumerate(raw, start=1):
-        where = f"{path}:{number}"
-        tabs = line.count(b"\t")
+    for where, line in numbered_lines(path):
+        tabs = line.count("\t")
         if tabs != 1:
             raise ValueError(f"{where}: one tab between file and text was expected, got {tabs}")
-        name, text = (_text(part, where) for part in line.split(b"\t"))
+        name, text = (_not_empty(part, where) for part in line.split("\t"))
         file = path.parent / name
         if not file.is_file():
             raise ValueError(f"{where}: there is no file {file}")
@@ -259,13 +223,7 @@ def _from_list(path: Path) -> list[Line]:
     return found
 
 
-def _text(data: bytes, where: str) -> str:
-    try:
-        text = data.removeprefix(b"\xef\xbb\xbf").decode().strip()
-    except UnicodeDecodeError as error:
-        raise ValueError(
-            f"{where}: byte {error.start} ({data[error.start]:#04x}) is no UTF-8"
-        ) from None
-    if not text:
+def _not_empty(text: str, where: str) -> str:
+    if not text.strip():
         raise ValueError(f"{where}: the text is empty")
-    return text
+    return text.strip()

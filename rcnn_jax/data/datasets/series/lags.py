@@ -9,13 +9,13 @@ References:
     in the form they have here).
 """
 
-import dataclasses
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from rcnn_jax.data.columns import LazyColumn
 from rcnn_jax.data.datasets.draws import Draws
 from rcnn_jax.data.spec import Columns, DatasetSpec, Feature
 
@@ -25,28 +25,6 @@ BLANK, GO = SYMBOLS, SYMBOLS + 1
 COPIED = 10
 
 Example = Mapping[str, Any]
-
-
-@dataclasses.dataclass(frozen=True)
-class _Column(Sequence):
-    """One feature of examples that are made when asked for."""
-
-    make: Callable[[Draws], Example]
-    feature: str
-    seed: int
-    stream: int
-    size: int
-
-    def __len__(self) -> int:
-        return self.size
-
-    def __getitem__(self, index: Any) -> np.ndarray:
-        if not 0 <= index < self.size:
-            raise IndexError(f"example {index} of {self.size}")
-        return self.make(Draws(self.seed, self.stream, int(index)))[self.feature]
-
-    def __iter__(self) -> Iterator[np.ndarray]:
-        return (self[index] for index in range(self.size))
 
 
 def adding_example(draws: Draws, steps: int) -> Example:
@@ -156,7 +134,11 @@ def _spec(
     def read(root: Path, split: str) -> Columns:
         del root
         stream = list(sizes).index(split)
-        return {feature: _Column(make, feature, seed, stream, sizes[split]) for feature in features}
+
+        def column(feature: str) -> LazyColumn:
+            return LazyColumn(sizes[split], lambda index: make(Draws(seed, stream, index))[feature])
+
+        return {feature: column(feature) for feature in features}
 
     return DatasetSpec(
         name=name if seed == 0 else f"{name}_seed_{seed}",

@@ -1,12 +1,14 @@
 """The world of shapes as a data set."""
 
 import dataclasses
-from collections.abc import Iterator, Mapping, Sequence
+import functools
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from rcnn_jax.data.columns import LazyColumn
 from rcnn_jax.data.datasets.shapes import drawing
 from rcnn_jax.data.datasets.shapes.captions import CAPTIONS, MOST_MENTIONS, Caption, captions
 from rcnn_jax.data.datasets.shapes.kinds import KINDS, kinds_present
@@ -129,25 +131,6 @@ class _Examples:
         return value
 
 
-@dataclasses.dataclass(frozen=True)
-class _Column(Sequence):
-    """One feature of a split."""
-
-    examples: _Examples
-    feature: str
-
-    def __len__(self) -> int:
-        return self.examples.size
-
-    def __getitem__(self, index: Any) -> np.ndarray:
-        if not 0 <= index < len(self):
-            raise IndexError(f"example {index} of {len(self)}")
-        return self.examples.value(self.feature, int(index))
-
-    def __iter__(self) -> Iterator[np.ndarray]:
-        return (self[index] for index in range(len(self)))
-
-
 def shapes_world(*, seed: int = 0, splits: Mapping[str, int] | None = None) -> DatasetSpec:
     """The world of shapes as a data set; see `FEATURES`.
 
@@ -167,7 +150,10 @@ def shapes_world(*, seed: int = 0, splits: Mapping[str, int] | None = None) -> D
     def read(root: Path, split: str) -> Columns:
         del root
         examples = _Examples(seed, split, sizes[split])
-        return {name: _Column(examples, name) for name in FEATURES}
+        return {
+            name: LazyColumn(examples.size, functools.partial(examples.value, name))
+            for name in FEATURES
+        }
 
     return DatasetSpec(
         name="shapes_world" if seed == 0 else f"shapes_world_seed_{seed}",

@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from rcnn_jax.data import roots
+from rcnn_jax.data.files.text_lines import numbered_lines
 from rcnn_jax.data.spec import Columns, DatasetSpec, Feature
 from rcnn_jax.data.text.sentences import TEXT, to_bytes
 
@@ -128,17 +129,8 @@ class SlotFiles:
 
 def _lines(path: Path) -> list[list[str]]:
     """The words of each line; spaces, tabs and the ends of lines separate them, however many."""
-    lines = path.read_bytes().split(b"\n")
-    if not lines[-1].strip():
-        lines.pop()
-    found = []
-    for number, line in enumerate(lines, start=1):
-        try:
-            # Split as bytes: a space of another alphabet belongs to its word.
-            found.append([word.decode() for word in line.split()])
-        except UnicodeDecodeError as error:
-            raise ValueError(f"{path}:{number}: {error.object!r} is not UTF-8") from None
-    return found
+    # Split as bytes: a space of another alphabet belongs to its word.
+    return [[word.decode() for word in line.encode().split()] for _, line in numbered_lines(path)]
 
 
 _HOMEPAGE = "https://github.com/MiuLab/SlotGated-SLU/tree/master/data"

@@ -104,7 +104,7 @@ def test_lists(tmp_path):
         (b"../pictures/a.png\tx\ty", ":1: one tab .* got 2"),
         (b"\n../pictures/a.png\tx\n", ":1: one tab .* got 0"),
         (b"../pictures/a.png\t \n", ":1: the text is empty"),
-        (b"../pictures/a.png\tab\xe4\n", r":1: byte 2 \(0xe4\) is no UTF-8"),
+        (b"../pictures/a.png\tab\xe4\n", r":1: byte 20 \(0xe4\) is no UTF-8"),
         (b"../pictures/b.png\tx\n", ":1: there is no file .*b.png"),
         (b"", "holds no line"),
     ):
