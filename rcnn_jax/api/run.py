@@ -16,16 +16,15 @@ import optax
 from rcnn_jax.api import fine_tuning, states
 from rcnn_jax.api.inputs import as_source
 from rcnn_jax.configuration import loading
-from rcnn_jax.data import assets as assets_lib
 from rcnn_jax.data import pipeline
-from rcnn_jax.data.encoders.base import Encoder, Encoding
+from rcnn_jax.data.encoders.base import Encoding
 from rcnn_jax.data.sources import Concatenation, Source, View
 from rcnn_jax.data.spec import Feature
 from rcnn_jax.errors import UserError
 from rcnn_jax.experiment import evaluation_run, file_examples
 from rcnn_jax.experiment.data import (
+    Reader,
     encoded,
-    make_encoder,
     make_sampler,
     open_split,
     training_batches,
@@ -73,7 +72,7 @@ class TrainedRun:
     assets: Mapping[str, np.ndarray] = dataclasses.field(repr=False)
     encoding: Encoding | None = dataclasses.field(repr=False)
     data_dir: DataDir
-    _encoder: Encoder | None = dataclasses.field(repr=False)
+    _reader: Reader = dataclasses.field(repr=False)
     _devices: Devices = dataclasses.field(repr=False)
     _compiled: dict[Any, Any] = dataclasses.field(default_factory=dict, repr=False)
     _sources: list[weakref.ref] = dataclasses.field(default_factory=list, repr=False)
@@ -314,10 +313,8 @@ class TrainedRun:
 
     def _read(self, config: Any, source: Source, *, training: bool) -> Source:
         """Examples as the model reads them, remembered as such."""
-        encoding = self.encoding
-        if self._encoder is not None and not training:
-            # A split that is evaluated may have words or labels that training has not.
-            encoding = self._encoder.bind(self.assets, [source])
+        # A split that is evaluated may have words or labels that training has not.
+        encoding = self.encoding if training else self._reader.bind([source])
         read = encoded(config, encoding, source)
         self._sources[:] = [ref for ref in self._sources if ref() is not None]
         self._sources.append(weakref.ref(read))
@@ -399,8 +396,8 @@ def load(
         )
     devices = evaluation_run.evaluation_devices()
     evaluation_run.require_checkpoints(path)
-    assets, encoder = assets_lib.load(Workdir(path).assets), make_encoder(config)
-    encoding = None if encoder is None else encoder.bind(assets, [])
+    reader = Reader.load(config, Workdir(path).assets)
+    assets, encoding = reader.assets, reader.bind()
     task = build_task(config, assets, encoding, file_examples.read_features(config, path))
     abstract = _abstract_variables(config, path, task, devices)
     restored = evaluation_run.restore_variables(config, path, step, abstract)
@@ -416,7 +413,7 @@ def load(
         assets=assets,
         encoding=encoding,
         data_dir=data_dir,
-        _encoder=encoder,
+        _reader=reader,
         _devices=devices,
     )
 

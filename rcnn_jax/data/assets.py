@@ -15,6 +15,7 @@ from pathlib import Path
 
 import numpy as np
 
+from rcnn_jax.output.digests import json_digest
 from rcnn_jax.output.files import write_atomically
 
 MANIFEST = "manifest.json"
@@ -22,10 +23,6 @@ MANIFEST = "manifest.json"
 
 def _sha256(data: bytes) -> str:
     return hashlib.sha256(data).hexdigest()
-
-
-def _digest(entries: object) -> str:
-    return _sha256(json.dumps(entries, sort_keys=True).encode())
 
 
 def save(folder: str | os.PathLike[str], assets: Mapping[str, np.ndarray]) -> None:
@@ -55,7 +52,7 @@ def save(folder: str | os.PathLike[str], assets: Mapping[str, np.ndarray]) -> No
         file = f"{name}-{checksum[:12]}.npy"
         write_atomically(folder / file, data)
         entries[name] = {"file": file, "sha256": checksum}
-    manifest = {"arrays": entries, "sha256": _digest(entries)}
+    manifest = {"arrays": entries, "sha256": json_digest(entries, compact=False)}
     write_atomically(folder / MANIFEST, json.dumps(manifest, indent=1) + "\n")
     for stale in set(folder.glob("*.npy")) - {folder / str(e["file"]) for e in entries.values()}:
         stale.unlink()
@@ -79,7 +76,7 @@ def load(folder: str | os.PathLike[str]) -> dict[str, np.ndarray]:
     try:
         manifest = json.loads(path.read_bytes())
         entries = manifest["arrays"]
-        intact = manifest["sha256"] == _digest(entries)
+        intact = manifest["sha256"] == json_digest(entries, compact=False)
     except (ValueError, KeyError, TypeError):
         intact = False
     if not intact:

@@ -12,7 +12,15 @@ from rcnn_jax.configuration import importing
 from rcnn_jax.data import path_options, roots, splits
 from rcnn_jax.data.records.damage import Damage
 from rcnn_jax.data.records.source import RecordSource
-from rcnn_jax.data.sources import RESIDENCIES, ArraySource, Concatenation, Source, View, split_name
+from rcnn_jax.data.sources import (
+    RESIDENCIES,
+    ArraySource,
+    Concatenation,
+    Source,
+    View,
+    select,
+    split_name,
+)
 from rcnn_jax.data.spec import DatasetSpec
 from rcnn_jax.errors import UsageError, did_you_mean, nearest
 
@@ -124,7 +132,9 @@ def open_source(
     splits.check_names(parts, sizes, name)
     whole = {part.name: open_one(part.name) for part in parts}
     if features:
-        whole = {key: _narrowed(source, features, name) for key, source in whole.items()}
+        for source in whole.values():
+            _check_features(source, features, name)
+        whole = {key: select(source, features) for key, source in whole.items()}
     whole = {key: _watched(source, damage or Damage()) for key, source in whole.items()}
     selected = tuple(_select(whole[part.name], part) for part in parts)
     if residency != "stream":
@@ -140,18 +150,12 @@ def _open_spec(spec: DatasetSpec, root: Path, residency: str, split: str) -> Sou
     return builder.open_records(spec, root, split)
 
 
-def _narrowed(source: Any, names: Sequence[str], dataset: str) -> Source:
-    """The source with some of its features alone."""
+def _check_features(source: Source, names: Sequence[str], dataset: str) -> None:
     for name in names:
         if name not in source.features:
             raise ValueError(
                 f"data set {dataset!r} has no feature {name!r}: {nearest(name, source.features)}"
             )
-    kept = {name: source.features[name] for name in names}
-    if not isinstance(source, ArraySource):
-        return dataclasses.replace(source, features=kept)
-    columns = {name: source.columns[name] for name in (*names, "mask") if name in source.columns}
-    return ArraySource(columns, kept, source.name)
 
 
 def _watched(source: Source, damage: Damage) -> Source:

@@ -120,6 +120,12 @@ class ArraySource:
             found = {name: Feature(v.shape, v.dtype.name) for name, v in first.items()}
             object.__setattr__(self, "features", found)
 
+    def select(self, names: Sequence[str]) -> "ArraySource":
+        """The same examples with some of their features, see `select`."""
+        kept = [name for name in (*names, "mask") if name in self.columns]
+        columns = {name: self.columns[name] for name in kept}
+        return ArraySource(columns, {name: self.features[name] for name in names}, self.name)
+
     def __len__(self) -> int:
         return len(next(iter(self.columns.values())))
 
@@ -161,6 +167,10 @@ class View:
         """Those of the other source."""
         return self.source.features
 
+    def select(self, names: Sequence[str]) -> "View":
+        """The same examples with some of their features, see `select`."""
+        return View(select(self.source, names), self.rows)
+
     def __len__(self) -> int:
         return len(self.rows)
 
@@ -190,6 +200,10 @@ class Concatenation:
         """Those of the first source."""
         return self.sources[0].features
 
+    def select(self, names: Sequence[str]) -> "Concatenation":
+        """The same examples with some of their features, see `select`."""
+        return Concatenation(tuple(select(source, names) for source in self.sources))
+
     @functools.cached_property
     def _ends(self) -> np.ndarray:
         return np.cumsum([len(source) for source in self.sources])
@@ -218,3 +232,44 @@ class Concatenation:
                 rows = batch.setdefault(name, make((len(indices), *values.shape[1:]), values.dtype))
                 rows[here] = values
         return batch
+
+
+@dataclasses.dataclass(frozen=True)
+class _Selection:
+    """Some features of a source that does not say how to leave the others out."""
+
+    source: Source
+    names: tuple[str, ...]
+
+    @property
+    def features(self) -> Mapping[str, Feature]:
+        return {name: self.source.features[name] for name in self.names}
+
+    def __len__(self) -> int:
+        return len(self.source)
+
+    def __getitem__(self, index: int) -> Example:
+        return self._of(self.source[index])
+
+    def gather(self, indices: np.ndarray) -> Example:
+        return self._of(self.source.gather(indices))
+
+    def _of(self, example: Example) -> Example:
+        return {name: example[name] for name in (*self.names, "mask") if name in example}
+
+
+def select(source: Source, names: Sequence[str]) -> Source:
+    """The examples of a source with some of their features alone.
+
+    What is left out is not read where the source can do without it: no picture is decoded for its
+    text. A source of one's own may have a method `select(names)` of the same meaning.
+
+    Args:
+        source: The examples.
+        names: Of the features, all of which the source has.
+
+    Returns:
+        A source of as many examples in the same order.
+    """
+    own = getattr(source, "select", None)
+    return _Selection(source, tuple(names)) if own is None else own(names)

@@ -13,7 +13,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, PyTree
 
-from rcnn_jax.decoding.sampling import NOTHING, Step, allowed_logits
+from rcnn_jax.data.text.vocabulary import PAD
+from rcnn_jax.decoding.sampling import Step, allowed_logits
 from rcnn_jax.decoding.top_k import best_of
 
 
@@ -21,7 +22,7 @@ class Beams(NamedTuple):
     """The best sequences that were found, the best first.
 
     Attributes:
-        ids: int32 `[batch, n_best, steps]`, with the end id, and `NOTHING` behind it. One that has
+        ids: int32 `[batch, n_best, steps]`, with the end id, and `PAD` behind it. One that has
             not ended within `steps` ids is cut.
         lengths: int32 `[batch, n_best]`, the end id counted; 0 where fewer were found.
         log_probs: natural logarithms of their probabilities `[batch, n_best]`; -inf where fewer
@@ -104,13 +105,13 @@ def beam_search(
 
     first = _Search(
         jnp.int32(0),
-        jnp.full((batch, width, steps), NOTHING, jnp.int32),
+        jnp.full((batch, width, steps), PAD, jnp.int32),
         start.reshape(batch, width),
         # All places hold the empty sequence: one of them is enough.
         jnp.full((batch, width), -jnp.inf, dtype).at[:, 0].set(0.0),
         state,
         Beams(
-            jnp.full((batch, n_best, steps), NOTHING, jnp.int32),
+            jnp.full((batch, n_best, steps), PAD, jnp.int32),
             jnp.zeros((batch, n_best), jnp.int32),
             jnp.full((batch, n_best), -jnp.inf, dtype),
             jnp.full((batch, n_best), -jnp.inf, dtype),
@@ -161,7 +162,7 @@ def _merged(
     scores, places = jax.lax.top_k(both.scores, found.scores.shape[1])
     ids = jnp.take_along_axis(both.ids, places[..., None], axis=1)
     return Beams(
-        jnp.where((scores == -jnp.inf)[..., None], NOTHING, ids),
+        jnp.where((scores == -jnp.inf)[..., None], PAD, ids),
         jnp.take_along_axis(both.lengths, places, axis=1),
         jnp.take_along_axis(both.log_probs, places, axis=1),
         scores,

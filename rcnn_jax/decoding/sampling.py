@@ -13,18 +13,17 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int, PyTree
 
+from rcnn_jax.data.text.vocabulary import PAD
+
 Step = Callable[[Array, PyTree], tuple[Array, PyTree]]
 Choose = Callable[[Array, Array], Array]
-
-NOTHING = -1
-"""What stands behind the end of a sequence."""
 
 
 class Written(NamedTuple):
     """Sequences that were written.
 
     Attributes:
-        ids: int32 `[rows, steps]`, with the end id, and `NOTHING` behind it.
+        ids: int32 `[rows, steps]`, with the end id, and `PAD` behind it.
         lengths: int32 `[rows]`, the end id counted.
         log_probs: natural logarithm of the probability of all of a row's ids, `[rows]`.
     """
@@ -173,7 +172,7 @@ def _write(
         chosen = choose(log_probs, number).astype(jnp.int32)
         own = jnp.take_along_axis(log_probs, chosen[:, None], axis=1)[:, 0]
         live = ~_ended(written, end_id)
-        shown = jnp.where(live, chosen, NOTHING)
+        shown = jnp.where(live, chosen, PAD)
         return (
             number + 1,
             chosen,
@@ -188,7 +187,7 @@ def _write(
     start = jnp.full((rows,), start_id, jnp.int32)
     dtype = jnp.promote_types(jax.eval_shape(step, start, state)[0].dtype, jnp.float32)
     nothing = Written(
-        jnp.full((rows, steps), NOTHING, jnp.int32),
+        jnp.full((rows, steps), PAD, jnp.int32),
         jnp.zeros((rows,), jnp.int32),
         jnp.zeros((rows,), dtype),
     )

@@ -1,6 +1,9 @@
 """From a config to batches: splits, their encoder, the order of examples."""
 
 import copy
+import dataclasses
+import pathlib
+from collections.abc import Sequence
 from typing import Any
 
 import jax
@@ -8,11 +11,13 @@ import numpy as np
 
 from rcnn_jax.configuration import importing
 from rcnn_jax.configuration.importing import check_parts
+from rcnn_jax.data import assets as assets_lib
 from rcnn_jax.data import catalog, pipeline, samplers
 from rcnn_jax.data.encoders.base import EncodedSource, Encoder, Encoding, check_takers
 from rcnn_jax.data.records.damage import Damage
 from rcnn_jax.data.samplers import Sampler
 from rcnn_jax.data.sources import Source
+from rcnn_jax.data.transforms import chain
 from rcnn_jax.errors import UsageError
 from rcnn_jax.training.interface import Config
 from rcnn_jax.training.parallel.mesh import Devices
@@ -101,6 +106,51 @@ def check_encoder(config: Config, encoder: Encoder | None) -> None:
             taken = {*section, *decided, *offered}
             importing.require_arguments(target, section.name, origin, taken, left)
     check_takers(encoder, config.encoder.name, takers)
+
+
+@dataclasses.dataclass(frozen=True)
+class Reader:
+    """What turns the splits of a config into what its model reads.
+
+    Attributes:
+        config: A complete config.
+        encoder: What turns text into numbers, not fitted; None where nothing does.
+        assets: What was fitted on the training split, for the encoder and the transforms.
+    """
+
+    config: Config
+    encoder: Encoder | None
+    assets: dict[str, np.ndarray]
+
+    @classmethod
+    def fit(cls, config: Config, source: Source) -> "Reader":
+        """Fits the encoder and all transforms on a training split, as the data set stores it."""
+        encoder = make_encoder(config)
+        texts = [text for _, own in stages(config) for text in chains(own)]
+        assets = chain.fit_all(texts, source)
+        assets |= {} if encoder is None else encoder.fit(source)
+        return cls(config, encoder, assets)
+
+    @classmethod
+    def load(cls, config: Config, folder: str | pathlib.Path) -> "Reader":
+        """Takes what a run fitted.
+
+        Args:
+            config: A complete config.
+            folder: Of the run's assets.
+
+        Raises:
+            ValueError: They are damaged.
+        """
+        return cls(config, make_encoder(config), assets_lib.load(folder))
+
+    def bind(self, others: Sequence[Source] = ()) -> Encoding | None:
+        """The encoder with what it learnt; None where there is none.
+
+        Args:
+            others: Splits besides the training split, whose labels may be others.
+        """
+        return None if self.encoder is None else self.encoder.bind(self.assets, others)
 
 
 def encoded(config: Config, encoding: Encoding | None, source: Source) -> Source:

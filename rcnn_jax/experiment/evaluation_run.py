@@ -10,16 +10,15 @@ from typing import Any
 import jax
 import numpy as np
 
-from rcnn_jax.data import assets as assets_lib
 from rcnn_jax.data import pipeline
 from rcnn_jax.data.encoders.base import Encoding
 from rcnn_jax.data.sources import Source
 from rcnn_jax.errors import UsageError, UserError
 from rcnn_jax.experiment.data import (
+    Reader,
     batch_shapes,
     encoded,
     evaluation_batches,
-    make_encoder,
     open_split,
     resident,
 )
@@ -174,10 +173,10 @@ def evaluation_of(
     """
     configure_jax(config)
     devices = evaluation_devices()
-    assets, encoder = assets_lib.load(Workdir(path).assets), make_encoder(config)
-    encoding = None if encoder is None else encoder.bind(assets, [source])
+    reader = Reader.load(config, Workdir(path).assets)
+    encoding = reader.bind([source])
     source = encoded(config, encoding, source)
-    task = build_task(config, assets, encoding, source.features, **call)
+    task = build_task(config, reader.assets, encoding, source.features, **call)
     batch = batch_shapes(config, source)
     return EvaluationRun(
         config=config,

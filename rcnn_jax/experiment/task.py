@@ -111,7 +111,7 @@ def build_metrics(config: Config) -> dict[str, Metric]:
         if "name" not in section:
             raise UsageError(
                 f"{origin} must be a section whose key `name` is the import path of a metric, as "
-                f"in --{origin}.name=rcnn_jax.metrics.segmentation:MeanIoU."
+                f"in --{origin}.name=rcnn_jax.metrics.ratios:MeanIoU."
             )
         metrics[name] = importing.build(section, origin)
         protocol = "rcnn_jax.training.interface:Metric"

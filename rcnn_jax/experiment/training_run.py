@@ -16,11 +16,10 @@ from rcnn_jax.data.records.damage import Damage
 from rcnn_jax.data.samplers import Sampler
 from rcnn_jax.data.sources import Source
 from rcnn_jax.data.spec import Feature
-from rcnn_jax.data.transforms import chain
 from rcnn_jax.errors import UsageError, nearest
 from rcnn_jax.experiment import rehearsal, starting_weights
 from rcnn_jax.experiment.data import (
-    chains,
+    Reader,
     check_encoder,
     encoded,
     evaluation_batches,
@@ -250,19 +249,16 @@ def prepare_training(config: Config, workdir: Workdir, data_dir: str | None) -> 
     devices.check_batch_size(config.batch_size)
     accumulation.check_batch_size(config.batch_size, config.accumulate, devices.count)
     damage = Damage(config.data.damaged)
-    encoder = make_encoder(config)
-    check_encoder(config, encoder)
+    check_encoder(config, make_encoder(config))
     source, validation = open_split(config, "train", data_dir, damage), None
-    if assets_lib.exist(workdir.assets):
-        assets = assets_lib.load(workdir.assets)
-    else:
-        texts = [text for _, own in stages(config) for text in chains(own)]
-        assets = chain.fit_all(texts, source)
-        assets |= {} if encoder is None else encoder.fit(source)
     others = []
+    if assets_lib.exist(workdir.assets):
+        reader = Reader.load(config, workdir.assets)
+    else:
+        reader = Reader.fit(config, source)
     if config.data.validation:
         others = [open_split(config, "validation", data_dir, damage)]
-    encoding = None if encoder is None else encoder.bind(assets, others)
+    assets, encoding = reader.assets, reader.bind(others)
     stored, source = source.features, encoded(config, encoding, source)
     others = [encoded(config, encoding, split) for split in others]
     for split in others:

@@ -1,7 +1,6 @@
 """Features computed so far, in small files beside the result, so that a killed job can go on."""
 
 import dataclasses
-import hashlib
 import io
 import json
 import zipfile
@@ -12,13 +11,13 @@ from typing import Any
 import numpy as np
 
 from rcnn_jax.errors import UserError
+from rcnn_jax.output.digests import json_digest
 from rcnn_jax.output.files import write_atomically
 
 
 def digest(value: Any) -> str:
-    """A short fingerprint of what JSON can hold."""
-    text = json.dumps(value, sort_keys=True, separators=(",", ":"))
-    return hashlib.sha256(text.encode()).hexdigest()[:32]
+    """A short fingerprint of what JSON can hold, 32 hexadecimal digits."""
+    return json_digest(value)[:32]
 
 
 @dataclasses.dataclass(frozen=True)

@@ -100,7 +100,61 @@ def rcl(
     return states, prepend(report, reports)
 
 
-class RCL(nn.Module):
+class RCLOptions(nn.Module, kw_only=True):
+    """What a recurrent convolutional layer can be told besides its size, declared once.
+
+    `RCL` has these attributes, and so have models made of such layers, which hand them on by
+    `rcl_options`. A model that has another default declares the attribute again.
+
+    Attributes:
+        gamma: Share of the feed-forward input at t > 0: 1 is the RCL, 0 a recursive layer.
+        tie_weights: One recurrent kernel for all steps; otherwise one for each.
+        norm: `lrn`; `batch` (affine and statistics per step), `batch_split` (statistics per step,
+            one affine), `batch_shared` (one of both); `layer`, `group`; or `none`.
+        groups: Number of groups of `group`.
+        momentum: Share of the running statistics kept at an update.
+        epsilon: Added to variances.
+        lrn_size: Channels in an LRN window; None: `features / 8 + 1`.
+        lrn_alpha: Strength of LRN.
+        lrn_beta: Exponent of LRN.
+        kernel_init: Of the feed-forward kernels, see `kernel_initializer`.
+        recurrent_init: Of the recurrent kernels.
+        unroll: Run without a loop; None does so up to a few steps, see `rcl`.
+        remat: What the backward pass computes again, see `rcl`.
+        dtype: Dtype of the computation, for example `bfloat16`; None: that of input and parameters.
+        param_dtype: Dtype of parameters and running statistics.
+    """
+
+    gamma: float = 1.0
+    tie_weights: bool = True
+    norm: str = "lrn"
+    groups: int = 8
+    momentum: float = 0.9
+    epsilon: float = 1e-5
+    lrn_size: int | None = None
+    lrn_alpha: float = 1e-3
+    lrn_beta: float = 0.75
+    kernel_init: str | float = "lecun"
+    recurrent_init: str | float = "lecun"
+    unroll: bool | None = None
+    remat: bool | str = False
+    dtype: str | None = None
+    param_dtype: str = "float32"
+
+    def rcl_options(self, **changes: Any) -> dict[str, Any]:
+        """The options as keyword arguments of an `RCL`.
+
+        Args:
+            **changes: Other values for some of them.
+        """
+        return {name: getattr(self, name) for name in _OPTIONS} | changes
+
+
+# Linen adds two fields of its own to every module.
+_OPTIONS = tuple(RCLOptions.__annotations__.keys() - {"parent", "name"})
+
+
+class RCL(RCLOptions):
     """Recurrent convolutional layer: `x(t) = norm(relu(w_f * u + w_r * x(t-1) + b))`.
 
     Parameters: `kernel` `[*kernel_size, channels, features]`; `recurrent_kernel`
@@ -119,45 +173,16 @@ class RCL(nn.Module):
         kernel_size: window of the feed-forward kernel; its length is the number of spatial axes.
         recurrent_kernel_size: window of the recurrent kernel; None: `kernel_size`.
         steps: trained number of iterations T.
-        gamma: share of the feed-forward input at t > 0: 1 is the RCL, 0 a recursive layer.
-        tie_weights: one recurrent kernel for all steps; otherwise one for each.
         gated: the gated layer, see `gated_rcl`; its gate kernels are 1x1.
-        norm: `lrn`; `batch` (affine and statistics per step), `batch_split` (statistics per step,
-            one affine), `batch_shared` (one of both); `layer`, `group`; or `none`.
-        groups: number of groups of `group`.
-        momentum: share of the running statistics kept at an update.
-        epsilon: added to variances.
-        lrn_size: channels in an LRN window; None: `features / 8 + 1`.
-        lrn_alpha: strength of LRN.
-        lrn_beta: exponent of LRN.
-        kernel_init: of the feed-forward kernels, see `kernel_initializer`.
-        recurrent_init: of the recurrent kernels.
-        unroll: see `rcl`.
-        remat: see `rcl`.
-        dtype: dtype of the computation; None: that of input and parameters.
-        param_dtype: dtype of parameters and running statistics.
+
+    The other attributes are `RCLOptions`.
     """
 
     features: int
     kernel_size: Sequence[int] = (3, 3)
     recurrent_kernel_size: Sequence[int] | None = None
     steps: int = 3
-    gamma: float = 1.0
-    tie_weights: bool = True
     gated: bool = False
-    norm: str = "lrn"
-    groups: int = 8
-    momentum: float = 0.9
-    epsilon: float = 1e-5
-    lrn_size: int | None = None
-    lrn_alpha: float = 1e-3
-    lrn_beta: float = 0.75
-    kernel_init: str | float = "lecun"
-    recurrent_init: str | float = "lecun"
-    unroll: bool | None = None
-    remat: bool | str = False
-    dtype: str | None = None
-    param_dtype: str = "float32"
 
     @nn.compact
     def __call__(

@@ -31,7 +31,7 @@ from flax.linen.dtypes import promote_dtype
 from jaxtyping import Array, PyTree
 
 from rcnn_jax.configuration import importing
-from rcnn_jax.data.text.vocabulary import END, OTHER, START
+from rcnn_jax.data.text.vocabulary import BOS, EOS, UNK
 from rcnn_jax.layers.dropout import Dropout
 from rcnn_jax.layers.embedding import rows
 from rcnn_jax.layers.initializers import kernel_initializer
@@ -51,7 +51,7 @@ class Captioner(nn.Module):
     a step (`hidden` of an Elman network), and `features` where the picture is an input itself.
 
     Attributes:
-        classes: number of ids, `OTHER`, `START` and `END` among them.
+        classes: number of ids, `UNK`, `BOS` and `EOS` among them.
         features: length of a word's vector.
         cell: of the recurrent layer, see `cell_by_name`; `jordan` is none of them.
         cell_options: further attributes of the cell.
@@ -139,7 +139,7 @@ class Captioner(nn.Module):
             x: vectors `[batch, size]`; images `[batch, height, width, channels]` with a backbone.
             train: drop activations (random collection `dropout`).
             targets: ids of sentences `[batch, sentences, steps]`, each fed to the step after it;
-                one that is none of the classes is read as `OTHER`, a negative one as nothing. None:
+                one that is none of the classes is read as `UNK`, a negative one as nothing. None:
                 one step of one sentence is made.
 
         Returns:
@@ -149,7 +149,7 @@ class Captioner(nn.Module):
             ValueError: an attribute, a shape or a dtype is impossible.
         """
         if targets is None:
-            targets = jnp.full((x.shape[0], 1, 1), END, jnp.int32)
+            targets = jnp.full((x.shape[0], 1, 1), EOS, jnp.int32)
         if targets.ndim != 3 or not jnp.issubdtype(targets.dtype, jnp.integer):
             raise ValueError(
                 "targets are integers [batch, sentences, steps], got "
@@ -158,7 +158,7 @@ class Captioner(nn.Module):
         batch, sentences, steps = targets.shape
         state = self.begin(x, train=train)
         state = jax.tree.map(lambda leaf: jnp.repeat(leaf, sentences, axis=0), state)
-        start = jnp.full((batch * sentences, 1), START, targets.dtype)
+        start = jnp.full((batch * sentences, 1), BOS, targets.dtype)
         written = targets.reshape(batch * sentences, steps)
         read = jnp.concatenate([start, written[:, :-1]], axis=1)
         logits, _ = self.decode(read, state, train=train)
@@ -196,7 +196,7 @@ class Captioner(nn.Module):
         """Goes on writing.
 
         Args:
-            ids: read at each step, integers `[rows, steps]`: `START`, then what was written.
+            ids: read at each step, integers `[rows, steps]`: `BOS`, then what was written.
             state: before the first of these steps, see `begin`.
             train: see the call.
 
@@ -204,7 +204,7 @@ class Captioner(nn.Module):
             Logits of the id after each of these, `[rows, steps, classes]`, and the state.
         """
         table = jnp.asarray(self.word_embedding, self.dtype)
-        vectors = rows(table, jnp.where(ids < self.classes, ids, OTHER))
+        vectors = rows(table, jnp.where(ids < self.classes, ids, UNK))
         vectors = self.drop(vectors, train=train)
         added = state["added"]
         given = None
@@ -243,7 +243,7 @@ class Captioner(nn.Module):
         return jnp.asarray(np.log(counts / counts.max()), dtype)
 
     def _check(self) -> None:
-        for name, least in (("classes", END + 1), ("features", 1)):
+        for name, least in (("classes", EOS + 1), ("features", 1)):
             if getattr(self, name) < least:
                 raise ValueError(
                     f"Captioner needs {name} of at least {least}, got {getattr(self, name)}"
@@ -264,7 +264,7 @@ def multimodal_rnn(classes: int, **attributes: Any) -> Captioner:
 
 
 def neuraltalk(classes: int, **attributes: Any) -> Captioner:
-    """What NeuralTalk trains unless told otherwise: an LSTM that reads the picture before START.
+    """What NeuralTalk trains unless told otherwise: an LSTM that reads the picture before BOS.
 
     256 units, no tanh on the memory, dropout of a half on what is read (the picture too) and on
     what goes to the head, kernels drawn evenly from -0.1 to 0.1, and the log frequencies of the

@@ -22,7 +22,7 @@ import jax.numpy as jnp
 from jax.nn import initializers
 from jaxtyping import Array, Int, PyTree
 
-from rcnn_jax.data.text.vocabulary import END, NOTHING, OTHER, START
+from rcnn_jax.data.text.vocabulary import BOS, EOS, PAD, UNK
 from rcnn_jax.decoding import sampling
 from rcnn_jax.layers.dropout import Dropout
 from rcnn_jax.layers.embedding import rows
@@ -37,7 +37,7 @@ class EncoderDecoder(nn.Module):
     """Writes one sequence of ids after reading another.
 
     Attributes:
-        classes: number of ids of the target, `OTHER`, `START` and `END` among them.
+        classes: number of ids of the target, `UNK`, `BOS` and `EOS` among them.
         vocabulary: number of ids of the source.
         features: length of a vector of either.
         cell: of both networks, see `cell_by_name`; `jordan` is none of them.
@@ -90,7 +90,7 @@ class EncoderDecoder(nn.Module):
             lengths: of the sources, `[batch]` in 0..time; what lies beyond may hold anything.
                 None: all steps.
             targets: ids that were written, integers `[batch, steps]`, each fed to the step after
-                it; one that is none of the classes is read as `OTHER`. None: one step is made.
+                it; one that is none of the classes is read as `UNK`. None: one step is made.
 
         Returns:
             `[batch, steps, classes]`, in float32, or wider where the computation is.
@@ -100,12 +100,12 @@ class EncoderDecoder(nn.Module):
         """
         carries = self.encode(x, train=train, lengths=lengths)
         if targets is None:
-            targets = jnp.full((x.shape[0], 1), END, jnp.int32)
+            targets = jnp.full((x.shape[0], 1), EOS, jnp.int32)
         if targets.ndim != 2 or not jnp.issubdtype(targets.dtype, jnp.integer):
             raise ValueError(
                 f"targets are integers [batch, steps], got {targets.dtype} of shape {targets.shape}"
             )
-        start = jnp.full((x.shape[0], 1), START, targets.dtype)
+        start = jnp.full((x.shape[0], 1), BOS, targets.dtype)
         return self.decode(jnp.concatenate([start, targets[:, :-1]], 1), carries, train=train)[0]
 
     def encode(self, x: Array, *, train: bool, lengths: Any = None) -> tuple[Any, ...]:
@@ -116,7 +116,7 @@ class EncoderDecoder(nn.Module):
             )
         lengths = jnp.full(x.shape[:1], x.shape[1]) if lengths is None else lengths
         lengths = checked_lengths(lengths, *x.shape)
-        x = jnp.where(live_steps(lengths, x.shape[1]), x, NOTHING)
+        x = jnp.where(live_steps(lengths, x.shape[1]), x, PAD)
         vectors = rows(jnp.asarray(self.source_embedding, self.dtype), x)
         if self.reverse:
             vectors = reverse_within(vectors, lengths)
@@ -129,7 +129,7 @@ class EncoderDecoder(nn.Module):
         """Goes on writing.
 
         Args:
-            ids: read at each step, integers `[batch, steps]`: `START`, then what was written.
+            ids: read at each step, integers `[batch, steps]`: `BOS`, then what was written.
             carries: of each layer before the first of these steps.
             train: see the call.
 
@@ -138,7 +138,7 @@ class EncoderDecoder(nn.Module):
         """
         known = (ids >= 0) & (ids < self.classes)
         table = jnp.asarray(self.target_embedding, self.dtype)
-        vectors = rows(table, jnp.where(known, ids, OTHER))
+        vectors = rows(table, jnp.where(known, ids, UNK))
         states, carries = self.decoder(
             self.drop(vectors, train=train), train=train, initial_carry=carries
         )
@@ -155,7 +155,7 @@ class EncoderDecoder(nn.Module):
 
     def _check(self) -> None:
         for name, least in (
-            ("classes", END + 1),
+            ("classes", EOS + 1),
             ("vocabulary", 1),
             ("features", 1),
             ("layers", 1),
@@ -181,7 +181,7 @@ def greedy(
         steps: most ids to be written, at least 1.
 
     Returns:
-        int32 `[batch, steps]`: up to the first `END`, and `NOTHING` behind it.
+        int32 `[batch, steps]`: up to the first `EOS`, and `PAD` behind it.
     """
 
     def step(ids: Array, carries: PyTree) -> tuple[Array, PyTree]:
@@ -191,4 +191,4 @@ def greedy(
         return logits[:, 0], carries  # pyright: ignore[reportIndexIssue]
 
     carries = model.apply(variables, x, train=False, lengths=lengths, method="encode")
-    return sampling.greedy(step, carries, len(x), steps=steps, start_id=START, end_id=END).ids
+    return sampling.greedy(step, carries, len(x), steps=steps, start_id=BOS, end_id=EOS).ids

@@ -21,31 +21,10 @@ from jaxtyping import Array
 
 from rcnn_jax.layers.dropout import Dropout
 from rcnn_jax.layers.pooling import global_max_pool, max_pool
-from rcnn_jax.layers.rcl import RCL
-
-_OF_EVERY_LAYER = (
-    "features",
-    "recurrent_kernel_size",
-    "gamma",
-    "tie_weights",
-    "gated",
-    "norm",
-    "groups",
-    "momentum",
-    "epsilon",
-    "lrn_size",
-    "lrn_alpha",
-    "lrn_beta",
-    "kernel_init",
-    "recurrent_init",
-    "unroll",
-    "remat",
-    "dtype",
-    "param_dtype",
-)
+from rcnn_jax.layers.rcl import RCL, RCLOptions
 
 
-class RCNN(nn.Module):
+class RCNN(RCLOptions):
     """RCNN-K for images, returning logits.
 
     The first layer is an RCL without iterations, that is a convolution. Dropout follows each
@@ -56,10 +35,7 @@ class RCNN(nn.Module):
         classes: number of classes C.
         features: number of feature maps K of every layer.
         steps: iterations T of each RCL; 0 gives plain convolutional layers.
-        gamma: share of the feed-forward input at t > 0, see `RCL`.
-        tie_weights: one recurrent kernel per RCL instead of one per step.
         gated: gated RCLs, see `gated_rcl`.
-        norm: see `RCL`.
         dropout: share of activations dropped; the paper does not state its own.
         first_kernel_size: window of the first convolution.
         kernel_size: window of feed-forward kernels of the RCLs.
@@ -69,27 +45,14 @@ class RCNN(nn.Module):
             is trained to answer after every iteration may want.
         pool_strides: stride of the pool before RCL 1 and of the pool before RCL 3; 1 leaves a
             pool out, as small images may want.
-        groups: see `RCL`.
-        momentum: see `RCL`.
-        epsilon: see `RCL`.
-        lrn_size: see `RCL`.
-        lrn_alpha: see `RCL`.
-        lrn_beta: see `RCL`.
-        kernel_init: see `RCL`.
-        recurrent_init: see `RCL`.
-        unroll: see `RCL`.
-        remat: see `RCL`.
-        dtype: dtype of the computation, for example `bfloat16`; None: that of the parameters.
-        param_dtype: dtype of parameters and running statistics.
+
+    The other attributes are those of every layer, `rcnn_jax.layers.rcl.RCLOptions`.
     """
 
     classes: int
     features: int = 96
     steps: int = 3
-    gamma: float = 1.0
-    tie_weights: bool = True
     gated: bool = False
-    norm: str = "lrn"
     dropout: float = 0.5
     first_kernel_size: Sequence[int] = (5, 5)
     kernel_size: Sequence[int] = (3, 3)
@@ -97,18 +60,6 @@ class RCNN(nn.Module):
     heads: str = "shared"
     pool_window: int = 3
     pool_strides: Sequence[int] = (2, 2)
-    groups: int = 8
-    momentum: float = 0.9
-    epsilon: float = 1e-5
-    lrn_size: int | None = None
-    lrn_alpha: float = 1e-3
-    lrn_beta: float = 0.75
-    kernel_init: str | float = "lecun"
-    recurrent_init: str | float = "lecun"
-    unroll: bool | None = None
-    remat: bool | str = False
-    dtype: str | None = None
-    param_dtype: str = "float32"
 
     @nn.compact
     def __call__(
@@ -157,8 +108,15 @@ class RCNN(nn.Module):
         return self._head(states[None], first=self.steps if steps is None else steps)[0]
 
     def _layer(self, name: str, kernel_size: Sequence[int], steps: int) -> RCL:
-        shared: dict[str, Any] = {name: getattr(self, name) for name in _OF_EVERY_LAYER}
-        return RCL(name=name, kernel_size=kernel_size, steps=steps, **shared)
+        return RCL(
+            self.features,
+            kernel_size,
+            self.recurrent_kernel_size,
+            steps,
+            self.gated,
+            name=name,
+            **self.rcl_options(),
+        )
 
     def _pool(self, x: Array, stride: int) -> Array:
         if stride == 1:

@@ -23,14 +23,13 @@ from flax.linen.dtypes import promote_dtype
 from jax.nn import initializers
 from jaxtyping import Array
 
-from rcnn_jax.data.text.vocabulary import NOTHING, OTHER
+from rcnn_jax.data.text.vocabulary import ENCODINGS, PAD, UNK
 from rcnn_jax.layers.dropout import Dropout, dropout
 from rcnn_jax.layers.embedding import neighbours, rows
 from rcnn_jax.layers.masks import checked_lengths, live_steps
 from rcnn_jax.layers.recurrent.cell import Cell, cell_of_model
 from rcnn_jax.layers.recurrent.stack import Stack
 
-ENCODINGS = ("one_hot", "one_hot_other", "trigrams", "embedding")
 DIRECTIONS = ("forward", "bidirectional")
 EXAMPLE_INPUT = "20:int"
 
@@ -113,7 +112,7 @@ class Tagger(nn.Module):
         if lengths is not None:
             lengths = checked_lengths(lengths, *x.shape[:2])
             live = live_steps(lengths, x.shape[1])
-            x = jnp.where(live[..., None] if x.ndim == 3 else live, x, NOTHING)
+            x = jnp.where(live[..., None] if x.ndim == 3 else live, x, PAD)
         if train and self.word_dropout > 0:
             x = self._without_some_words(x)
         encoded = self._embedded(x) if self.encoding == "embedding" else self._linear(x)
@@ -149,7 +148,7 @@ class Tagger(nn.Module):
         ones = jnp.ones(x.shape[:2], jnp.float32)
         kept = dropout(ones, self.make_rng("dropout"), rate=self.word_dropout) > 0
         kept = kept[..., None] if x.ndim == 3 else kept
-        unknown = OTHER if self.encoding in ("one_hot_other", "embedding") else NOTHING
+        unknown = UNK if self.encoding in ("one_hot_other", "embedding") else PAD
         return jnp.where(kept | (x < 0), x, unknown)
 
     def _linear(self, x: Array) -> Array:
@@ -161,7 +160,7 @@ class Tagger(nn.Module):
         kernel = self.param("window_kernel", initializer, shape, param_dtype)
         bias = self.param("window_bias", initializers.zeros, (self.features,), param_dtype)
         kernel, bias = promote_dtype(kernel, bias, dtype=self.dtype)
-        places = neighbours(x, self.window, NOTHING)
+        places = neighbours(x, self.window, PAD)
         total = jnp.broadcast_to(bias[None, None], (*x.shape[:2], self.features))
         for table, ids in zip(kernel, places, strict=True):
             read = rows(table, ids)

@@ -23,7 +23,7 @@ from jaxtyping import Array
 from rcnn_jax.layers.dropout import Dropout
 from rcnn_jax.layers.masks import checked_lengths, live_columns, live_steps, only_live
 from rcnn_jax.layers.pooling import max_pool
-from rcnn_jax.layers.rcl import RCL
+from rcnn_jax.layers.rcl import RCL, RCLOptions
 from rcnn_jax.layers.recurrent.cell import cell_of_model
 from rcnn_jax.layers.recurrent.stack import Stack
 
@@ -39,22 +39,9 @@ _POOLS = {
     "rcl": ((2, 2), (2, 2), (2, 1)),
     "grcnn": ((2, 2), (2, 2), (2, 1), (2, 1)),
 }
-_OF_EVERY_LAYER = (
-    "gamma",
-    "tie_weights",
-    "groups",
-    "momentum",
-    "epsilon",
-    "kernel_init",
-    "recurrent_init",
-    "unroll",
-    "remat",
-    "dtype",
-    "param_dtype",
-)
 
 
-class Transcriber(nn.Module):
+class Transcriber(RCLOptions):
     """Reads a line, returning the logits of each time step for CTC; class 0 is the blank.
 
     Front ends:
@@ -82,7 +69,7 @@ class Transcriber(nn.Module):
         stack: frames side by side in one time step (`none` only).
         stride: every so manieth frame begins a time step (`none` only).
         steps: iterations T of each RCL.
-        norm: see `RCL`.
+        norm: of every layer, see `RCLOptions`; batch normalization unless it says otherwise.
         cell: see `cell_by_name`; `jordan`, which answers by itself, is none of them.
         cell_options: further attributes of the cell, such as `{"peepholes": True}` of the LSTM.
         hidden: units of each recurrent layer, in each direction.
@@ -90,17 +77,9 @@ class Transcriber(nn.Module):
         direction: `forward` or `bidirectional`.
         dropout: share of the columns' features, of the values between recurrent layers and of the
             last one's output that is dropped in training.
-        gamma: see `RCL`.
-        tie_weights: see `RCL`.
-        groups: see `RCL`.
-        momentum: see `RCL`.
-        epsilon: see `RCL`.
-        kernel_init: see `RCL`.
-        recurrent_init: see `RCL`.
-        unroll: see `RCL`.
-        remat: see `RCL`.
-        dtype: dtype of the computation, for example `bfloat16`; None: that of the parameters.
-        param_dtype: dtype of parameters and running statistics.
+
+    The other attributes are those of every convolutional layer,
+    `rcnn_jax.layers.rcl.RCLOptions`.
     """
 
     classes: int
@@ -110,24 +89,13 @@ class Transcriber(nn.Module):
     stack: int = 1
     stride: int = 1
     steps: int = 3
-    norm: str = "batch"
+    norm: str = dataclasses.field(default="batch", kw_only=True)
     cell: str = "lstm"
     cell_options: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     hidden: int = 128
     layers: int = 2
     direction: str = "bidirectional"
     dropout: float = 0.0
-    gamma: float = 1.0
-    tie_weights: bool = True
-    groups: int = 8
-    momentum: float = 0.9
-    epsilon: float = 1e-5
-    kernel_init: str | float = "lecun"
-    recurrent_init: str | float = "lecun"
-    unroll: bool | None = None
-    remat: bool | str = False
-    dtype: str | None = None
-    param_dtype: str = "float32"
 
     def output_lengths(self, lengths: Any) -> Any:
         """How many time steps lines give, by arithmetic alone.
@@ -240,11 +208,14 @@ class Transcriber(nn.Module):
         gated: bool = False,
         norm: str | None = None,
     ) -> RCL:
-        shared: dict[str, Any] = {name: getattr(self, name) for name in _OF_EVERY_LAYER}
         return RCL(
-            features, kernel_size=window, steps=steps, gated=gated, norm=norm or self.norm,
-            name=name, **shared,
-        )  # fmt: skip
+            features,
+            kernel_size=window,
+            steps=steps,
+            gated=gated,
+            name=name,
+            **self.rcl_options(norm=norm or self.norm),
+        )
 
     def _features(self) -> tuple[int, ...]:
         return tuple(_FEATURES[self.front_end] if self.features is None else self.features)

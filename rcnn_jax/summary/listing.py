@@ -205,19 +205,16 @@ def _unfitted(config: Any) -> Any:
 
 def _of_data(config: Any, data_dir: str | None) -> tuple[Any, dict[str, jax.ShapeDtypeStruct]]:
     """The task and a batch of one, from the training split."""
-    from rcnn_jax.experiment.data import batch_shapes, chains, make_encoder, open_split
+    from rcnn_jax.experiment.data import Reader, batch_shapes, encoded, open_split
     from rcnn_jax.experiment.task import build_task
 
     config = copy.deepcopy(config)
     config.data.residency, config.batch_size, config.accumulate = "memory", 1, 1
-    source, encoder = open_split(config, "train", data_dir), make_encoder(config)
-    assets = transforms.fit_all(chains(config), source)
-    encoding = None
-    if encoder is not None:
-        assets |= encoder.fit(source)
-        encoding = encoder.bind(assets, [])
-        source = encoding.wrap(source)
-    task = build_task(config, assets, encoding, source.features)
+    source = open_split(config, "train", data_dir)
+    reader = Reader.fit(config, source)
+    encoding = reader.bind()
+    source = encoded(config, encoding, source)
+    task = build_task(config, reader.assets, encoding, source.features)
     task.check(source.features)
     return task, batch_shapes(config, source)
 

@@ -11,7 +11,7 @@ import numpy as np
 
 from rcnn_jax.configuration import importing
 from rcnn_jax.data.encoders.captions import MADE
-from rcnn_jax.data.text.vocabulary import END, NOTHING, OTHER, START
+from rcnn_jax.data.text.vocabulary import BOS, EOS, PAD, UNK
 from rcnn_jax.decoding.beam import beam_search
 from rcnn_jax.decoding.sampling import sample
 from rcnn_jax.layers.masks import live_steps
@@ -31,7 +31,7 @@ class Captioning(SummedTask):
     """Writes a sentence about each picture.
 
     A batch has the feature that `inputs` names, images `[batch, height, width, channels]` or
-    vectors `[batch, size]`; `captions` `[batch, sentences, steps]`, ids with `END` as the last, and
+    vectors `[batch, size]`; `captions` `[batch, sentences, steps]`, ids with `EOS` as the last, and
     `caption_lengths` `[batch, sentences]`, 0 where a picture has fewer sentences; `references` and
     `reference_lengths`, the whole sentences for the metrics; and `mask` `[batch]` (0 for padding),
     as `rcnn_jax.data.encoders.captions` makes them. The model is a `Captioner`.
@@ -93,7 +93,7 @@ class Captioning(SummedTask):
                 f"{self.temperature}, {self.top_k} and {self.drawing_seed}: see config.decoding."
             )
         classes = getattr(self.model, "classes", 0)
-        if not END < classes <= len(self.words):
+        if not EOS < classes <= len(self.words):
             raise ValueError(
                 f"the {len(self.words)} words of the data do not fit a model with classes={classes}"
             )
@@ -182,9 +182,9 @@ class Captioning(SummedTask):
         # What stands for a word is none.
         rules = {
             "steps": self.max_steps,
-            "start_id": START,
-            "end_id": END,
-            "banned": (OTHER, START),
+            "start_id": BOS,
+            "end_id": EOS,
+            "banned": (UNK, BOS),
         }
         found: Any
         if self.temperature:
@@ -210,7 +210,7 @@ class Captioning(SummedTask):
         """What ids say, up to the end."""
         said = []
         for number in ids:
-            if number in (END, NOTHING):
+            if number in (EOS, PAD):
                 break
             said.append(self.words[int(number)])
         return " ".join(said)

@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 
 from rcnn_jax.data.encoders.sequence_pairs import MADE
-from rcnn_jax.data.text.vocabulary import NOTHING
+from rcnn_jax.data.text.vocabulary import PAD
 from rcnn_jax.layers.masks import live_steps
 from rcnn_jax.metrics.tokens import token_sums
 from rcnn_jax.models.encoder_decoder import greedy
@@ -21,7 +21,7 @@ class SequenceToSequence(SummedTask):
     """Writes the target of each source.
 
     A batch has `source` `[batch, time]`, `source_length` `[batch]`, `target` `[batch, steps]` with
-    `END` as its last id, `target_length` `[batch]` and `mask` `[batch]` (0 for padding), ids as
+    `EOS` as its last id, `target_length` `[batch]` and `mask` `[batch]` (0 for padding), ids as
     `rcnn_jax.data.encoders.sequence_pairs` makes them. The model is an `EncoderDecoder`.
 
     An id that is none of the model's classes stands for a token that training has not: it is in no
@@ -59,7 +59,7 @@ class SequenceToSequence(SummedTask):
 
         Returns:
             `target` int32 `[batch, steps]`, as many as the batch's targets have; -1 behind the
-            first `END`.
+            first `EOS`.
         """
         return {"target": self._write(params, model_state, self.evaluation_transform(batch, None))}
 
@@ -75,7 +75,7 @@ class SequenceToSequence(SummedTask):
         """Share of sequences that are not written whole, and of wrong ids after the right ones."""
         logits, batch = self.logits(params, model_state, batch)
         steps = live_steps(batch["target_length"], batch["target"].shape[1])
-        right = jnp.where(steps, batch["target"], NOTHING)
+        right = jnp.where(steps, batch["target"], PAD)
         wrong = (self._write(params, model_state, batch) != right).any(axis=1)
         mask = batch["mask"]
         return {

@@ -8,8 +8,8 @@ import json
 import math
 import pathlib
 
+from rcnn_jax.output.digests import json_digest
 from rcnn_jax.output.files import write_atomically
-from rcnn_jax.training.checkpoints import checksums
 from rcnn_jax.training.parallel import distributed
 
 _NAME = "evaluation.json"
@@ -26,7 +26,7 @@ def write(checkpoint: pathlib.Path, metrics: dict[str, float]) -> None:
         OSError: They cannot be written.
     """
     plain = {name: float(value) for name, value in metrics.items()}
-    text = json.dumps({"metrics": plain, "digest": checksums.digest(plain)}, indent=1)
+    text = json.dumps({"metrics": plain, "digest": json_digest(plain)}, indent=1)
     write_atomically(checkpoint / _NAME, text + "\n")
 
 
@@ -42,7 +42,7 @@ def read(checkpoint: pathlib.Path) -> dict[str, float] | None:
     try:
         stored = json.loads((checkpoint / _NAME).read_text(encoding="utf-8"))
         metrics = stored["metrics"]
-        return metrics if stored["digest"] == checksums.digest(metrics) else None
+        return metrics if stored["digest"] == json_digest(metrics) else None
     except FileNotFoundError:
         return {}
     except (OSError, ValueError, TypeError, KeyError):

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-START, END, OTHER = 1, 2, 0
+BOS, EOS, UNK = 1, 2, 0
 
 
 def pairs(batch: int, steps: int, classes: int, size: int) -> tuple[np.ndarray, np.ndarray]:
@@ -13,7 +13,7 @@ def pairs(batch: int, steps: int, classes: int, size: int) -> tuple[np.ndarray, 
     rng = np.random.default_rng(0)
     vectors = np.abs(rng.standard_normal((batch, size))).astype(np.float32)
     sentences = rng.integers(3, classes, (batch, steps)).astype(np.int32)
-    sentences[:, -1] = END
+    sentences[:, -1] = EOS
     return vectors, sentences
 
 

@@ -98,8 +98,8 @@ def search(
     del folder
     model, params = _model(classes, features, hidden, size)
     vectors = jnp.asarray(caption_inputs.pairs(batch, steps, classes, size)[0])
-    ids = {"start_id": caption_inputs.START, "end_id": caption_inputs.END}
-    banned = (caption_inputs.OTHER, caption_inputs.START)
+    ids = {"start_id": caption_inputs.BOS, "end_id": caption_inputs.EOS}
+    banned = (caption_inputs.UNK, caption_inputs.BOS)
 
     @jax.jit
     def find(params: Any, vectors: jax.Array) -> Any:

@@ -64,7 +64,7 @@ def training(
     model = MultimodalRNN(classes, features, hidden, size)
     vectors, sentences = map(torch.from_numpy, caption_inputs.pairs(batch, steps, classes, size))
     targets = sentences.long()
-    start = torch.full((batch, 1), caption_inputs.START)
+    start = torch.full((batch, 1), caption_inputs.BOS)
     ids = torch.cat([start, targets[:, :-1]], dim=1)
     learnt = [p for p in model.parameters() if p.requires_grad]
     optimizer = torch.optim.RMSprop(learnt, lr=1e-3, alpha=0.999, eps=1e-8)
@@ -101,7 +101,7 @@ def _search(
     """The most probable sentence that ends, or is cut, and its log-probability."""
     batch, classes = len(vectors), model.head.out_features
     rows = torch.arange(batch)[:, None]
-    start = torch.full((batch,), caption_inputs.START)
+    start = torch.full((batch,), caption_inputs.BOS)
     hidden = model.first(vectors, model.words(start))
     hidden = hidden[:, None].expand(-1, width, -1)
     totals = torch.full((batch, width), -torch.inf)
@@ -111,13 +111,13 @@ def _search(
     ids = torch.full((batch, steps), -1)
     for place in range(steps):
         log_probs = model.head(hidden).log_softmax(-1)
-        log_probs[..., [caption_inputs.OTHER, caption_inputs.START]] = -torch.inf
+        log_probs[..., [caption_inputs.UNK, caption_inputs.BOS]] = -torch.inf
         both = (totals[..., None] + log_probs).flatten(1)
         totals, places = both.topk(width, dim=1)
         parents, last = places // classes, places % classes
         written = written[rows, parents]
         written[..., place] = last
-        ended = (last == caption_inputs.END) | (place == steps - 1)
+        ended = (last == caption_inputs.EOS) | (place == steps - 1)
         candidates, which = totals.masked_fill(~ended, -torch.inf).max(dim=1)
         better = candidates > best
         best = torch.where(better, candidates, best)

@@ -15,6 +15,7 @@ FILES = sorted(pathlib.Path(rcnn_jax.data.__file__).parent.rglob("*.py"))
 LEAF = (
     "rcnn_jax.data",
     "rcnn_jax.errors",
+    "rcnn_jax.output.digests",
     "rcnn_jax.output.files",
     "rcnn_jax.configuration.importing",
     "rcnn_jax.configuration.environment",

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from rcnn_jax.data import catalog, sources
+from rcnn_jax.data.columns import LazyColumn
 from rcnn_jax.data.spec import DatasetSpec, Feature
 from rcnn_jax.errors import UsageError
 
@@ -295,3 +296,58 @@ def test_names_of_the_entries_of_a_vector():
     for shape in ((3,), (), (2, 2)):
         with pytest.raises(ValueError, match=r"shape \[.*\] cannot have 2 entries"):
             Feature(shape, "uint8", entries=("cat", "dog"))
+
+
+class Plain:
+    """A source of a fork that says nothing of selecting."""
+
+    def __init__(self, source):
+        self._source, self.features = source, source.features
+
+    def __len__(self):
+        return len(self._source)
+
+    def __getitem__(self, index):
+        return self._source[index]
+
+    def gather(self, indices):
+        return self._source.gather(indices)
+
+
+@pytest.mark.parametrize("whole", ["array", "view", "joined", "plain"])
+def test_some_features_are_read_without_the_others(whole):
+    read = []
+
+    def picture(index):
+        read.append(index)
+        return np.full((2, 2), index, np.uint8)
+
+    array = sources.ArraySource(
+        {
+            "image": LazyColumn(6, picture),
+            "label": np.arange(6, dtype=np.int32),
+            "mask": np.array([1, 1, 0, 1, 1, 1], np.float32),
+        },
+        {"image": Feature((2, 2), "uint8"), "label": Feature((), "int32", 6)},
+    )
+    view = sources.View(array, np.array([5, 2, 1]))
+    source = {
+        "array": array,
+        "view": view,
+        "joined": sources.Concatenation((view, array)),
+        "plain": Plain(array),
+    }[whole]
+    some = sources.select(source, ["label"])
+    assert set(some.features) == {"label"}
+    assert len(some) == len(source)
+    for index in range(len(source)):
+        assert set(some[index]) == {"label", "mask"}
+        assert some[index]["label"] == source[index]["label"]
+    rows = np.array([2, 0, 1])
+    assert set(some.gather(rows)) == {"label", "mask"}
+    for name, values in some.gather(rows).items():
+        np.testing.assert_array_equal(values, source.gather(rows)[name])
+    if whole != "plain":
+        read.clear()
+        some.gather(rows)
+        assert not read

@@ -13,16 +13,17 @@ import numpy as np
 import pytest
 
 from rcnn_jax.data.text import vocabulary
+from rcnn_jax.data.text.vocabulary import PAD
 from rcnn_jax.decoding import sampling
 from rcnn_jax.decoding.beam import beam_search
-from rcnn_jax.decoding.sampling import NOTHING, greedy, sample
+from rcnn_jax.decoding.sampling import greedy, sample
 from rcnn_jax.decoding.top_k import best_of
 
 CLASSES, STATES, BATCH, STEPS = 4, 11, 3, 4
-START, END = 1, 2
+BOS, EOS = 1, 2
 TABLE = 1.5 * np.random.default_rng(0).normal(size=(BATCH, STATES, CLASSES)).astype(np.float32)
 STATE = {"number": np.array([3, 5, 7]), "table": np.arange(BATCH)}
-KNOWN = {"start_id": START, "end_id": END}
+KNOWN = {"start_id": BOS, "end_id": EOS}
 
 
 def step(ids, state):
@@ -33,7 +34,7 @@ def step(ids, state):
 def log_probs_after(row, written):
     """Log-probabilities of the id after those written, by NumPy."""
     number = int(STATE["number"][row])
-    for last in (START, *written):
+    for last in (BOS, *written):
         number = (number * CLASSES + last) % STATES
     logits = TABLE[row, number].astype(np.float64)
     return logits - np.log(np.exp(logits).sum())
@@ -44,8 +45,8 @@ def every(row, banned=(), length_power=0.0):
     found = []
     for length in range(1, STEPS + 1):
         for ids in itertools.product(range(CLASSES), repeat=length):
-            ended = ids[-1] == END or length == STEPS
-            if END in ids[:-1] or not ended or set(ids) & set(banned):
+            ended = ids[-1] == EOS or length == STEPS
+            if EOS in ids[:-1] or not ended or set(ids) & set(banned):
                 continue
             total = sum(log_probs_after(row, ids[:place])[ids[place]] for place in range(length))
             found.append((total / length**length_power, total, ids))
@@ -67,7 +68,7 @@ def test_a_beam_that_holds_everything_finds_the_best_of_all(length_power, banned
         for place, (score, total, ids) in enumerate(wanted):
             length = int(found.lengths[row, place])
             assert tuple(found.ids[row, place, :length].tolist()) == ids
-            assert (np.asarray(found.ids[row, place, length:]) == NOTHING).all()
+            assert (np.asarray(found.ids[row, place, length:]) == PAD).all()
             np.testing.assert_allclose(found.log_probs[row, place], total, rtol=1e-5)
             np.testing.assert_allclose(found.scores[row, place], score, rtol=1e-5)
 
@@ -85,8 +86,8 @@ def test_a_small_beam_is_what_a_plain_search_finds():
                 for number, log_prob in enumerate(log_probs_after(row, ids))
             ]
             best = sorted(longer, reverse=True)[:width]
-            ended += [one for one in best if one[1][-1] == END or length == STEPS]
-            beam = [one for one in best if one[1][-1] != END]
+            ended += [one for one in best if one[1][-1] == EOS or length == STEPS]
+            beam = [one for one in best if one[1][-1] != EOS]
         wanted = sorted(ended, reverse=True)[:n_best]
         lengths = np.asarray(found.lengths[row])
         got = [tuple(ids[:n].tolist()) for ids, n in zip(found.ids[row], lengths, strict=True)]
@@ -104,8 +105,8 @@ def test_a_beam_of_one_is_greedy():
         ids = written.ids[row, :length].tolist()
         for place, number in enumerate(ids):
             assert np.argmax(log_probs_after(row, ids[:place])) == number
-        assert (number == END) or length == STEPS
-        assert (np.asarray(written.ids[row, length:]) == NOTHING).all()
+        assert (number == EOS) or length == STEPS
+        assert (np.asarray(written.ids[row, length:]) == PAD).all()
 
 
 def test_some_sequences_end_early_here():
@@ -147,7 +148,7 @@ def test_cold_samples_and_samples_of_the_best_are_greedy():
 
 def test_banned_ids_are_never_written():
     keys = jax.random.split(jax.random.key(2), BATCH)
-    for banned in ((0, 3), (START, END)):
+    for banned in ((0, 3), (BOS, EOS)):
         for written in (
             greedy(step, STATE, BATCH, steps=STEPS, banned=banned, **KNOWN).ids,
             sample(step, STATE, keys, steps=STEPS, banned=banned, **KNOWN).ids,
@@ -204,4 +205,4 @@ def test_the_best_of_many(kind):
 
 
 def test_nothing_has_one_number():
-    assert sampling.NOTHING == vocabulary.NOTHING
+    assert sampling.PAD == vocabulary.PAD

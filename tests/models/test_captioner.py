@@ -9,14 +9,14 @@ import numpy as np
 import optax
 import pytest
 
-from rcnn_jax.data.text.vocabulary import END, NOTHING, OTHER, START
+from rcnn_jax.data.text.vocabulary import BOS, EOS, PAD, UNK
 from rcnn_jax.models.captioner import Captioner, multimodal_rnn, neuraltalk, neuraltalk_rnn
 
 RNG = np.random.default_rng(0)
 CLASSES, SIZE, BATCH, SENTENCES, STEPS = 9, 7, 3, 2, 5
 X = jnp.asarray(RNG.normal(size=(BATCH, SIZE)), jnp.float32)
 TARGETS = RNG.integers(3, CLASSES, (BATCH, SENTENCES, STEPS)).astype(np.int32)
-TARGETS[0, 1, 3:] = (END, NOTHING)
+TARGETS[0, 1, 3:] = (EOS, PAD)
 COUNTS = (0, 0, 6, 1, 2, 3, 4, 5, 6)
 SMALL = {"features": 4, "hidden": 5}
 
@@ -74,7 +74,7 @@ def test_the_equations(form):
     p = jax.tree.map(lambda v: np.asarray(v, np.float64), variables["params"])
     for picture in range(BATCH):
         for sentence in range(SENTENCES):
-            ids = [START, *TARGETS[picture, sentence, :-1]]
+            ids = [BOS, *TARGETS[picture, sentence, :-1]]
             words = [p["word_embedding"][n] if n >= 0 else np.zeros(4) for n in ids]
             states = np.array(oracle(p, words, X[picture]))
             wanted = states @ p["head_kernel"] + p["head_bias"]
@@ -91,7 +91,7 @@ def test_step_by_step_is_all_at_once(form):
     def both(variables):
         whole = model.apply(variables, X, train=False, targets=TARGETS)
         state = model.apply(variables, X, train=False, method="begin")
-        ids, found = jnp.full((BATCH, 1), START), []
+        ids, found = jnp.full((BATCH, 1), BOS), []
         for place in range(STEPS):
             logits, state = model.apply(variables, ids, state, train=False, method="decode")
             found.append(logits[:, 0])
@@ -136,7 +136,7 @@ def test_it_learns_sixteen_pairs_by_heart():
     model = multimodal_rnn(20, features=16, hidden=32, dropout=0.0, output_dropout=0.0)
     x = jnp.asarray(RNG.normal(size=(16, SIZE)), jnp.float32)
     targets = RNG.integers(3, 20, (16, 1, 6)).astype(np.int32)
-    targets[:, :, -1] = END
+    targets[:, :, -1] = EOS
     variables = jax.jit(functools.partial(model.init, train=False))(jax.random.key(0), x)
     optimizer = optax.adam(0.01)
 
@@ -162,12 +162,12 @@ def test_it_learns_sixteen_pairs_by_heart():
 def test_what_follows_a_sentence_changes_nothing():
     model = multimodal_rnn(CLASSES, **SMALL)
     variables = filled(model, targets=TARGETS)
-    longer = np.concatenate([TARGETS, np.full_like(TARGETS, NOTHING)], axis=2)
+    longer = np.concatenate([TARGETS, np.full_like(TARGETS, PAD)], axis=2)
     run = functools.partial(model.apply, variables, X, train=False)
     shorter = run(targets=longer)[:, :, :STEPS]
     np.testing.assert_allclose(shorter, run(targets=TARGETS), rtol=1e-5, atol=1e-6)
     unknown = np.where(TARGETS == 5, CLASSES + 3, TARGETS)
-    other = np.where(TARGETS == 5, OTHER, TARGETS)
+    other = np.where(TARGETS == 5, UNK, TARGETS)
     np.testing.assert_array_equal(run(targets=unknown), run(targets=other))
     assert not np.array_equal(run(targets=other), run(targets=TARGETS))
 

@@ -9,7 +9,7 @@ import optax
 import pytest
 
 from layers.recurrent import oracles
-from rcnn_jax.data.text.vocabulary import END, NOTHING, OTHER, START
+from rcnn_jax.data.text.vocabulary import BOS, EOS, PAD, UNK
 from rcnn_jax.layers.recurrent.cell import cell_by_name
 from rcnn_jax.models.encoder_decoder import EncoderDecoder, greedy
 
@@ -18,7 +18,7 @@ BATCH, TIME, STEPS, WORDS, CLASSES = 4, 5, 4, 7, 6
 SOURCE = RNG.integers(0, WORDS, (BATCH, TIME)).astype(np.int32)
 LENGTHS = np.array([5, 1, 0, 3], np.int32)
 TARGETS = RNG.integers(3, CLASSES, (BATCH, STEPS)).astype(np.int32)
-TARGETS[:, -1] = END
+TARGETS[:, -1] = EOS
 TARGETS[1, 1] = CLASSES  # a token that training has not
 KEY = np.array([0, 3], np.uint32)
 MODELS = {
@@ -73,7 +73,7 @@ def run_stack(model, layers, x, carries):
 def test_logits_and_greedy_answers_written_out(name, x64):
     model, variables = build(name), filled(name)
     params = variables["params"]
-    params["head"]["bias"][END] += 2 * model.layers  # so that some answers end early
+    params["head"]["bias"][EOS] += 2 * model.layers  # so that some answers end early
     logits, written, *_ = computed(name)(variables, SOURCE, LENGTHS, TARGETS, KEY)
     cell = cell_by_name(model.cell, model.hidden)
     zero = {part: np.zeros((1, n)) for part, n in cell.carry_features().items()}
@@ -86,17 +86,17 @@ def test_logits_and_greedy_answers_written_out(name, x64):
                                    carries)  # fmt: skip
 
         def answer(ids, carries=carries):
-            ids = [OTHER if i >= CLASSES else i for i in ids]
+            ids = [UNK if i >= CLASSES else i for i in ids]
             x = params["target_embedding"][np.array(ids)][None]
             states, _ = run_stack(model, params["decoder"], x, carries)
             return states[0] @ params["head"]["kernel"] + params["head"]["bias"]
 
-        np.testing.assert_allclose(logits[row], answer([START, *TARGETS[row, :-1]]), rtol=1e-8)
+        np.testing.assert_allclose(logits[row], answer([BOS, *TARGETS[row, :-1]]), rtol=1e-8)
         said = []
-        while len(said) < STEPS + 2 and END not in said:
-            said.append(int(answer([START, *said])[-1].argmax()))
-        ended += END in said[:-1] or (said[-1] == END and len(said) < STEPS + 2)
-        said += [NOTHING] * (STEPS + 2 - len(said))
+        while len(said) < STEPS + 2 and EOS not in said:
+            said.append(int(answer([BOS, *said])[-1].argmax()))
+        ended += EOS in said[:-1] or (said[-1] == EOS and len(said) < STEPS + 2)
+        said += [PAD] * (STEPS + 2 - len(said))
         np.testing.assert_array_equal(written[row], said)
     assert ended
 
@@ -107,7 +107,7 @@ def test_padding_changes_nothing(name, x64):
     variables = filled(name)
     expected = computed(name)(variables, SOURCE, LENGTHS, TARGETS, KEY)
     beyond = np.arange(TIME)[None] >= LENGTHS[:, None]
-    for filling in (NOTHING, 10**6):
+    for filling in (PAD, 10**6):
         other = np.where(beyond, filling, SOURCE).astype(np.int32)
         found = computed(name)(variables, other, LENGTHS, TARGETS, KEY)
         jax.tree.map(np.testing.assert_array_equal, found, expected)
@@ -152,7 +152,7 @@ def test_overfits_one_batch_and_writes_it(name, x64):
 
     written = np.asarray(learn(jax.tree.map(lambda p: 0.4 * p, filled(name))))
     np.testing.assert_array_equal(written[:, :STEPS], targets)
-    assert (written[:, STEPS:] == NOTHING).all()
+    assert (written[:, STEPS:] == PAD).all()
 
 
 def test_bfloat16_keeps_parameters_and_logits_wide():

@@ -9,7 +9,7 @@ import optax
 import pytest
 
 from layers.recurrent import oracles
-from rcnn_jax.data.text.vocabulary import NOTHING, OTHER, one_of_n
+from rcnn_jax.data.text.vocabulary import PAD, UNK, one_of_n
 from rcnn_jax.layers.randomness import DATA_AXIS
 from rcnn_jax.layers.recurrent.cell import cell_by_name
 from rcnn_jax.models import tagger
@@ -21,9 +21,9 @@ RNG = np.random.default_rng(0)
 BATCH, TIME, WORDS, TAGS = 4, 6, 9, 4
 LENGTHS = np.array([6, 1, 0, 4], np.int32)
 IDS = RNG.integers(0, WORDS, (BATCH, TIME)).astype(np.int32)
-IDS[0, 2] = NOTHING
+IDS[0, 2] = PAD
 TRIGRAMS = RNG.integers(0, WORDS, (BATCH, TIME, 5)).astype(np.int32)
-TRIGRAMS[..., 3:] = np.where(RNG.random((BATCH, TIME, 2)) < 0.5, NOTHING, TRIGRAMS[..., 3:])
+TRIGRAMS[..., 3:] = np.where(RNG.random((BATCH, TIME, 2)) < 0.5, PAD, TRIGRAMS[..., 3:])
 TRIGRAMS[0, 0] = TRIGRAMS[0, 0, 0]  # one trigram several times
 KEY = np.array([0, 3], np.uint32)
 TARGETS = RNG.integers(0, TAGS, (BATCH, TIME))
@@ -152,7 +152,7 @@ def test_padding_changes_nothing(name, x64):
     variables, x = filled(model), input_of(model)
     expected = graded(name)(variables, x, KEY)
     beyond = LIVE if x.ndim == 2 else LIVE[..., None]
-    for filling in (0, 10**6, NOTHING):
+    for filling in (0, 10**6, PAD):
         other = np.where(beyond, x, filling).astype(np.int32)
         assert (other != x).any()
         found = graded(name)(variables, other, KEY)
@@ -241,12 +241,12 @@ def test_bfloat16_keeps_parameters_and_logits_wide(name):
 
 @pytest.mark.parametrize(
     ("encoding", "unknown"),
-    [("one_hot", NOTHING), ("one_hot_other", OTHER), ("embedding", OTHER), ("trigrams", NOTHING)],
+    [("one_hot", PAD), ("one_hot_other", UNK), ("embedding", UNK), ("trigrams", PAD)],
 )
 def test_a_dropped_word_is_an_unknown_one(encoding, unknown):
     model = build("elman", encoding=encoding, word_dropout=0.3)
     x = np.repeat(input_of(model), 50, axis=0) + 1
-    x[x == 0] = NOTHING
+    x[x == 0] = PAD
     drop = functools.partial(model.apply, {}, method=Tagger._without_some_words)
     left = np.asarray(drop(jnp.asarray(x), rngs={"dropout": jax.random.key(0)}))
     # All trigrams of a word go together, and what is no word stays none.
@@ -266,7 +266,7 @@ def test_training_alone_drops_words():
     def three(x):
         key = {"dropout": jax.random.key(0)}
         dropped = model.apply(variables, x, train=True, lengths=LENGTHS, rngs=key)
-        unknown = jnp.where(x < 0, x, OTHER)
+        unknown = jnp.where(x < 0, x, UNK)
         return dropped, *(
             model.apply(variables, ids, train=False, lengths=LENGTHS) for ids in (unknown, x)
         )

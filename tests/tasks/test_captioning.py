@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from rcnn_jax.data.spec import Feature
-from rcnn_jax.data.text.vocabulary import END, NOTHING, OTHER, SPECIALS, START
+from rcnn_jax.data.text.vocabulary import BOS, EOS, PAD, SPECIALS, UNK
 from rcnn_jax.data.transforms import chain
 from rcnn_jax.models.captioner import multimodal_rnn
 from rcnn_jax.models.tagger import Tagger
@@ -21,9 +21,9 @@ CLASSES, SIZE, STEPS = 7, 4, 5  # the last two words are in no vocabulary
 MODEL = multimodal_rnn(CLASSES, features=4, hidden=6, dropout=0.0, output_dropout=0.0)
 CAPTIONS = np.array(
     [
-        [[3, 5, 6, END, -1], [3, 4, 5, 6, END]],
-        [[3, OTHER, END, -1, -1], [-1] * 5],
-        [[4, 4, 4, 4, END], [5, END, -1, -1, -1]],
+        [[3, 5, 6, EOS, -1], [3, 4, 5, 6, EOS]],
+        [[3, UNK, EOS, -1, -1], [-1] * 5],
+        [[4, 4, 4, 4, EOS], [5, EOS, -1, -1, -1]],
     ],
     np.int32,
 )
@@ -98,14 +98,14 @@ def test_answers_are_the_most_probable_sentences():
     """Against every sentence there is of up to three ids."""
     task = make(max_steps=3, beam_width=7**3, n_best=4)
     found = jax.device_get(jax.jit(task.predict)(params(), {}, PLACED))
-    words = [number for number in range(CLASSES) if number not in (OTHER, START)]
+    words = [number for number in range(CLASSES) if number not in (UNK, BOS)]
     sentences = [
         ids
         for n in (1, 2, 3)
         for ids in itertools.product(words, repeat=n)
-        if END not in ids[:-1] and (ids[-1] == END or n == 3)
+        if EOS not in ids[:-1] and (ids[-1] == EOS or n == 3)
     ]
-    table = np.full((1, len(sentences), 3), NOTHING, np.int32)
+    table = np.full((1, len(sentences), 3), PAD, np.int32)
     for row, ids in zip(table[0], sentences, strict=True):
         row[: len(ids)] = ids
     x = PLACED["features"]
@@ -126,7 +126,7 @@ def test_sentences_are_drawn_as_often_as_they_are_probable():
     task = make(temperature=1.0, n_best=2000, max_steps=2)
     found = jax.device_get(jax.jit(task.predict)(params(), {}, PLACED))
     assert (np.diff(found["log_probs"]) <= 0).all()
-    allowed = np.array([n not in (OTHER, START) for n in range(CLASSES)])
+    allowed = np.array([n not in (UNK, BOS) for n in range(CLASSES)])
     for picture in range(3):
         wanted = np.exp(log_probs()[1][picture, 0, 0]) * allowed
         wanted /= wanted.sum()
@@ -163,10 +163,10 @@ def test_pictures_have_keys_of_their_own():
 
 def answered(captions):
     """Predictions that say these sentences, of words."""
-    ids = np.full((len(captions), 1, STEPS), NOTHING, np.int32)
+    ids = np.full((len(captions), 1, STEPS), PAD, np.int32)
     for row, words in zip(ids, captions, strict=True):
         said = [WORDS.index(word) for word in words.split()]
-        row[0, : len(said) + 1] = [*said, END]
+        row[0, : len(said) + 1] = [*said, EOS]
     return {"ids": ids, "log_probs": np.zeros((len(captions), 1), np.float32)}
 
 
@@ -223,7 +223,7 @@ def test_answers_for_people():
     assert (task.n_best, task.beam_width, make().answering(1).beam_width) == (3, 7, 7)
     assert make(beam_width=1).answering(2).beam_width == 2
     predicted = {
-        "ids": np.array([[[3, 5, END], [3, END, -1], [-1] * 3]], np.int32),
+        "ids": np.array([[[3, 5, EOS], [3, EOS, -1], [-1] * 3]], np.int32),
         "log_probs": np.array([[np.log(0.5), np.log(0.25), -np.inf]]),
     }
     rows = task.answers(predicted, {}, 3)

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from rcnn_jax.data.spec import Feature
-from rcnn_jax.data.text.vocabulary import END
+from rcnn_jax.data.text.vocabulary import EOS
 from rcnn_jax.data.transforms import chain
 from rcnn_jax.models.encoder_decoder import EncoderDecoder, greedy
 from rcnn_jax.models.tagger import Tagger
@@ -41,7 +41,7 @@ def scored():
     written = np.asarray(both(source, length, np.zeros((8, 5), np.int32))[0])
     target, target_length = np.zeros((8, 5), np.int32), np.full(8, 5, np.int32)
     for row, said in enumerate(written):
-        ends = np.flatnonzero(said == END)
+        ends = np.flatnonzero(said == EOS)
         target_length[row] = ends[0] + 1 if len(ends) else 5
         target[row, : target_length[row]] = said[: target_length[row]]
     target[1, 0] = CLASSES  # unknown to training

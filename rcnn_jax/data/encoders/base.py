@@ -12,7 +12,7 @@ from typing import Any, Protocol, TypeVar, runtime_checkable
 
 import numpy as np
 
-from rcnn_jax.data.sources import ArraySource, Example, Source, check_indices
+from rcnn_jax.data.sources import ArraySource, Example, Source, check_indices, select
 from rcnn_jax.data.spec import Feature, padding
 from rcnn_jax.errors import UsageError, did_you_mean
 
@@ -190,15 +190,42 @@ def read_each(
     Raises:
         ValueError: a feature is missing.
     """
+    _require(source, features, what)
+    for index in range(len(source)):
+        example = source[index]
+        yield read(example, index) if example.get("mask", 1) else None
+
+
+def read_columns(source: Source, names: Sequence[str], what: str) -> Iterator[Example | None]:
+    """Reads a few features of every example of a split, in order.
+
+    Args:
+        source: the split. Where its examples are records, each is read as a whole.
+        names: of the features.
+        what: the beginning of the sentence that says that one is missing.
+
+    Yields:
+        Name to value; None for an example that could not be read.
+
+    Raises:
+        ValueError: a feature is missing.
+    """
+
+    def read(example: Example, index: int) -> Example:
+        del index
+        return {name: np.asarray(example[name]) for name in names}
+
+    _require(source, names, what)
+    yield from read_each(select(source, names), names, what, read)
+
+
+def _require(source: Source, features: Sequence[str], what: str) -> None:
     for name in features:
         if name not in source.features:
             raise ValueError(
                 f"{what} a feature {name!r}, the data set has "
                 f"{', '.join(map(repr, source.features))}"
             )
-    for index in range(len(source)):
-        example = source[index]
-        yield read(example, index) if example.get("mask", 1) else None
 
 
 def asset(assets: Mapping[str, np.ndarray], name: str) -> np.ndarray:

@@ -9,14 +9,13 @@ from typing import Any
 
 import numpy as np
 
-from rcnn_jax.data.encoders.base import EncodedSource, asset
-from rcnn_jax.data.feature_columns import read_columns
+from rcnn_jax.data.encoders.base import EncodedSource, asset, read_columns
 from rcnn_jax.data.sources import Example, Source
 from rcnn_jax.data.spec import Feature, padding
 from rcnn_jax.data.text import ptb
 from rcnn_jax.data.text.alphabet import decoded
 from rcnn_jax.data.text.coverage import Coverage, coverage
-from rcnn_jax.data.text.vocabulary import END, NOTHING, OTHER, SPECIALS, TagVocabulary, Vocabulary
+from rcnn_jax.data.text.vocabulary import EOS, PAD, SPECIALS, UNK, TagVocabulary, Vocabulary
 
 TOKENIZERS = ("ptb", "whitespace")
 UNKNOWN = ("other", "drop")
@@ -31,10 +30,10 @@ _RESERVED = {name: name.strip("<>") for name in (_OTHER_NAME, *SPECIALS)}
 class Captions:
     """Encodes the feature `captions` of a data set: the sentences of a picture, one a line.
 
-    Encoded examples hold `captions` int32 `[sentences, steps]`, ids of words with `END` as the
-    last and `NOTHING` behind it; `caption_lengths` int32 `[sentences]`, the end counted, 0 where a
+    Encoded examples hold `captions` int32 `[sentences, steps]`, ids of words with `EOS` as the
+    last and `PAD` behind it; `caption_lengths` int32 `[sentences]`, the end counted, 0 where a
     picture has fewer sentences; `references` int32 `[sentences, longest]`, the whole sentences for
-    metrics, without `END`, in ids that also name words outside the vocabulary; and
+    metrics, without `EOS`, in ids that also name words outside the vocabulary; and
     `reference_lengths` int32 `[sentences]`. `sentences`, `steps` and `longest` are those of the
     split. `file` becomes uint8 `[longest name]` with zeros behind the name. Features of one shape
     are kept, and vectors `features` whose size the data set does not state; what else differs
@@ -49,7 +48,7 @@ class Captions:
             `whitespace` takes what stands between spaces, for sentences that are tokenised already.
         lower: write words in lower case; `ptb` always does.
         unknown: what stands in `captions` for a word outside the vocabulary: `other`, the id
-            `OTHER`, or nothing (`drop`). A sentence of which nothing is left is an `END` alone.
+            `UNK`, or nothing (`drop`). A sentence of which nothing is left is an `EOS` alone.
         most_sentences: of a picture, further ones are left out, also as references; 0: all.
     """
 
@@ -96,8 +95,8 @@ class Captions:
         """The vocabulary of the training split, how often it has each word, and its sentences.
 
         Returns:
-            `vocabulary`; `word_counts` int64 `[classes]`, of `OTHER` the number of words outside
-            the vocabulary, of `START` 0 and of `END` the number of sentences; `training_captions`
+            `vocabulary`; `word_counts` int64 `[classes]`, of `UNK` the number of words outside
+            the vocabulary, of `BOS` 0 and of `EOS` the number of sentences; `training_captions`
             uint8 `[bytes]`, the tokenised sentences, one a line.
 
         Raises:
@@ -113,7 +112,7 @@ class Captions:
             )
         ids = vocabulary.encode(word for words in sentences for word in words)
         counts = np.bincount(ids, minlength=len(vocabulary)).astype(np.int64)
-        counts[END] = len(sentences)
+        counts[EOS] = len(sentences)
         text = "\n".join(" ".join(words) for words in sentences)
         return {
             "vocabulary": vocabulary.to_array(),
@@ -255,7 +254,7 @@ class BoundCaptions:
         if held is not None:
             empty = padding({name: features[name] for name in MADE})
             encoded |= {name: empty[name] for name in MADE}
-            encoded["captions"][:] = encoded["references"][:] = NOTHING
+            encoded["captions"][:] = encoded["references"][:] = PAD
             for row, ids in enumerate(held.ids_of(index)):
                 learnt = self._learnt(ids)
                 for name, own in (("reference", ids), ("caption", learnt)):
@@ -266,8 +265,8 @@ class BoundCaptions:
     def _learnt(self, ids: np.ndarray) -> np.ndarray:
         """What the model is taught of a sentence, with its end."""
         known = ids < len(self.vocabulary)
-        ids = ids[known] if self.encoder.unknown == "drop" else np.where(known, ids, OTHER)
-        return np.append(ids[: self.encoder.most_steps], END)
+        ids = ids[known] if self.encoder.unknown == "drop" else np.where(known, ids, UNK)
+        return np.append(ids[: self.encoder.most_steps], EOS)
 
 
 @dataclasses.dataclass(frozen=True)

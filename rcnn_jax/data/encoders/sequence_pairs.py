@@ -11,7 +11,7 @@ from rcnn_jax.data.encoders.base import EncodedSource, asset, read_each
 from rcnn_jax.data.sources import Example, Source
 from rcnn_jax.data.spec import Feature, padding
 from rcnn_jax.data.text.sentences import to_words
-from rcnn_jax.data.text.vocabulary import END, NOTHING, OTHER, SPECIALS, Vocabulary
+from rcnn_jax.data.text.vocabulary import EOS, PAD, SPECIALS, UNK, Vocabulary
 
 _SIDES = ("source", "target")
 # Features of encoded examples, as `rcnn_jax.tasks.sequence_to_sequence` reads them.
@@ -23,9 +23,9 @@ class SequencePairs:
     """Encodes the features `source` and `target` of a data set.
 
     Encoded examples hold `source` int32 `[time]`, `source_length` int32 `[]`, `target` int32
-    `[steps]`, which ends with `END`, and `target_length` int32 `[]`, which counts that. `time` and
+    `[steps]`, which ends with `EOS`, and `target_length` int32 `[]`, which counts that. `time` and
     `steps` are those of the longest of the split. A source token that the training split has not
-    is `OTHER`; a target token that it has not has the id behind the last class, which no model
+    is `UNK`; a target token that it has not has the id behind the last class, which no model
     can write.
 
     Attributes:
@@ -106,12 +106,12 @@ class BoundSequencePairs:
     def _encode(self, features: Mapping[str, Feature], example: Example, index: int) -> Example:
         encoded = {k: np.asarray(v) for k, v in example.items() if k in features}
         read, written = _tokens(example, index)
-        target = np.append(self.target.encode(written), END)
+        target = np.append(self.target.encode(written), EOS)
         unknown = [token not in self.target for token in written]
         target[:-1][unknown] = len(self.target)
         empty = padding(features)
         for side, ids in (("source", self.source.encode(read)), ("target", target)):
-            encoded[side] = np.full_like(empty[side], NOTHING if side == "source" else OTHER)
+            encoded[side] = np.full_like(empty[side], PAD if side == "source" else UNK)
             encoded[side][: len(ids)] = ids
             encoded[f"{side}_length"] = np.array(len(ids), np.int32)
         return encoded

@@ -12,7 +12,8 @@ from rcnn_jax.data.sources import Example, Source
 from rcnn_jax.data.spec import Feature, padding
 from rcnn_jax.data.text.sentences import to_words
 from rcnn_jax.data.text.vocabulary import (
-    NOTHING,
+    ENCODINGS,
+    PAD,
     TagVocabulary,
     Vocabulary,
     digits_as_zero,
@@ -22,7 +23,6 @@ from rcnn_jax.data.text.vocabulary import (
 
 # Features of encoded examples, as `rcnn_jax.tasks.tagging` reads them.
 MADE = ("words", "tags", "length")
-ENCODINGS = ("one_hot", "one_hot_other", "trigrams", "embedding")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -32,7 +32,7 @@ class WordTags:
     Encoded examples hold `words` int32 `[time]`, or `[time, trigrams]`; `tags` int32 `[time]`; and
     `length` int32 `[]`, the number of words. `time` is the length of the split's longest sentence
     rounded up to `multiple`, `trigrams` that of its longest word. Beyond the length words are
-    `NOTHING` and tags 0. Features of one shape, such as `intent`, are kept.
+    `PAD` and tags 0. Features of one shape, such as `intent`, are kept.
 
     Attributes:
         encoding: how the model reads words, see `rcnn_jax.models.tagger.Tagger`, which is handed
@@ -146,7 +146,7 @@ class BoundWordTags:
         words, tags = _words_and_tags(example, index)
         encoded = {name: np.asarray(example[name]) for name in features if name in example}
         empty = padding(features)
-        encoded["words"] = np.full_like(empty["words"], NOTHING)
+        encoded["words"] = np.full_like(empty["words"], PAD)
         encoded["tags"] = empty["tags"]
         encoded["length"] = np.array(len(words), np.int32)
         words = self.encoder.tokens(words)

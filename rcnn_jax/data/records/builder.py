@@ -6,9 +6,7 @@ that reads them: what has changed is prepared anew, also where another file that
 """
 
 import contextlib
-import hashlib
 import io
-import json
 import logging
 import os
 import shutil
@@ -25,6 +23,7 @@ from rcnn_jax.data.records import code_digest, opened_files
 from rcnn_jax.data.records.damage import reason
 from rcnn_jax.data.records.source import RecordSource
 from rcnn_jax.data.spec import Columns, DatasetSpec, Feature
+from rcnn_jax.output.digests import json_digest
 
 # A change of how examples are written needs a new number, because old records are kept.
 _FORMAT = 1
@@ -56,7 +55,7 @@ def fingerprint(spec: DatasetSpec, root: Path, split: str) -> str:
     files = [(p.name, p.stat().st_size, p.stat().st_mtime_ns) for p in spec.files(root, split)]
     features = {name: repr(feature) for name, feature in spec.features.items()}
     facts = [_FORMAT, spec.name, spec.version, features, split, spec.splits[split], files]
-    return hashlib.sha256(json.dumps(facts).encode()).hexdigest()[:16]
+    return json_digest(facts)[:16]
 
 
 def _to_tfds(feature: Feature) -> Any:

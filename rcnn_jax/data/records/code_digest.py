@@ -7,7 +7,6 @@ layout do not count, nor do installed libraries, nor what is reached in another 
 
 import ast
 import functools
-import hashlib
 import importlib.util
 import marshal
 import sys
@@ -17,10 +16,13 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+from rcnn_jax.output.digests import json_digest
+
 _PACKAGE = __name__.partition(".")[0]
 # What every data set of this package names and none takes its examples from.
 _PLUMBING = frozenset(
-    f"{_PACKAGE}.data.{name}" for name in ("damage", "path_options", "roots", "sources", "spec")
+    f"{_PACKAGE}.data.{name}"
+    for name in ("columns", "path_options", "records.damage", "roots", "sources", "spec")
 )
 _PLAIN = (bool, int, float, complex, str, bytes, type(None))
 _LIBRARIES = tuple(
@@ -40,7 +42,7 @@ def code_digest(function: Callable[..., Any]) -> str:
     """
     found = _Found()
     found.take(function)
-    return hashlib.sha256("\n".join(sorted(found.texts)).encode()).hexdigest()[:16]
+    return json_digest(sorted(found.texts))[:16]
 
 
 def is_shipped(function: Callable[..., Any]) -> bool:

@@ -1,13 +1,14 @@
 """Which files were opened while a data set was read, so that a change of one of them is noticed."""
 
 import contextlib
-import hashlib
 import json
 import os
 import sys
 from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
 from typing import Any
+
+from rcnn_jax.output.digests import json_digest
 
 # Beside prepared records; a data set whose code opens more files than this names them in `files`.
 NAME = "opened_files.json"
@@ -70,9 +71,9 @@ def write(folder: Path, opened: Collection[str]) -> str:
     """
     if not opened:
         return ""
-    text = json.dumps([_facts(path) for path in sorted(opened)[:MOST]])
-    (folder / NAME).write_text(text)
-    return hashlib.sha256(text.encode()).hexdigest()[:8]
+    facts = [_facts(path) for path in sorted(opened)[:MOST]]
+    (folder / NAME).write_text(json.dumps(facts))
+    return json_digest(facts)[:8]
 
 
 def unchanged(folder: Path) -> bool:

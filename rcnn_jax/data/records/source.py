@@ -1,7 +1,7 @@
 """Examples read from ArrayRecord files, one decoded at a time."""
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -34,6 +34,10 @@ class RecordSource:
     def name(self) -> str:
         """The data set and split, for messages."""
         return split_name(self.records.dataset_info.name, str(self.records.split))
+
+    def select(self, names: Sequence[str]) -> "RecordSource":
+        """The same examples with some of their features, see `rcnn_jax.data.sources.select`."""
+        return dataclasses.replace(self, features={name: self.features[name] for name in names})
 
     def __len__(self) -> int:
         return len(self.records)

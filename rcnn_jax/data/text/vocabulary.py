@@ -17,12 +17,17 @@ from typing import Any
 
 import numpy as np
 
-NOTHING = -1
-"""The id of what has no entry: its 1-of-N vector is all zeros."""
-OTHER = 0
+PAD = -1
+"""The id behind the end of a sequence, and of an unknown token in a vocabulary without `UNK`.
+
+Its 1-of-N vector is all zeros.
+"""
+UNK = 0
 """The id of every unknown token, in a vocabulary that has an entry for them."""
-START, END = 1, 2
-"""The ids of `SPECIALS`: before the first token that is written, and after the last."""
+BOS, EOS = 1, 2
+"""The ids of `SPECIALS`: before the first token of a sentence, and after the last."""
+ENCODINGS = ("one_hot", "one_hot_other", "trigrams", "embedding")
+"""How words are numbers for a model: 1-of-N without and with `UNK`, letter trigrams, vectors."""
 SPECIALS = ("<start>", "<end>")
 OUTSIDE_TAG = "O"
 _DIGITS = str.maketrans("123456789", "0" * 9)
@@ -35,7 +40,7 @@ class Vocabulary:
     Attributes:
         tokens: by id.
         other: whether id 0 stands for every unknown token: 1-of-N with an "other" class. Where it
-            does not, unknown tokens have the id `NOTHING`: plain 1-of-N.
+            does not, unknown tokens have the id `PAD`: plain 1-of-N.
     """
 
     tokens: tuple[str, ...]
@@ -96,8 +101,8 @@ class Vocabulary:
         return {token: number for number, token in enumerate(self.tokens)}
 
     def encode(self, tokens: Iterable[str]) -> np.ndarray:
-        """The ids of tokens, int32 `[tokens]`; unknown ones are `OTHER` or `NOTHING`."""
-        unknown = OTHER if self.other else NOTHING
+        """The ids of tokens, int32 `[tokens]`; unknown ones are `UNK` or `PAD`."""
+        unknown = UNK if self.other else PAD
         return np.array([self._ids.get(token, unknown) for token in tokens], np.int32)
 
     def decode(self, ids: Iterable[int]) -> list[str]:
@@ -237,7 +242,7 @@ def encode_trigrams(
             just as long as these words need.
 
     Returns:
-        int32 `[words, places]`, filled up with `NOTHING`.
+        int32 `[words, places]`, filled up with `PAD`.
 
     Raises:
         ValueError: a word has more trigrams than `places`, or the vocabulary has an entry for
@@ -246,19 +251,19 @@ def encode_trigrams(
     if trigrams.other:
         raise ValueError("a vocabulary of trigrams has no entry for others: fit it with other=None")
     lists = [trigrams.encode(letter_trigrams(word)) for word in words]
-    lists = [ids[ids != NOTHING] for ids in lists]
+    lists = [ids[ids != PAD] for ids in lists]
     longest = max((len(ids) for ids in lists), default=0)
     if places is not None and longest > places:
         word = next(w for w, ids in zip(words, lists, strict=True) if len(ids) > places)
         raise ValueError(f"{word!r} has more than places={places} letter trigrams")
-    table = np.full((len(lists), longest if places is None else places), NOTHING, np.int32)
+    table = np.full((len(lists), longest if places is None else places), PAD, np.int32)
     for row, ids in zip(table, lists, strict=True):
         row[: len(ids)] = ids
     return table
 
 
 def one_of_n(ids: np.ndarray, size: int) -> np.ndarray:
-    """1-of-N vectors: float32 `[*ids, size]`, zeros where an id is `NOTHING`.
+    """1-of-N vectors: float32 `[*ids, size]`, zeros where an id is `PAD`.
 
     Summed over the lists of `encode_trigrams` they are the counts of a word's trigrams.
 

@@ -1,7 +1,5 @@
 """A checksum per leaf of a state: the format on disk does not notice a flipped byte."""
 
-import hashlib
-import json
 import math
 from typing import Any, NamedTuple
 
@@ -123,9 +121,3 @@ def describe(tree: PyTree) -> Description:
 def _nonfinite(array: np.ndarray) -> bool:
     floating = array.dtype.kind == "f" or array.dtype.name == "bfloat16"
     return bool(floating and not np.isfinite(array.astype(np.float32, copy=False)).all())
-
-
-def digest(value: Any) -> str:
-    """A SHA-256 of a JSON-able value, for the manifest itself."""
-    text = json.dumps(value, sort_keys=True, separators=(",", ":"))
-    return hashlib.sha256(text.encode()).hexdigest()

@@ -24,6 +24,7 @@ from orbax.checkpoint import v1
 from orbax.checkpoint._src.futures.synchronization import OperationIdGenerator
 
 from rcnn_jax.errors import UserError
+from rcnn_jax.output.digests import json_digest
 from rcnn_jax.training import evaluations, parameters
 from rcnn_jax.training.checkpoints import checksums
 from rcnn_jax.training.checkpoints.errors import (
@@ -93,7 +94,7 @@ def _manifest(directory: pathlib.Path, step: int) -> dict[str, Any]:
         with _alone():
             stored = ocp.metadata(folder).custom_metadata
         manifest = stored["manifest"]
-        whole = stored["digest"] == checksums.digest(manifest)
+        whole = stored["digest"] == json_digest(manifest)
     except Exception as error:
         check_machine(folder, error)
         raise DamagedError(

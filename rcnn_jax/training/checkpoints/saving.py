@@ -1,6 +1,6 @@
 """Saves checkpoints while training goes on, and deletes those that are no longer wanted.
 
-What a checkpoint holds, and how it is read again, is in `checkpoints.py`.
+What a checkpoint holds, and how it is read again, is in `reading.py`.
 """
 
 import contextlib
@@ -10,6 +10,7 @@ import shutil
 from typing import Any, Self
 
 from rcnn_jax.errors import UserError
+from rcnn_jax.output.digests import json_digest
 from rcnn_jax.training import evaluations
 from rcnn_jax.training.checkpoints import checksums, reading, topology
 from rcnn_jax.training.checkpoints.errors import DiskErrors, DivergedError
@@ -82,7 +83,7 @@ class Checkpoints:
                 step,
                 reading.with_elements(state),
                 force=True,
-                custom_metadata={"manifest": manifest, "digest": checksums.digest(manifest)},
+                custom_metadata={"manifest": manifest, "digest": json_digest(manifest)},
             )
         self._pending = (step, response)
         self._metrics[step], self._settled = {}, not evaluates

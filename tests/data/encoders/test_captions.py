@@ -4,13 +4,12 @@ import numpy as np
 import pytest
 
 from rcnn_jax.data import assets as assets_lib
-from rcnn_jax.data.encoders.base import Encoder, Encoding
+from rcnn_jax.data.encoders.base import Encoder, Encoding, read_columns
 from rcnn_jax.data.encoders.captions import Captions
-from rcnn_jax.data.feature_columns import read_columns
 from rcnn_jax.data.sources import ArraySource, Concatenation, View
 from rcnn_jax.data.spec import Feature
 from rcnn_jax.data.text.sentences import TEXT
-from rcnn_jax.data.text.vocabulary import END, NOTHING, OTHER, SPECIALS
+from rcnn_jax.data.text.vocabulary import EOS, PAD, SPECIALS, UNK
 
 TRAIN = [
     ("A dog runs.", "The dog's ball!"),
@@ -93,16 +92,16 @@ def test_arrays(capsys):
         n: (feature.shape, feature.dtype) for n, feature in source.features.items()
     }
     assert batch["captions"].tolist() == [
-        [[3, 4, 5, END], [OTHER, OTHER, 5, END]],
-        [[3, OTHER, 5, END], [NOTHING] * 4],
+        [[3, 4, 5, EOS], [UNK, UNK, 5, EOS]],
+        [[3, UNK, 5, EOS], [PAD] * 4],
     ]
     assert batch["caption_lengths"].tolist() == [[4, 4], [4, 0]]
     assert batch["reference_lengths"].tolist() == [[6, 3], [3, 0]]
     assert said(bound, batch["references"][0, 0]) == "a dog runs on and on"
     assert said(bound, batch["references"][0, 1, :3]) == "ünicode 猫 runs"
     assert batch["references"][1].tolist() == [
-        [3, bound.words.encode(["zebra"])[0], 5, *[NOTHING] * 3],
-        [NOTHING] * 6,
+        [3, bound.words.encode(["zebra"])[0], 5, *[PAD] * 3],
+        [PAD] * 6,
     ]
     assert [bytes(row).rstrip(b"\0") for row in batch["file"]] == [b"x.png", b".png"]
     np.testing.assert_array_equal(batch["image"], np.stack([test[1]["image"], test[0]["image"]]))
@@ -129,11 +128,11 @@ def test_words_left_out():
     bound = bound_to(pictures(TRAIN), unknown="drop")
     first, _, last = (bound.wrap(pictures(TRAIN))[i] for i in range(3))
     assert first["captions"].tolist()[:2] == [
-        [3, 4, 5, END, NOTHING, NOTHING],
-        [4, END, NOTHING, NOTHING, NOTHING, NOTHING],
+        [3, 4, 5, EOS, PAD, PAD],
+        [4, EOS, PAD, PAD, PAD, PAD],
     ]
     # Nothing is left of "cats sit"; its row stands where the others' do.
-    assert last["captions"].tolist()[1] == [END, *[NOTHING] * 5]
+    assert last["captions"].tolist()[1] == [EOS, *[PAD] * 5]
     assert last["caption_lengths"].tolist() == [5, 1, 4]
     assert last["reference_lengths"].tolist() == [5, 2, 5]
 

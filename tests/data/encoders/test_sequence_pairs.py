@@ -12,7 +12,7 @@ from rcnn_jax.data.encoders.base import Encoder, Encoding
 from rcnn_jax.data.encoders.sequence_pairs import SequencePairs
 from rcnn_jax.data.sources import ArraySource
 from rcnn_jax.data.text.sentences import to_bytes, to_words
-from rcnn_jax.data.text.vocabulary import END
+from rcnn_jax.data.text.vocabulary import EOS
 
 TRAIN = [("ab", "xy"), ("ba", "x")]
 TEST = [("abc", "xz"), ("b", "yxy")]
@@ -43,7 +43,7 @@ def test_tokens_become_ids_that_end():
     batch = source.gather(np.arange(2))
     # "c" is unknown and read as such; "z" is unknown and has an id that no model can answer with.
     np.testing.assert_array_equal(batch["source"], [[1, 2, 0], [2, -1, -1]])
-    np.testing.assert_array_equal(batch["target"], [[3, 5, END, 0], [4, 3, 4, END]])
+    np.testing.assert_array_equal(batch["target"], [[3, 5, EOS, 0], [4, 3, 4, EOS]])
     assert batch["source_length"].tolist() == [3, 1]
     assert batch["target_length"].tolist() == [3, 4]
     for name, feature in source.features.items():

@@ -141,3 +141,8 @@ def test_records_from_before_the_code_was_noted(fork, tmp_path, capfd, monkeypat
     spec = catalog.load_spec("fork_of_readers.readers:MINE")
     assert builder.prepare(spec, tmp_path, "train") == before
     assert capfd.readouterr().err == ""
+
+
+def test_what_is_left_out_of_a_digest_is_there():
+    for name in code_digest._PLUMBING:
+        importlib.import_module(name)

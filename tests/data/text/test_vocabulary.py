@@ -7,8 +7,8 @@ import pytest
 
 from rcnn_jax.data import assets
 from rcnn_jax.data.text.vocabulary import (
-    NOTHING,
-    OTHER,
+    PAD,
+    UNK,
     TagVocabulary,
     Vocabulary,
     digits_as_zero,
@@ -29,11 +29,11 @@ def test_order_is_frequency_then_alphabet_whatever_the_order_of_sentences():
 def test_one_of_n_with_and_without_a_class_for_others():
     other = Vocabulary.fit(SENTENCES, min_count=2)
     assert other.tokens == ("<other>", "to", "from", "rome")
-    assert other.encode(["rome", "oslo", "to"]).tolist() == [3, OTHER, 1]
+    assert other.encode(["rome", "oslo", "to"]).tolist() == [3, UNK, 1]
     plain = Vocabulary.fit(SENTENCES, min_count=2, other=None)
     assert plain.tokens == ("to", "from", "rome")
     ids = plain.encode(["rome", "oslo", "to"])
-    assert (ids.tolist(), ids.dtype) == ([2, NOTHING, 0], np.int32)
+    assert (ids.tolist(), ids.dtype) == ([2, PAD, 0], np.int32)
     np.testing.assert_array_equal(one_of_n(ids, 3), [[0, 0, 1], [0, 0, 0], [1, 0, 0]])
     assert "oslo" not in plain
     assert "rome" in plain
@@ -111,7 +111,7 @@ def test_trigram_lists_are_counts():
     assert not counts[2].any()
     wide = encode_trigrams(words, trigrams, places=9)
     np.testing.assert_array_equal(wide[:, :6], ids)
-    assert (wide[:, 6:] == NOTHING).all()
+    assert (wide[:, 6:] == PAD).all()
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,6 @@
 import collections
 import dataclasses
 import functools
-import hashlib
 import os
 import sys
 from collections.abc import Callable, Mapping, Sequence
@@ -24,6 +23,7 @@ from rcnn_jax.data.records.damage import CHOICES
 from rcnn_jax.data.spec import Columns, DatasetSpec, Feature
 from rcnn_jax.data.splits import split_of
 from rcnn_jax.data.text.sentences import TEXT
+from rcnn_jax.output.digests import json_digest
 
 _REMEDY = "damaged=skip at the end of the data set's name, behind a ? or &, goes on without it"
 _NAMED = 5  # problems that are named one by one where they are skipped
@@ -105,7 +105,7 @@ def spec(
         raise ValueError(f"{kind}: needs the path of a file or folder")
     # Prepared records are kept by name: another choice of examples needs another one.
     decided = [sorted(options.changes.items()), *read_as]
-    digest = hashlib.sha256(repr(decided).encode()).hexdigest()[:8]
+    digest = json_digest(decided)[:8]
     fit = Fit(options.size, shorter=options.size)
     if options.features:
         given = {"features": Feature((None,), "float32")}
