@@ -5,7 +5,7 @@ import json
 import numpy as np
 
 FORK = """
-from rcnn_jax.data import lags
+from rcnn_jax.data.datasets.series import lags
 
 SHORT = lags.copy_memory(3, splits={"train": 40, "validation": 9, "test": 10})
 """

@@ -124,6 +124,8 @@ class ArraySource:
         """The same examples with some of their features, see `select`."""
         kept = [name for name in (*names, "mask") if name in self.columns]
         columns = {name: self.columns[name] for name in kept}
+        # Of no feature the number of examples is left.
+        columns = columns or {"mask": np.ones(len(self), np.float32)}
         return ArraySource(columns, {name: self.features[name] for name in names}, self.name)
 
     def __len__(self) -> int:

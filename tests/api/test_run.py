@@ -15,7 +15,7 @@ import pytest
 from PIL import Image
 
 import rcnn_jax
-from rcnn_jax.data import sources
+from rcnn_jax.data import catalog
 from rcnn_jax.data.datasets.images.digits import DIGITS
 from rcnn_jax.errors import UserError
 
@@ -160,8 +160,8 @@ def elsewhere(tmp_path, monkeypatch):
     def gone(*arguments, **options):
         raise FileNotFoundError("there is no data set")
 
-    monkeypatch.setattr(sources, "load_spec", gone)
-    monkeypatch.setattr(sources, "open_source", gone)
+    monkeypatch.setattr(catalog, "load_spec", gone)
+    monkeypatch.setattr(catalog, "open_source", gone)
     monkeypatch.chdir(tmp_path)
     return tmp_path / "run"
 

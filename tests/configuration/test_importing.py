@@ -215,6 +215,16 @@ STABLE = {
     "data.sequence_pairs": "SequencePairs",
     "data.transcripts": "Transcripts",
     "data.word_tags": "WordTags",
+    # The same where they are now.
+    "data.encoders.captions": "Captions",
+    "data.encoders.padding": "Padded",
+    "data.encoders.sequence_pairs": "SequencePairs",
+    "data.encoders.transcripts": "Transcripts",
+    "data.encoders.word_tags": "WordTags",
+    "data.datasets.series.lags": "ADDING_50 ADDING_200 ADDING_400 COPY_50 COPY_100 COPY_200",
+    "data.datasets.shapes.judge": "judge",
+    "data.datasets.text.dates": "DATES NUMBER_NAMES",
+    "layers.whitening": "WhitenedKernel",
 }
 COMMANDS = "train evaluate predict sweep iterations neighbours summary figures features report"
 

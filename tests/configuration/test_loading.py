@@ -237,8 +237,9 @@ def test_a_stored_config_with_old_addresses_is_the_same_experiment(tmp_path, mon
     asked = smallest(**new)
     assert len(loading.differences(loading.from_json(path), asked)[0]) == 5
     moved = {
-        "rcnn_jax.older": "rcnn_jax.old",
-        "rcnn_jax.old": "rcnn_jax.new",
+        "rcnn_jax.older.nets": "rcnn_jax.old.nets",
+        "rcnn_jax.old.nets": "rcnn_jax.new.nets",
+        "rcnn_jax.old.cells": "rcnn_jax.new.cells",
         "rcnn_jax.old:judge": "rcnn_jax.judges:judge",
         "rcnn_jax.old.nets:Net": "rcnn_jax.new.nets:Network",
     }

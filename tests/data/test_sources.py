@@ -232,7 +232,7 @@ def test_a_list_of_labels_is_checked_before_it_is_used(tmp_path):
 
 @pytest.mark.parametrize("residency", sources.RESIDENCIES)
 def test_a_lazy_label_out_of_range_is_named_when_it_is_read(tmp_path, monkeypatch, residency):
-    monkeypatch.setattr(sources, "load_spec", lambda name: make_spec(label=Lazy(LABELS)))
+    monkeypatch.setattr(catalog, "load_spec", lambda name: make_spec(label=Lazy(LABELS)))
     says = r"mine: feature 'label' of split 'train' holds 3, allowed are 0 to 2 \(example 2\)"
     if residency == "stream":
         with pytest.raises(ValueError, match=says):
@@ -272,7 +272,7 @@ def test_examples_that_do_not_stack_are_named_before_the_start(tmp_path, monkeyp
         features=features,
         read=lambda root, split: {"x": [np.zeros(n, np.float32) for n in (2, 2, 5)]},
     )
-    monkeypatch.setattr(sources, "load_spec", lambda name: spec)
+    monkeypatch.setattr(catalog, "load_spec", lambda name: spec)
     says = r"example 1 of mine split 'train' has \[2\], example 2 has \[5\]; an encoder"
     for residency in ("memory", "stream"):
         source = catalog.open_source("mine", "train", tmp_path, residency=residency)

@@ -102,7 +102,8 @@ def test_shipped_readers_count_what_makes_their_examples():
     found = code_digest._Found()
     found.take(catalog.load_spec("mnist_lines").read)
     modules = {module for module, _ in found._visited}
-    assert {f"rcnn_jax.data.{n}" for n in ("digit_lines", "draws", "mnist")} <= modules
+    makers = ("lines.digit_lines", "draws", "images.mnist")
+    assert {f"rcnn_jax.data.datasets.{name}" for name in makers} <= modules
     assert "rcnn_jax.data.spec" not in modules
 
 

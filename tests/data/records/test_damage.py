@@ -9,7 +9,7 @@ import pytest
 
 from data.records.prepared import CLEAN, SIZE, SPEC, files_below, opened, publish, spoil
 from rcnn_jax.configuration import schema
-from rcnn_jax.data import pipeline, samplers, sources
+from rcnn_jax.data import pipeline, samplers, sources, spec
 from rcnn_jax.data.records import damage as damage_lib
 from rcnn_jax.data.records.damage import Damage, DamagedRecordError
 from rcnn_jax.data.records.source import RecordSource
@@ -131,7 +131,7 @@ def test_a_batch_of_padding_alone_needs_no_whole_record(root):
 @pytest.mark.filterwarnings("ignore:overflow encountered in cast")
 def test_a_value_other_than_promised_is_refused(feature, value, says):
     with pytest.raises((ValueError, OverflowError), match=says):
-        damage_lib.checked("x", feature, value)
+        spec.checked("x", feature, value)
 
 
 @pytest.mark.parametrize(
@@ -146,7 +146,7 @@ def test_a_value_other_than_promised_is_refused(feature, value, says):
     ],
 )
 def test_a_value_as_promised_stays_itself(feature, value):
-    found = damage_lib.checked("x", feature, value)
+    found = spec.checked("x", feature, value)
     np.testing.assert_array_equal(found, value)
     assert found.dtype == feature.dtype
 

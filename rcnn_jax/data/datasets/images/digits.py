@@ -6,7 +6,6 @@ The 1,797 images are the test part of the UCI set "Optical Recognition of Handwr
 """
 
 import json
-from importlib import resources
 from pathlib import Path
 from typing import Any
 
@@ -15,12 +14,12 @@ import numpy as np
 from rcnn_jax.data.files.line_images import bilinear, read_picture
 from rcnn_jax.data.spec import Columns, DatasetSpec, Feature
 
-_SPLIT_FILE = "digits_split.json"
+_SPLIT_FILE = Path(__file__).with_name("digits_split.json")
 
 
 def split_indices() -> dict[str, np.ndarray]:
     """The committed split: name to sorted indices into scikit-learn's order, int64."""
-    text = resources.files("rcnn_jax.data").joinpath(_SPLIT_FILE).read_text(encoding="utf-8")
+    text = _SPLIT_FILE.read_text(encoding="utf-8")
     return {name: np.asarray(index, np.int64) for name, index in json.loads(text)["splits"].items()}
 
 
@@ -31,7 +30,7 @@ def _files(root: Path, split: str) -> list[Path]:
 
     return [
         Path(sklearn.datasets.__file__).parent / "data" / "digits.csv.gz",
-        Path(__file__).with_name(_SPLIT_FILE),
+        _SPLIT_FILE,
     ]
 
 
