@@ -18,9 +18,9 @@ from typing import Any, NamedTuple
 
 from absl import flags
 
-from rcnn_jax.configuration import loading
+from rcnn_jax.configuration import importing, loading
 from rcnn_jax.errors import UsageError, UserError, describe, fork_location
-from rcnn_jax.output import tables
+from rcnn_jax.output import provenance, tables
 from rcnn_jax.startup import doors, xla_flags
 
 FLAGS = flags.FlagValues()
@@ -83,6 +83,7 @@ def train(
     run = training_run.prepare_training(config, workdir, data_dir)
     with workdir.claim():
         distributed.first(lambda: workdir.adopt(config, run.data_facts()))
+        distributed.first(lambda: provenance.record(path, importing.folders_of_code(config)))
         for note in notes:
             distributed.say(f"going on with {note}")
         run.save_assets(workdir)

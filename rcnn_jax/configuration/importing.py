@@ -3,7 +3,9 @@
 import dataclasses
 import importlib
 import inspect
+import os
 import re
+import sys
 import types
 import typing
 from collections.abc import Collection, Mapping, Sequence
@@ -59,6 +61,32 @@ def with_current_paths(value: Any) -> Any:
     if isinstance(value, list | tuple):
         return type(value)(with_current_paths(each) for each in value)
     return value
+
+
+def folders_of_code(config: Any) -> list[str]:
+    """Returns the folders of the code that a config names by import path and that is imported.
+
+    Args:
+        config: A config, or a part of one.
+
+    Returns:
+        The current folder, and the folder of each module, each once.
+    """
+    paths: list[str] = []
+
+    def collect(value: Any) -> None:
+        if isinstance(value, str):
+            paths.extend(_PATH.findall(value))
+        elif isinstance(value, Mapping):
+            collect(list(value.values()))
+        elif isinstance(value, list | tuple):
+            for part in value:
+                collect(part)
+
+    collect(config)
+    modules = [sys.modules.get(path.partition(":")[0]) for path in paths]
+    files = [getattr(module, "__file__", None) for module in modules]
+    return list(dict.fromkeys([os.getcwd(), *(os.path.dirname(file) for file in files if file)]))
 
 
 def resolve(path: str, what: str) -> Any:
