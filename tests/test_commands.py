@@ -18,12 +18,14 @@ pytestmark = pytest.mark.one_row
 def test_every_door_is_listed_with_what_it_does(capsys):
     assert commands.main([]) == 0
     shown = capsys.readouterr().out
+    package = pathlib.Path(rcnn_jax.__file__).parent
+    files = [*package.glob("*.py"), *package.glob("*/__main__.py")]
     doors = {
-        file.stem
-        for file in pathlib.Path(rcnn_jax.__file__).parent.glob("*.py")
+        file.stem if file.parent == package else file.parent.name
+        for file in files
         if "\n    doors.run(main" in file.read_text()
     }
-    assert len(doors) >= 10
+    assert len(doors) >= 11
     assert doors == set(commands.commands())
     assert "python -m rcnn_jax.train       Trains what a config states" in shown
 

@@ -2,9 +2,10 @@
 
 import jax
 import jax.numpy as jnp
+from jax.typing import ArrayLike
 
 
-def nan_where(stray: jax.Array, total: jax.Array) -> jax.Array:
+def nan_where(stray: ArrayLike, total: ArrayLike) -> jax.Array:
     """Makes a loss NaN where an example has a label that no class answers to.
 
     NaN ends a run. Cross-entropy alone would not: a one-hot target of such a label is zeros, and

@@ -27,7 +27,7 @@ def small_parts(monkeypatch):
     """Parts of four pictures; random weights are made once."""
     make, random = extraction._variables, functools.cache(extraction._variables)
     monkeypatch.setattr(
-        features, "_variables", lambda *given: (random if given[2] == "random" else make)(*given)
+        extraction, "_variables", lambda *given: (random if given[2] == "random" else make)(*given)
     )
     monkeypatch.setattr(extraction, "_PART", 4)
 
