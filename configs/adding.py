@@ -1,16 +1,17 @@
-"""The adding problem: the sum of two marked numbers, said after the last of 50 steps.
+"""The adding problem: the sum of two marked numbers, predicted after the last of 50 steps.
 
-python -m rcnn_jax.train --config=configs/adding.py --workdir=runs/adding
-python -m rcnn_jax.evaluate --workdir=runs/adding
+    python -m rcnn_jax.train --config=configs/adding.py --workdir=runs/adding
+    python -m rcnn_jax.evaluate --workdir=runs/adding
 
-Whoever always answers 1 has a mean squared error of 0.1667. `:steps_200` is the longer problem.
+A model that always answers 1 has a mean squared error of 0.1667. `:steps_200` is the longer
+problem.
 """
 
 from ml_collections import ConfigDict
 
 
 def get_config() -> ConfigDict:
-    """The experiment, as changes of `rcnn_jax.configuration.schema.DEFAULTS`."""
+    """Returns the experiment as changes of `rcnn_jax.configuration.schema.DEFAULTS`."""
     config = ConfigDict()
     config.model = {
         "name": "rcnn_jax.models.sequence_classifier:SequenceClassifier",

@@ -1,24 +1,24 @@
-r"""Sentences about photographs, from features of a CNN that has run before: the paper's captioner.
+r"""Captions of photographs from features of a pretrained CNN: the captioner of the paper.
 
-python -m rcnn_jax.features --backbone=vgg16 --weights=vgg16.pth --output=features.npz images/
-python -m rcnn_jax.train --config=configs/caption_features.py --workdir=runs/captions \
-    --config.data.name='karpathy:flickr8k/dataset.json?features=features.npz' --data_dir=DATA
-python -m rcnn_jax.evaluate --workdir=runs/captions --data_dir=DATA
+    python -m rcnn_jax.features --backbone=vgg16 --weights=vgg16.pth --output=features.npz images/
+    python -m rcnn_jax.train --config=configs/caption_features.py --workdir=runs/captions \
+        --config.data.name='karpathy:flickr8k/dataset.json?features=features.npz' --data_dir=DATA
+    python -m rcnn_jax.evaluate --workdir=runs/captions --data_dir=DATA
 
 The recipe is that of the multimodal recurrent network of Karpathy & Fei-Fei (CVPR 2015): 512 relu
-units, the picture at the first step, words seen at least 5 times, RMSprop on 100 pairs, elementwise
-clipping at 5, dropout but on the recurrence, beam of 7. The rate is NeuralTalk's, the paper states
-none, nor how much of the mean square an update keeps: with NeuralTalk's 0.999 first steps are 32
-times as long as the rate. `:released_code` is NeuralTalk's network with its own settings,
-`:normalized` divides each picture's features by their size, as those of nets without a dense layer
-need it.
+units, the picture at the first step, words that occur at least 5 times, RMSprop on 100 pairs,
+elementwise clipping at 5, dropout everywhere but on the recurrence, and a beam of 7. The learning
+rate is NeuralTalk's, since the paper states none. The paper does not state the decay of the mean
+square either: with NeuralTalk's 0.999 the first steps are 32 times as long as the rate.
+`:released_code` is NeuralTalk's network with its own settings. `:normalized` divides each picture's
+features by their size, which features of networks without a dense layer need.
 """
 
 from ml_collections import ConfigDict
 
 
 def get_config() -> ConfigDict:
-    """The experiment, as changes of `rcnn_jax.configuration.schema.DEFAULTS`."""
+    """Returns the experiment as changes of `rcnn_jax.configuration.schema.DEFAULTS`."""
     config = ConfigDict()
     config.model = {
         "name": "rcnn_jax.models.captioner:multimodal_rnn",
@@ -56,7 +56,7 @@ VARIANTS = {
     "lstm": {"model.cell": "lstm", "model.cell_options": {}},
     "gru": {"model.cell": "gru", "model.cell_options": {}},
     "normalized": {"model.normalize_image": True},
-    # For a few hundred pictures: more steps, selected by what is written and not by the loss.
+    # For a few hundred pictures: more steps, selected by the captions and not by the loss.
     "few": {
         "batch_size": 20,
         "epochs": 80.0,

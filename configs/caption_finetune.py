@@ -1,21 +1,21 @@
-r"""Sentences about photographs from their pixels: SqueezeNet inside the captioner, trained further.
+r"""Captions of photographs from their pixels: SqueezeNet is fine-tuned inside the captioner.
 
-python -m rcnn_jax.train --config=configs/caption_finetune.py --workdir=runs/finetune \
-    --config.data.name='karpathy:dataset.json?size=227' --data_dir=DATA --config.init_from=FILE
-python -m rcnn_jax.evaluate --workdir=runs/finetune --data_dir=DATA
-python -m rcnn_jax.predict --workdir=runs/finetune --n_best=3 photograph.jpg
+    python -m rcnn_jax.train --config=configs/caption_finetune.py --workdir=runs/finetune \
+        --config.data.name='karpathy:dataset.json?size=227' --data_dir=DATA --config.init_from=FILE
+    python -m rcnn_jax.evaluate --workdir=runs/finetune --data_dir=DATA
+    python -m rcnn_jax.predict --workdir=runs/finetune --n_best=3 photograph.jpg
 
 FILE holds the weights of the released SqueezeNet 1.0 (`conv1/w`, `conv1/b`, ...). The CNN learns at
-a tenth of the rate of the rest; `:frozen` leaves it as it is, and is then what `caption_features`
-trains on features that were extracted before, but asks about pictures directly. `:lstm` writes with
-an LSTM.
+a tenth of the learning rate of the other layers. `:frozen` keeps the CNN fixed; the training is
+then that of `caption_features` on features that were extracted before, but the captioner reads
+pictures directly. `:lstm` generates captions with an LSTM.
 """
 
 from ml_collections import ConfigDict
 
 
 def get_config() -> ConfigDict:
-    """The experiment, as changes of `rcnn_jax.configuration.schema.DEFAULTS`."""
+    """Returns the experiment as changes of `rcnn_jax.configuration.schema.DEFAULTS`."""
     config = ConfigDict()
     config.model = {
         "name": "rcnn_jax.models.captioner:multimodal_rnn",
@@ -24,7 +24,7 @@ def get_config() -> ConfigDict:
         "features": 300,
         "hidden": 512,
     }
-    # What a picture costs is the CNN: each of its sentences is learnt from while it is there.
+    # The CNN dominates the cost of a picture, so all of its sentences are trained on at once.
     config.task = {"name": "rcnn_jax.tasks.captioning:Captioning", "sentences": "all"}
     config.encoder = {"name": "rcnn_jax.data.encoders.captions:Captions"}
     config.data = {

@@ -1,22 +1,23 @@
-"""Sentences about coloured shapes: a CNN and the multimodal recurrent network, trained together.
+"""Captions of coloured shapes: a CNN and the multimodal recurrent network, trained together.
 
-python -m rcnn_jax.train --config=configs/caption_shapes.py --workdir=runs/shapes
-python -m rcnn_jax.evaluate --workdir=runs/shapes
-python -m rcnn_jax.predict --workdir=runs/shapes --n_best=3 picture.png
+    python -m rcnn_jax.train --config=configs/caption_shapes.py --workdir=runs/shapes
+    python -m rcnn_jax.evaluate --workdir=runs/shapes
+    python -m rcnn_jax.predict --workdir=runs/shapes --n_best=3 picture.png
 
-No files are needed: 60,000 scenes are generated. The CNN starts from nothing and learns from the
-sentences alone, and how fast depends on how near they are to it: a GRU that reads the picture at
-every step. `:pretrained` starts from a CNN that knows the shapes, which `shapes_objects` trains, as
-the paper's knows the classes of ImageNet, and lets it learn on at a tenth of the rate. `:paper` is
-the paper's form, relu units that read the picture at the first step alone, and goes with either.
-`:lstm` changes the recurrent layer, `:rcl` makes RCLs of the convolutions.
+No files are needed: 60,000 scenes are generated. The CNN starts from random weights and learns from
+the sentences alone; how fast depends on how directly it is connected to them, so that a GRU reads
+the picture at every step. `:pretrained` starts from a CNN that knows the shapes, which
+`shapes_objects` trains, just as the paper's CNN knows the classes of ImageNet, and trains it
+further at a tenth of the learning rate. `:paper` is the paper's form with relu units that read the
+picture only at the first step; it can be combined with either. `:lstm` changes the recurrent layer,
+`:rcl` replaces the convolutions by RCLs.
 """
 
 from ml_collections import ConfigDict
 
 
 def get_config() -> ConfigDict:
-    """The experiment, as changes of `rcnn_jax.configuration.schema.DEFAULTS`."""
+    """Returns the experiment as changes of `rcnn_jax.configuration.schema.DEFAULTS`."""
     config = ConfigDict()
     config.model = {
         "name": "rcnn_jax.models.captioner:Captioner",
@@ -48,7 +49,7 @@ def get_config() -> ConfigDict:
     config.epochs = 5.0
     config.optimizer = {"name": "adam", "clip_norm": 5.0}
     config.schedule = {"name": "cosine", "value": 2e-3, "warmup_fraction": 0.05}
-    # The loss is of all that people might say; the most probable sentences are what is written.
+    # The loss measures all possible sentences; what is written are the most probable ones.
     config.best_metric, config.best_mode = "all_true", "max"
     config.xla_flags = ("xla_cpu_experimental_ynn_fusion_type=-individual_convolution",)
     return config
@@ -60,7 +61,7 @@ VARIANTS = {
         "model.cell_options": {"activation": "relu"},
         "model.image": "first",
     },
-    # What the CNN says has grown large there (a mean square of 18), and would shut the gates.
+    # The pretrained CNN's outputs are large (a mean square of 18) and would saturate the gates.
     "pretrained": {
         "init_into": "cnn",
         "model.normalize_image": True,

@@ -1,22 +1,22 @@
-"""RCNN-32 and its controls on CIFAR-10 without augmentation: what recurrence is worth.
+"""RCNN-32 and its controls on CIFAR-10 without augmentation: the effect of recurrence.
 
     python -m rcnn_jax.sweep --config=configs/control_grid.py --workdir=runs/control \
         --variants=rcnn_1,rcnn_3,recursive_1,recursive_3,feedforward_1,feedforward_3,wcnn \
         --splits=train,validation --step=latest --data_dir=DATA
 
-The paper's comparison at a third of its width: the same first layer, pools, LRN, dropout and
-softmax; what differs is whether the four upper layers iterate (`rcnn`), iterate without their input
-(`recursive`, rCNN), are that many convolutional layers in a row (`feedforward`) or one wider
-one (`wcnn`, about as many parameters). `_1` and `_3` are the numbers of iterations. Kernels start
-with variance 1 / fan-in in RCNN, whose states are sums of two convolutions, and 2 / fan-in in its
-controls, whose states are not.
+This is the paper's comparison at a third of its width. All variants have the same first layer,
+pooling, LRN, dropout and softmax. They differ in the four upper layers, which iterate (`rcnn`),
+iterate without their input (`recursive`, rCNN), or are replaced by that many convolutional layers
+in a row (`feedforward`) or by a single wider one each (`wcnn`, about as many parameters). `_1` and
+`_3` are the numbers of iterations. Kernels start with variance 1 / fan-in in RCNN, whose states are
+sums of two convolutions, and with 2 / fan-in in its controls, whose states are not.
 """
 
 from ml_collections import ConfigDict
 
 
 def get_config() -> ConfigDict:
-    """RCNN-32 with three iterations, 15 epochs."""
+    """Returns RCNN-32 with three iterations, trained for 15 epochs."""
     config = ConfigDict()
     config.model = {
         "name": "rcnn_jax.models.rcnn:RCNN",
@@ -57,7 +57,7 @@ VARIANTS = {
     "recursive_3": {"model.name": _RECURSIVE, "model.steps": 3, **_PLAIN},
     "feedforward_1": {"model.name": _FEEDFORWARD, "model.steps": 1, **_PLAIN},
     "feedforward_3": {"model.name": _FEEDFORWARD, "model.steps": 3, **_PLAIN},
-    # 76,960 parameters, RCNN-32 has 76,618; the window of RCNN-32.
+    # 76,960 parameters, while RCNN-32 has 76,618; the LRN window is that of RCNN-32.
     "wcnn": {
         "model.name": _WCNN,
         "model.steps": 0,

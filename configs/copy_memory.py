@@ -1,23 +1,23 @@
-"""Copy memory: ten symbols, said again in their order 50 steps after the last was read.
+"""Copy memory: ten symbols, repeated in their order 50 steps after the last one was read.
 
-python -m rcnn_jax.train --config=configs/copy_memory.py --workdir=runs/copy
-python -m rcnn_jax.evaluate --workdir=runs/copy
+    python -m rcnn_jax.train --config=configs/copy_memory.py --workdir=runs/copy
+    python -m rcnn_jax.evaluate --workdir=runs/copy
 
-Whoever remembers nothing says blank where blanks are due and guesses among 8 symbols elsewhere: a
-loss of 10 ln 8 / (lag + 20) a step, which is 0.297 here, and a `recall_error` of 87.5 %.
-`:lag_100` (0.173) and `:lag_200` (0.095) wait longer.
+A model without memory outputs blank where blanks are due and guesses among 8 symbols elsewhere: a
+loss of 10 ln 8 / (lag + 20) a step, which is 0.297 here, and a `recall_error` of 87.5 %. `:lag_100`
+(0.173) and `:lag_200` (0.095) have longer delays.
 """
 
 from ml_collections import ConfigDict
 
 
 def get_config() -> ConfigDict:
-    """The experiment, as changes of `rcnn_jax.configuration.schema.DEFAULTS`."""
+    """Returns the experiment as changes of `rcnn_jax.configuration.schema.DEFAULTS`."""
     config = ConfigDict()
     config.model = {
         "name": "rcnn_jax.models.tagger:Tagger",
         "classes": 9,  # the symbols and the blank
-        "vocabulary": 10,  # and the sign to go
+        "vocabulary": 10,  # and the signal to start the output
         "encoding": "one_hot",
         "features": 32,
         "cell": "lstm",

@@ -1,16 +1,16 @@
-"""Sequence to sequence: dates as people write them, character by character, become ISO 8601.
+"""Sequence to sequence: written dates, character by character, are converted to ISO 8601.
 
-python -m rcnn_jax.train --config=configs/dates.py --workdir=runs/dates
-python -m rcnn_jax.evaluate --workdir=runs/dates
+    python -m rcnn_jax.train --config=configs/dates.py --workdir=runs/dates
+    python -m rcnn_jax.evaluate --workdir=runs/dates
 
-`:number_names` makes a sequence of a single vector: the numbers 0 to 99 and their English names.
+`:number_names` generates a sequence from a single vector: the English names of the numbers 0 to 99.
 """
 
 from ml_collections import ConfigDict
 
 
 def get_config() -> ConfigDict:
-    """The experiment, as changes of `rcnn_jax.configuration.schema.DEFAULTS`."""
+    """Returns the experiment as changes of `rcnn_jax.configuration.schema.DEFAULTS`."""
     config = ConfigDict()
     config.model = {
         "name": "rcnn_jax.models.encoder_decoder:EncoderDecoder",

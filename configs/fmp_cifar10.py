@@ -4,10 +4,10 @@
         --data_dir=FOLDER_ABOVE_cifar-10-batches-bin
     python -m rcnn_jax.evaluate --workdir=runs/fmp --call=tests=12
 
-Nothing is claimed about accuracy: this recipe has not been trained to its end here. Published:
-3.47 % error with 100 tests, that is draws of regions an evaluation averages (Graham 2014). A
-step of the full net on its dense 94x94 field is work for large accelerators; the released code
-skips the zeros around the image, this one computes them. `:small` is a net for a single GPU.
+No accuracy is claimed: this recipe has not been trained to its end here. The published error is
+3.47 % with 100 tests, which are draws of pooling regions that an evaluation averages (Graham 2014).
+The full network on its dense 94x94 field needs large accelerators; the released code skips the
+zeros around the image, this implementation computes them. `:small` is a network for a single GPU.
 """
 
 import math
@@ -16,7 +16,7 @@ from ml_collections import ConfigDict
 
 
 def get_config() -> ConfigDict:
-    """The large net, (160nC2-FMP 2^(1/3))x12-C2-C1."""
+    """Returns the large network, (160nC2-FMP 2^(1/3))x12-C2-C1."""
     config = ConfigDict()
     config.model = {
         "name": "rcnn_jax.models.fractional_max_pooling:FractionalMaxPoolingNet",
@@ -34,15 +34,15 @@ def get_config() -> ConfigDict:
         "validation": "train[40000:]",
         "test": "test",
         "residency": "device",
-        # The field around an image is zero: so is the mean image.
+        # The field around an image is zero, which is the value of the mean image.
         "preprocess": "to_float(255)|subtract_pixel_mean",
         "augment": "random_affine(11, 0.2, 4)|flip",
     }
     config.batch_size = 50
     config.evaluation_batch_size = 50
     config.epochs = 250.0
-    # As in the released code: Nesterov momentum 0.99, and a rate that falls by half a percent an
-    # epoch. Its 0.003 applies to gradients summed over 50 images and multiplied by 1 - 0.99.
+    # As in the released code: Nesterov momentum 0.99, and a learning rate that falls by half a
+    # percent an epoch. Its 0.003 applies to gradients summed over 50 images times 1 - 0.99.
     config.optimizer = {"momentum": 0.99, "nesterov": True}
     config.schedule = {
         "name": "exponential",
@@ -66,8 +66,8 @@ _SMALL = {
 VARIANTS = {
     # (32nC2-FMP sqrt 2)x6-C2-C1 on a field of 36x36.
     "small": _SMALL,
-    # 200 steps of a narrower one, to see that photographs are learnt from: half a minute on two
-    # cores.
+    # 200 steps of a narrower network, to check that it learns from photographs: half a minute on
+    # two cores.
     "short": {
         **_SMALL,
         "epochs": 0.0,
@@ -80,6 +80,6 @@ VARIANTS = {
     },
     "random": {"model.generator": "random"},
     "disjoint": {"model.overlapping": False},
-    # After selection: all 50,000 training images.
+    # Trains on all 50,000 training images after the recipe has been selected.
     "retrain": {"data.train": "train", "data.validation": ""},
 }

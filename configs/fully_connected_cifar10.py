@@ -1,18 +1,18 @@
-"""A fully connected net on CIFAR-10: what convolution adds.
+"""A fully connected network on CIFAR-10, to measure what convolution adds.
 
     python -m rcnn_jax.train --config=configs/fully_connected_cifar10.py --workdir=runs/dense \
         --data_dir=FOLDER_ABOVE_cifar-10-batches-bin
     python -m rcnn_jax.evaluate --workdir=runs/dense
 
-Nothing is claimed about accuracy: this recipe has not been trained to its end here, and it
-reproduces no publication.
+No accuracy is claimed: this recipe has not been trained to its end here, and it reproduces no
+publication.
 """
 
 from ml_collections import ConfigDict
 
 
 def get_config() -> ConfigDict:
-    """Two hidden layers of 1024 rectified units."""
+    """Returns a network with two hidden layers of 1024 rectified units."""
     config = ConfigDict()
     config.model = {
         "name": "rcnn_jax.models.fully_connected:FullyConnected",
@@ -38,7 +38,7 @@ def get_config() -> ConfigDict:
 
 
 VARIANTS = {
-    # 200 steps, to see that photographs are learnt from: seconds on two cores.
+    # 200 steps, to check that the network learns from photographs: seconds on two cores.
     "short": {
         "epochs": 0.0,
         "steps": 200,
@@ -48,7 +48,7 @@ VARIANTS = {
         "data.validation": "train[40000:41000]",
     },
     "sigmoid": {"model.activation": "sigmoid", "schedule.value": 0.1},
-    # Small weights and bounded norms, as for Maxout: with those of the others it diverges.
+    # Small initial weights and bounded norms, as for Maxout: otherwise the network diverges.
     "maxout": {
         "model.activation": "maxout",
         "model.init_range": 0.01,
@@ -56,6 +56,6 @@ VARIANTS = {
         "optimizer.max_norm": ((".*kernel", 1.9365),),
         "schedule.value": 0.03,
     },
-    # After selection: all 50,000 training images.
+    # Trains on all 50,000 training images after the recipe has been selected.
     "retrain": {"data.train": "train", "data.validation": ""},
 }

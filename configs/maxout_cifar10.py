@@ -4,14 +4,14 @@
         --data_dir=FOLDER_ABOVE_cifar-10-batches-bin
     python -m rcnn_jax.evaluate --workdir=runs/maxout
 
-Nothing is claimed about accuracy: this recipe has not been trained to its end here. Published
-without augmentation: 11.68 % error (Goodfellow et al. 2013), probabilistic 11.35 % (Springenberg &
-Riedmiller 2013).
+No accuracy is claimed: this recipe has not been trained to its end here. The published errors
+without augmentation are 11.68 % (Goodfellow et al. 2013) and, probabilistic, 11.35 % (Springenberg
+& Riedmiller 2013).
 """
 
 from ml_collections import ConfigDict
 
-# Greatest norm of the weights into each piece of a unit, in the code released with the paper.
+# Largest norm of the weights of each piece of a unit, in the code released with the paper.
 _MAX_NORMS = (
     ("conv1/kernel", 0.9),
     ("conv[23]/kernel", 1.9365),
@@ -21,7 +21,10 @@ _MAX_NORMS = (
 
 
 def get_config() -> ConfigDict:
-    """The published net with a recipe of this project; `:released_code` is nearer to theirs."""
+    """Returns the published network with a recipe of this project.
+
+    The variant `:released_code` is closer to the published recipe.
+    """
     config = ConfigDict()
     config.model = {
         "name": "rcnn_jax.models.maxout:MaxoutNet",
@@ -31,8 +34,8 @@ def get_config() -> ConfigDict:
         "input_dropout": 0.2,
         "dropout": 0.5,
         "probabilistic": False,
-        # Weights of variance 1 / fan-in are too large here: each unit is the largest of up to 32
-        # responses, activity grows from layer to layer, and training diverges.
+        # Weights of variance 1 / fan-in are too large here: each unit is the maximum of up to 32
+        # responses, activations grow from layer to layer, and training diverges.
         "init_range": 0.01,
     }
     config.data = {
@@ -51,8 +54,8 @@ def get_config() -> ConfigDict:
 
 
 VARIANTS = {
-    # 200 steps of a narrow net without whitening, to see that it learns from photographs: one to
-    # two minutes on two cores. With `--config.model.probabilistic=True` for the other one.
+    # 200 steps of a narrow network without whitening, to check that it learns from photographs:
+    # one to two minutes on two cores. `--config.model.probabilistic=True` selects the other one.
     "short": {
         "epochs": 0.0,
         "steps": 200,
@@ -65,12 +68,12 @@ VARIANTS = {
         "model.dropout": 0.2,
         "data.preprocess": "to_float(255)|standardize",
     },
-    # Sampled pieces in training, their mean at test; add `--call=tests=50` to `evaluate` for the
-    # average of 50 sampled passes.
+    # Pieces are sampled in training and averaged at test; add `--call=tests=50` to `evaluate` for
+    # the average of 50 sampled passes.
     "probabilistic": {"model.probabilistic": True},
-    # The released recipe with augmentation (`cifar10.yaml`). Its rate falls along a line to 1 % at
-    # epoch 500 and its momentum rises until epoch 250, both moved once an epoch there and at every
-    # step here.
+    # The released recipe with augmentation (`cifar10.yaml`). Its learning rate falls linearly to
+    # 1 % at epoch 500 and its momentum rises until epoch 250; both change once an epoch there and
+    # at every step here.
     "released_code": {
         "model.init_range": 0.005,
         "model.rescale_input": False,
@@ -84,8 +87,8 @@ VARIANTS = {
         "schedule.final_fraction": 1 - 0.99 * 474 / 500,
         "epochs": 474.0,
     },
-    # Shifts and flips, as for the augmented results.
+    # Shifts and flips, as for the published results with augmentation.
     "augmented": {"data.augment": "pad_crop(8, 'zeros')|flip"},
-    # After selection: all 50,000 training images.
+    # Trains on all 50,000 training images after the recipe has been selected.
     "retrain": {"data.train": "train", "data.validation": ""},
 }

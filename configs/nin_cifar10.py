@@ -4,15 +4,15 @@
         --data_dir=FOLDER_ABOVE_cifar-10-batches-bin
     python -m rcnn_jax.evaluate --workdir=runs/nin
 
-Nothing is claimed about accuracy: this recipe has not been trained to its end here. Published:
-10.41 % error without augmentation, 8.81 % with (Lin, Chen & Yan 2014).
+No accuracy is claimed: this recipe has not been trained to its end here. The published errors are
+10.41 % without augmentation and 8.81 % with it (Lin, Chen & Yan 2014).
 """
 
 from ml_collections import ConfigDict
 
 
 def get_config() -> ConfigDict:
-    """The published net; `:released_code` has the pools of the released model."""
+    """Returns the published network; `:released_code` has the pools of the released model."""
     config = ConfigDict()
     config.model = {"name": "rcnn_jax.models.nin:NIN", "classes": 10, "dropout": 0.5}
     config.data = {
@@ -31,8 +31,8 @@ def get_config() -> ConfigDict:
 
 
 VARIANTS = {
-    # 200 steps without whitening, to see that photographs are learnt from: three minutes on two
-    # cores.
+    # 200 steps without whitening, to check that the network learns from photographs: three minutes
+    # on two cores.
     "short": {
         "epochs": 0.0,
         "steps": 200,
@@ -41,8 +41,8 @@ VARIANTS = {
         "data.preprocess": "to_float(255)|standardize",
     },
     "released_code": {"model.pools": ("max", "average"), "model.last_relu": True},
-    # Shifts and flips, as for the augmented result.
+    # Shifts and flips, as for the published result with augmentation.
     "augmented": {"data.augment": "pad_crop(4, 'zeros')|flip"},
-    # After selection: all 50,000 training images.
+    # Trains on all 50,000 training images after the recipe has been selected.
     "retrain": {"data.train": "train", "data.validation": ""},
 }

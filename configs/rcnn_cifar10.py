@@ -1,17 +1,21 @@
-"""RCNN-96 on CIFAR-10, from its original binary files below the data root.
+"""RCNN-96 on CIFAR-10, from its original binary files below the data folder.
 
     python -m rcnn_jax.train --config=configs/rcnn_cifar10.py --workdir=runs/cifar10 \
         --data_dir=FOLDER_ABOVE_cifar-10-batches-bin
     python -m rcnn_jax.evaluate --workdir=runs/cifar10
 
-Selected on the last 10,000 training images, as in the paper; `:retrain` then uses all 50,000.
+Checkpoints are selected on the last 10,000 training images, as in the paper; `:retrain` then trains
+on all 50,000.
 """
 
 from ml_collections import ConfigDict
 
 
 def get_config() -> ConfigDict:
-    """Batch normalisation per step and a short schedule; `:paper` is the paper's recipe."""
+    """Returns a recipe with batch normalisation per step and a short schedule.
+
+    The variant `:paper` is the paper's recipe.
+    """
     config = ConfigDict()
     config.model = {
         "name": "rcnn_jax.models.rcnn:RCNN",
@@ -44,10 +48,11 @@ def get_config() -> ConfigDict:
 
 
 VARIANTS = {
-    # 200 steps, to see that photographs are learnt from: a few minutes on two cores.
+    # 200 steps, to check that the network learns from photographs: a few minutes on two cores.
     "short": {"epochs": 0.0, "steps": 200, "data.evaluate": "center_crop(24)"},
-    # The paper's: LRN, dropout, plain SGD, the rate divided by ten whenever validation stalls.
-    # It states neither rate nor decay nor dropout rate; these are this project's.
+    # The paper's recipe: LRN, dropout, plain SGD, the learning rate divided by ten whenever the
+    # validation error stalls. The paper states neither learning rate nor weight decay nor dropout
+    # rate; these are chosen by this project.
     "paper": {
         "model.norm": "lrn",
         "model.dropout": 0.5,
@@ -60,7 +65,7 @@ VARIANTS = {
         "batch_size": 64,
         "epochs": 60.0,
     },
-    # What may make training faster, each alone or joined, as in `:whitened,ema`.
+    # Options that may speed up training, which can be combined, as in `:whitened,ema`.
     "whitened": {
         "init_fit.name": "rcnn_jax.layers.whitening:WhitenedKernel",
         "init_fit.path": "conv/kernel",
@@ -71,16 +76,16 @@ VARIANTS = {
         "data.augment": "random_crop(24)|alternating_flip",
         "sampler.name": "rcnn_jax.data.samplers:ShuffledWithEpochs",
     },
-    # Smaller images first: 0.44 and 0.69 of the work of a step at 24 pixels.
+    # Smaller images first: a step costs 0.44 and then 0.69 of a step at 24 pixels.
     "progressive": {
         "data.augment_until": (
             (0.35, "random_crop(24)|resize(16)|flip"),
             (0.7, "random_crop(24)|resize(20)|flip"),
         ),
     },
-    # A third of the feature maps, about a ninth of the work of a step, and half the epochs: for
-    # comparisons.
+    # For comparisons: a third of the feature maps, about a ninth of the work of a step, and half
+    # the epochs.
     "small": {"model.features": 32, "epochs": 4.0},
-    # After selection: all 50,000 training images.
+    # Trains on all 50,000 training images after the recipe has been selected.
     "retrain": {"data.train": "train", "data.validation": ""},
 }

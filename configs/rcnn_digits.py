@@ -3,19 +3,20 @@
     python -m rcnn_jax.train --config=configs/rcnn_digits.py --workdir=runs/digits
     python -m rcnn_jax.evaluate --workdir=runs/digits
 
-24 million multiply-adds an image, 42 epochs of 1,257 images: 101 s on two cores of an Intel Xeon,
-compilation included, where the recipe before took 120 s (one run each, 2026-11-30).
-Seeds 0 to 4 had test errors of 0.00, 0.28, 0.28, 0.00 and 0.28 %, mean 0.17 % (one core of an Intel
-Xeon, 2026-11-30). In four-fold cross-validation without the test split, by contiguous blocks and so
-mostly for unseen writers, it was 1.3 %. `configs/README.md` says how the recipe was chosen,
-`configs/results/rcnn_digits` holds what the runs wrote.
+The network needs 24 million multiply-adds an image. 42 epochs of 1,257 images take 101 s on two
+cores of an Intel Xeon, compilation included; the previous recipe took 120 s (one run each,
+2026-11-30). Seeds 0 to 4 had test errors of 0.00, 0.28, 0.28, 0.00 and 0.28 %, mean 0.17 % (one
+core of an Intel Xeon, 2026-11-30). In four-fold cross-validation without the test split, by
+contiguous blocks and so mostly for unseen writers, the error was 1.3 %. `configs/README.md`
+describes how the recipe was chosen, and `configs/results/rcnn_digits` holds the files that the runs
+wrote.
 """
 
 from ml_collections import ConfigDict
 
 
 def get_config() -> ConfigDict:
-    """The experiment, as changes of `rcnn_jax.configuration.schema.DEFAULTS`."""
+    """Returns the experiment as changes of `rcnn_jax.configuration.schema.DEFAULTS`."""
     config = ConfigDict()
     config.model = {
         "name": "rcnn_jax.models.rcnn:RCNN",
@@ -27,8 +28,9 @@ def get_config() -> ConfigDict:
     config.data = {
         "name": "digits",
         "residency": "device",
-        # Twice the size: turned and shifted at 8x8, an image loses its thin strokes, and the images
-        # trained on are blurred where those tested are not. The first pool brings 8x8 back.
+        # Images are enlarged to twice their size: rotated and shifted at 8x8, they would lose their
+        # thin strokes, and training images would be blurred where test images are not. The first
+        # pooling layer brings 8x8 back.
         "preprocess": "to_float(16)|resize(16)",
         "augment": "random_affine(10, 0.1, 1.4)",
     }
@@ -41,15 +43,15 @@ def get_config() -> ConfigDict:
     config.optimizer = {"nesterov": True, "weight_decay": 1e-3}
     config.schedule = {"name": "triangular", "value": 0.1, "warmup_fraction": 0.2}
     config.ema_decay = 0.99
-    # Not before half of the steps: by chance, 180 images can prefer an early checkpoint that has
-    # twice the error of later ones on other images.
+    # The first evaluation comes after about half of the steps: on only 180 images an early
+    # checkpoint can be the best by chance, with twice the error of later ones on other images.
     config.evaluate_every = 400
     return config
 
 
 VARIANTS = {
-    # The paper's normalisation and plain SGD, to compare.
+    # The paper's normalisation and plain SGD, for comparison.
     "paper": {"model.norm": "lrn", "optimizer.nesterov": False, "schedule.value": 0.01},
-    # No dropout and no augmentation: for debugging.
+    # No dropout and no augmentation, for debugging.
     "deterministic": {"model.dropout": 0.0, "data.augment": ""},
 }

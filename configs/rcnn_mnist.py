@@ -1,17 +1,21 @@
-"""RCNN-32 on MNIST, from its idx files below the data root, without augmentation as in the paper.
+"""RCNN-32 on MNIST from its original idx files, without augmentation as in the paper.
 
     python -m rcnn_jax.train --config=configs/rcnn_mnist.py --workdir=runs/mnist --data_dir=DATA
     python -m rcnn_jax.evaluate --workdir=runs/mnist
 
-Selected on the last 10,000 training images; `:retrain` then uses all 60,000. `:affine` turns,
-shifts and scales the digits a little, which the paper does not.
+The idx files lie below the data folder. Checkpoints are selected on the last 10,000 training
+images; `:retrain` then trains on all 60,000. `:affine` rotates, shifts and scales the digits a
+little, which the paper does not.
 """
 
 from ml_collections import ConfigDict
 
 
 def get_config() -> ConfigDict:
-    """Batch normalisation per step and a short schedule; `:paper` is the paper's normalisation."""
+    """Returns a recipe with batch normalisation per step and a short schedule.
+
+    The variant `:paper` has the paper's normalisation.
+    """
     config = ConfigDict()
     config.model = {
         "name": "rcnn_jax.models.rcnn:RCNN",
@@ -43,7 +47,7 @@ def get_config() -> ConfigDict:
 
 VARIANTS = {
     "affine": {"data.augment": "random_affine(10, 0.1, 2.0)"},
-    # LRN, dropout and plain SGD, the rate divided by ten whenever validation stalls.
+    # LRN, dropout and plain SGD, the learning rate divided by ten whenever validation stalls.
     "paper": {
         "model.norm": "lrn",
         "model.dropout": 0.5,
@@ -54,6 +58,6 @@ VARIANTS = {
         "schedule.value": 0.01,
         "schedule.warmup_fraction": 0.0,
     },
-    # After selection: all 60,000 training images.
+    # Trains on all 60,000 training images after the recipe has been selected.
     "retrain": {"data.train": "train", "data.validation": ""},
 }

@@ -6,15 +6,18 @@
         --data_dir=FOLDER_ABOVE_cifar-10-batches-bin
     python -m rcnn_jax.evaluate --workdir=runs/resnet20
 
-Nothing is claimed about accuracy: this recipe has not been trained to its end here. Published for
-ResNet-110: 6.43 % error (He et al. 2016).
+No accuracy is claimed: this recipe has not been trained to its end here. The published error of
+ResNet-110 is 6.43 % (He et al. 2016).
 """
 
 from ml_collections import ConfigDict
 
 
 def get_config() -> ConfigDict:
-    """ResNet-20 with the paper's recipe: 64,000 steps, the rate divided by ten at 32k and 48k."""
+    """Returns ResNet-20 with the paper's recipe.
+
+    It is trained for 64,000 steps, and the learning rate is divided by ten at 32k and 48k.
+    """
     config = ConfigDict()
     config.model = {"name": "rcnn_jax.models.resnet:ResNet", "classes": 10, "depth": 20}
     config.data = {
@@ -34,7 +37,7 @@ def get_config() -> ConfigDict:
 
 
 VARIANTS = {
-    # 200 steps, to see that photographs are learnt from: a minute on two cores.
+    # 200 steps, to check that the network learns from photographs: a minute on two cores.
     "short": {
         "steps": 200,
         "batch_size": 32,
@@ -44,8 +47,8 @@ VARIANTS = {
     "32": {"model.depth": 32},
     "44": {"model.depth": 44},
     "56": {"model.depth": 56},
-    # The rate starts low, for 400 steps, lest the deep net stand still.
+    # The learning rate warms up for 400 steps; otherwise the deep network does not start to learn.
     "110": {"model.depth": 110, "schedule.warmup_fraction": 0.00625},
-    # After selection: all 50,000 training images.
+    # Trains on all 50,000 training images after the recipe has been selected.
     "retrain": {"data.train": "train", "data.validation": ""},
 }

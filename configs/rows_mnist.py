@@ -1,16 +1,18 @@
-"""Images read row by row: a bidirectional LSTM classifies digits after the last row.
+r"""Images read row by row: a bidirectional LSTM classifies digits after the last row.
 
-python -m rcnn_jax.train --config=configs/rows_mnist.py --workdir=runs/rows
-python -m rcnn_jax.train --config=configs/rows_mnist.py:mnist --workdir=runs/rows --data_dir=DATA
+    python -m rcnn_jax.train --config=configs/rows_mnist.py --workdir=runs/rows
+    python -m rcnn_jax.train --config=configs/rows_mnist.py:mnist --workdir=runs/rows \
+        --data_dir=DATA
 
-Without files it reads the 8 rows of scikit-learn's digits; `:mnist` reads the 28 rows of MNIST.
+Without files the network reads the 8 rows of scikit-learn's digits; `:mnist` reads the 28 rows of
+MNIST.
 """
 
 from ml_collections import ConfigDict
 
 
 def get_config() -> ConfigDict:
-    """The experiment, as changes of `rcnn_jax.configuration.schema.DEFAULTS`."""
+    """Returns the experiment as changes of `rcnn_jax.configuration.schema.DEFAULTS`."""
     config = ConfigDict()
     config.model = {
         "name": "rcnn_jax.models.sequence_classifier:SequenceClassifier",

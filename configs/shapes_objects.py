@@ -1,20 +1,21 @@
-r"""Which coloured shapes a picture shows: what the CNN of `caption_shapes` may learn before.
+r"""Which coloured shapes a picture shows: the pretraining of the CNN of `caption_shapes`.
 
-python -m rcnn_jax.train --config=configs/shapes_objects.py --workdir=runs/objects
-python -m rcnn_jax.evaluate --workdir=runs/objects
-python -m rcnn_jax.train --config=configs/caption_shapes.py:pretrained --workdir=runs/shapes \
-    --config.init_from=runs/objects
+    python -m rcnn_jax.train --config=configs/shapes_objects.py --workdir=runs/objects
+    python -m rcnn_jax.evaluate --workdir=runs/objects
+    python -m rcnn_jax.train --config=configs/caption_shapes.py:pretrained --workdir=runs/shapes \
+        --config.init_from=runs/objects
 
-It stands where ImageNet stands for captions of photographs. 341 labels: objects by size, colour
-and shape or by some of them, and at least two or three alike; some never hold in training, because
-six pairs of colour and shape are held out. See `rcnn_jax/data/datasets/shapes/kinds.py`.
+The task has the role that ImageNet has for captions of photographs. It has 341 labels: objects by
+size, colour and shape or by some of these, and groups of at least two or three alike. Some labels
+never hold in training, because six pairs of colour and shape are held out; see
+`rcnn_jax/data/datasets/shapes/kinds.py`.
 """
 
 from ml_collections import ConfigDict
 
 
 def get_config() -> ConfigDict:
-    """The experiment, as changes of `rcnn_jax.configuration.schema.DEFAULTS`."""
+    """Returns the experiment as changes of `rcnn_jax.configuration.schema.DEFAULTS`."""
     config = ConfigDict()
     config.model = {"name": "rcnn_jax.models.grid_net:GridNet", "classes": 341}
     config.task = {"name": "rcnn_jax.tasks.multilabel:MultiLabel", "label": "present"}

@@ -1,17 +1,17 @@
 """Slot filling on ATIS or, with `:snips`, on SNIPS: a bidirectional LSTM tags each word.
 
-python -m rcnn_jax.train --config=configs/tagger_atis.py --workdir=runs/atis --data_dir=DATA
-python -m rcnn_jax.evaluate --workdir=runs/atis --data_dir=DATA
+    python -m rcnn_jax.train --config=configs/tagger_atis.py --workdir=runs/atis --data_dir=DATA
+    python -m rcnn_jax.evaluate --workdir=runs/atis --data_dir=DATA
 
-DATA/atis holds train, dev and test, as SlotGated-SLU distributes them; so does DATA/snips, with
-valid or dev. The recipes were chosen on the dev split of ATIS.
+DATA/atis holds the folders train, dev and test, as SlotGated-SLU distributes them; so does
+DATA/snips, with valid or dev. The recipes were chosen on the dev split of ATIS.
 """
 
 from ml_collections import ConfigDict
 
 
 def get_config() -> ConfigDict:
-    """The experiment, as changes of `rcnn_jax.configuration.schema.DEFAULTS`."""
+    """Returns the experiment as changes of `rcnn_jax.configuration.schema.DEFAULTS`."""
     config = ConfigDict()
     config.model = {
         "name": "rcnn_jax.models.tagger:Tagger",
@@ -52,12 +52,12 @@ VARIANTS = {
     "lstm": {"model.direction": "forward", "model.window": 7},
     "gru": {"model.direction": "forward", "model.window": 7, "model.cell": "gru"},
     "blstm": {},
-    # Half of the training sentences have at most 11 words, the longest has 46.
+    # Half of the training sentences have at most 11 words, and the longest has 46.
     "buckets": {
         "sampler.name": "rcnn_jax.data.buckets:Buckets",
         "sampler.edges": (10, 15, 20, 30),
     },
-    # Other ways to read a word.
+    # Other encodings of a word.
     "one_hot": {"encoder.encoding": "one_hot"},
     "one_hot_other": {"encoder.encoding": "one_hot_other"},
     "trigrams": {"encoder.encoding": "trigrams"},

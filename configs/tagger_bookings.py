@@ -8,7 +8,7 @@ from ml_collections import ConfigDict
 
 
 def get_config() -> ConfigDict:
-    """The experiment, as changes of `rcnn_jax.configuration.schema.DEFAULTS`."""
+    """Returns the experiment as changes of `rcnn_jax.configuration.schema.DEFAULTS`."""
     config = ConfigDict()
     config.model = {
         "name": "rcnn_jax.models.tagger:Tagger",
@@ -36,7 +36,7 @@ VARIANTS = {
     # The two networks of Mesnil et al. (Interspeech 2013).
     "elman": {"model.cell": "elman", "model.direction": "forward", "model.window": 7},
     "jordan": {"model.cell": "jordan", "model.direction": "forward", "model.window": 7},
-    # Other ways to read a word.
+    # Other encodings of a word.
     "one_hot": {"encoder.encoding": "one_hot"},
     "one_hot_other": {"encoder.encoding": "one_hot_other"},
     "trigrams": {"encoder.encoding": "trigrams"},

@@ -1,8 +1,8 @@
-"""Captchas of four letters and digits transcribed: RCLs, bidirectional LSTMs, CTC.
+"""Transcription of captchas of four letters and digits: RCLs, bidirectional LSTMs, CTC.
 
-python -m rcnn_jax.train --config=configs/transcribe_captchas.py --workdir=runs/captchas \
-    --data_dir=DATA
-python -m rcnn_jax.evaluate --workdir=runs/captchas --data_dir=DATA
+    python -m rcnn_jax.train --config=configs/transcribe_captchas.py --workdir=runs/captchas \
+        --data_dir=DATA
+    python -m rcnn_jax.evaluate --workdir=runs/captchas --data_dir=DATA
 
 DATA/captcha_misads holds train.zip, as misads/captcha_recog distributes it. Its pictures are
 divided into 2,317 for training, 200 for validation and 600 for the test.
@@ -12,7 +12,7 @@ from ml_collections import ConfigDict
 
 
 def get_config() -> ConfigDict:
-    """The experiment, as changes of `rcnn_jax.configuration.schema.DEFAULTS`."""
+    """Returns the experiment as changes of `rcnn_jax.configuration.schema.DEFAULTS`."""
     config = ConfigDict()
     config.model = {
         "name": "rcnn_jax.models.transcriber:Transcriber",

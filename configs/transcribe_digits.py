@@ -1,19 +1,20 @@
-"""Lines of handwritten digits transcribed: convolutions, bidirectional LSTMs, CTC.
+"""Transcription of lines of handwritten digits: convolutions, bidirectional LSTMs, CTC.
 
-python -m rcnn_jax.train --config=configs/transcribe_digits.py --workdir=runs/lines
-python -m rcnn_jax.evaluate --workdir=runs/lines
-python -m rcnn_jax.predict --workdir=runs/lines line.png
+    python -m rcnn_jax.train --config=configs/transcribe_digits.py --workdir=runs/lines
+    python -m rcnn_jax.evaluate --workdir=runs/lines
+    python -m rcnn_jax.predict --workdir=runs/lines line.png
 
-Without files it reads lines made of scikit-learn's digits, of which the last 360 make the test
-lines and no others; `:mnist` reads lines of MNIST's digits and needs --data_dir=DATA. Lines of
-your own: --config.data.name=lines:FOLDER, see rcnn_jax/data/datasets/lines/own_files.py.
+Without files the network reads lines composed of scikit-learn's digits, of which the last 360 occur
+only in the test lines, and the test lines contain no others; `:mnist` reads lines of MNIST's digits
+and needs --data_dir=DATA. Lines of your own are read with --config.data.name=lines:FOLDER; see
+rcnn_jax/data/datasets/lines/own_files.py.
 """
 
 from ml_collections import ConfigDict
 
 
 def get_config() -> ConfigDict:
-    """The experiment, as changes of `rcnn_jax.configuration.schema.DEFAULTS`."""
+    """Returns the experiment as changes of `rcnn_jax.configuration.schema.DEFAULTS`."""
     config = ConfigDict()
     config.model = {
         "name": "rcnn_jax.models.transcriber:Transcriber",
@@ -26,7 +27,7 @@ def get_config() -> ConfigDict:
     }
     config.task = {"name": "rcnn_jax.tasks.transcription:Transcription", "inputs": "image"}
     config.encoder = {"name": "rcnn_jax.data.encoders.transcripts:Transcripts"}
-    # Half of the lines are at most 56 columns wide, the widest has 96.
+    # Half of the lines are at most 56 columns wide, and the widest has 96.
     config.sampler = {
         "name": "rcnn_jax.data.buckets:Buckets",
         "features": ("image",),
@@ -53,7 +54,7 @@ VARIANTS = {
         "epochs": 10.0,
         "schedule.value": 2e-3,
     },
-    # Other front ends, behind `mnist` where both are wanted.
+    # Other front ends; to combine one with `mnist`, name it after `mnist`.
     "rcl": {"model.front_end": "rcl"},
     "grcnn": {
         "model.front_end": "grcnn",

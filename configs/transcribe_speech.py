@@ -1,18 +1,19 @@
-"""Strings of spoken digits transcribed: log-mel frames, bidirectional LSTMs, CTC.
+r"""Transcription of spoken digit strings: log-mel frames, bidirectional LSTMs, CTC.
 
-python -m rcnn_jax.train --config=configs/transcribe_speech.py --workdir=runs/speech --data_dir=DATA
-python -m rcnn_jax.evaluate --workdir=runs/speech --data_dir=DATA
-python -m rcnn_jax.predict --workdir=runs/speech recording.wav
+    python -m rcnn_jax.train --config=configs/transcribe_speech.py --workdir=runs/speech \
+        --data_dir=DATA
+    python -m rcnn_jax.evaluate --workdir=runs/speech --data_dir=DATA
+    python -m rcnn_jax.predict --workdir=runs/speech recording.wav
 
-DATA/fsdd/recordings holds the wav files of the Free Spoken Digit Dataset; frames need the extra
-`audio`. Recordings of your own: --config.data.name=recordings:FOLDER.
+DATA/fsdd/recordings holds the wav files of the Free Spoken Digit Dataset; computing frames needs
+the extra `audio`. Recordings of your own are read with --config.data.name=recordings:FOLDER.
 """
 
 from ml_collections import ConfigDict
 
 
 def get_config() -> ConfigDict:
-    """The experiment, as changes of `rcnn_jax.configuration.schema.DEFAULTS`."""
+    """Returns the experiment as changes of `rcnn_jax.configuration.schema.DEFAULTS`."""
     config = ConfigDict()
     config.model = {
         "name": "rcnn_jax.models.transcriber:Transcriber",
@@ -25,7 +26,7 @@ def get_config() -> ConfigDict:
     }
     config.task = {"name": "rcnn_jax.tasks.transcription:Transcription", "inputs": "frames"}
     config.encoder = {"name": "rcnn_jax.data.encoders.transcripts:Transcripts"}
-    # Half of the strings are at most 168 frames long, the longest has 502.
+    # Half of the strings are at most 168 frames long, and the longest has 502.
     config.sampler = {
         "name": "rcnn_jax.data.buckets:Buckets",
         "features": ("frames",),

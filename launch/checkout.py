@@ -1,8 +1,8 @@
-"""Where `gpu.py` and what it starts find this project, which need not be installed.
+"""Makes this project importable without installation, for `gpu.py` and the processes it starts.
 
-Importing it, before anything of the project, puts the checkout and its benchmarks on the path, here
-and in processes that this one starts; and where there is no `jaxtyping`, the few names of it that
-annotations need.
+Importing this module before anything of the project puts the checkout and its benchmarks on the
+import path, in this process and in those that it starts. If `jaxtyping` is missing, a stand-in with
+the few names that annotations need is put there, too.
 """
 
 import importlib
@@ -21,28 +21,41 @@ STAND_INS = LAUNCH / "stand_ins"
 
 
 def folders(has_jaxtyping: bool) -> list[str]:
-    """What is put on the path.
+    """Lists the folders that are put on the import path.
 
     Args:
-        has_jaxtyping: Whether the package is installed; a stand-in must never hide it.
+        has_jaxtyping: Whether `jaxtyping` is installed; the stand-in must never hide it.
+
+    Returns:
+        The paths of the folders.
     """
-    own = [CHECKOUT, BENCHMARKS, *([] if has_jaxtyping else [STAND_INS])]
-    return [str(folder) for folder in own]
+    paths = [CHECKOUT, BENCHMARKS, *([] if has_jaxtyping else [STAND_INS])]
+    return [str(folder) for folder in paths]
 
 
 def benchmark(name: str) -> Any:
-    """A module of the benchmarks."""
+    """Imports a module of the benchmarks.
+
+    Args:
+        name: Name of the module in `tests/benchmarks`.
+
+    Returns:
+        The module.
+    """
     return importlib.import_module(name)
 
 
 def device(platform: str, env: Mapping[str, str]) -> str:
-    """What jax calls the first device of a platform, asked in a process of its own.
+    """Returns jax's name of the first device of a platform, determined in a separate process.
 
-    This one stays without jax, which would hold memory of a card.
+    This process does not import jax for it, which would occupy memory of the GPU.
 
     Args:
         platform: `gpu` or `cpu`.
-        env: The environment of what is started, which names the platform to jax.
+        env: Environment of the separate process, which selects the platform for jax.
+
+    Returns:
+        The name of the device.
 
     Raises:
         UserError: There is no such device.
@@ -54,9 +67,9 @@ def device(platform: str, env: Mapping[str, str]) -> str:
         [sys.executable, "-c", code], env=dict(env), capture_output=True, text=True, check=False
     )
     if asked.returncode:
-        said = (asked.stderr.strip().splitlines() or ["it said nothing"])[-1]
+        message = (asked.stderr.strip().splitlines() or ["it said nothing"])[-1]
         raise UserError(
-            f"--platform={platform}: jax finds no such device here ({said[:200]}); on a GPU it "
+            f"--platform={platform}: jax finds no such device here ({message[:200]}); on a GPU it "
             "needs jax[cuda13] or jax[cuda12], and --platform=cpu --quick works everywhere."
         )
     return asked.stdout.strip()

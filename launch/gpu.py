@@ -1,16 +1,15 @@
 #!/usr/bin/env python3
-"""Measures and trains RCNN on one GPU, in one command, within a given time.
+"""Measures and trains RCNN on one GPU with one command, within a given time.
 
     python launch/gpu.py --data=FOLDER_OF_CIFAR10 --out=runs/gpu --minutes=25
     python launch/gpu.py --data=FOLDER_OF_CIFAR10 --out=/tmp/gpu --platform=cpu --quick
 
-It needs jax, flax, optax, orbax-checkpoint, absl-py and numpy; torch is what is measured beside,
-and is left out where it is missing. The project need not be installed. The same command again goes
-on where the last one ended: what its files in `--out` have is not done again.
+It needs jax, flax, optax, orbax-checkpoint, absl-py and numpy; the comparison with torch is left
+out if torch is missing. The project need not be installed. The same command continues where the
+previous one ended: results in the files of `--out` are not computed again.
 
-Exit code: 0 where everything is done; 3 where time was short and the same command would do more;
-1 where a part failed, or for a mistake in the data; 2 for a mistake in the command; 130 where it
-was interrupted.
+Exit code: 0 if everything is done; 3 if time was short and the same command would do more; 1 if a
+part failed or the data have a mistake; 2 for a mistake in the command; 130 after an interruption.
 """
 
 import contextlib
@@ -34,8 +33,8 @@ from rcnn_jax.startup import doors
 
 ROWS = "rows"
 _NAMES = (*gpu_recipe.STAGES, ROWS)
-_GRACE = 30.0  # seconds that a part may be late before it is stopped
-_ENDING = 20.0  # seconds that one that is stopped may take to end
+_GRACE = 30.0  # seconds by which a part may exceed its time before it is stopped
+_ENDING = 20.0  # seconds that a stopped part may take to end
 _QUICK_ROWS = (
     gpu_summary.PRODUCT,
     "gpu_rcnn_train_batch_512_24_bfloat16",
@@ -55,10 +54,17 @@ _SHARED = gpu_recipe.define_flags(_OWN)
 
 
 def parse_stages(given: Sequence[str]) -> dict[str, float]:
-    """What is done -> its share of the time.
+    """Parses the parts to run and their shares of the time.
+
+    Args:
+        given: Parts as `NAME` or `NAME:SHARE`; the share defaults to 1.
+
+    Returns:
+        The share of each part by its name, in the given order.
 
     Raises:
-        UsageError: There is no such part, a share is none, or something stands there twice.
+        UsageError: There is no such part, a share is not a finite number above 0, or a part is
+            given twice.
     """
     shares: dict[str, float] = {}
     for part in given:
@@ -79,12 +85,15 @@ def parse_stages(given: Sequence[str]) -> dict[str, float]:
 
 
 def command(stage: str, out: pathlib.Path, minutes: float) -> list[str]:
-    """The command of a part.
+    """Makes the command line of a part.
 
     Args:
-        stage: Its name.
+        stage: Name of the part.
         out: Folder of the results.
-        minutes: In how long it has to end.
+        minutes: Time limit of the part in minutes.
+
+    Returns:
+        The words of the command line.
     """
     given = _SHARED
     if stage != ROWS:
@@ -98,21 +107,21 @@ def command(stage: str, out: pathlib.Path, minutes: float) -> list[str]:
         sys.executable, str(checkout.BENCHMARKS / "run.py"), *(_QUICK_ROWS if quick else ["gpu_*"]),
         f"--platform={given.platform.value}", f"--output={out / gpu_summary.ROWS_FILE}",
         f"--minutes={minutes}", "--missing", f"--quick={str(quick).lower()}",
-        # Times on a card vary little, there are many rows, and none may take all the time.
+        # Times on a GPU vary little, there are many rows, and none may use up all the time.
         "--rounds=5", "--window=0.3", "--limit=240",
     ]  # fmt: skip
 
 
 def run(words: Sequence[str], env: Mapping[str, str], seconds: float) -> int:
-    """Runs a part; one that does not end in time is stopped.
+    """Runs a part and stops it if it exceeds its time.
 
     Args:
-        words: The command.
-        env: Its environment.
-        seconds: After which it is interrupted, and killed if that does not help.
+        words: Words of the command line.
+        env: Environment of the process.
+        seconds: Time after which the part is interrupted, and killed if it does not end then.
 
     Returns:
-        Its exit code, `gpu_recipe.UNFINISHED` where it was stopped.
+        The exit code of the part, or `gpu_recipe.UNFINISHED` if it was stopped.
     """
     process = subprocess.Popen(words, env=dict(env))
     try:
@@ -128,7 +137,12 @@ def run(words: Sequence[str], env: Mapping[str, str], seconds: float) -> int:
 
 
 def rows_are_complete(out: pathlib.Path, quick: bool) -> bool:
-    """Whether every row that is asked for was measured."""
+    """Returns whether every requested row has been measured.
+
+    Args:
+        out: Folder of the results.
+        quick: Whether only the tiny rows of `--quick` are requested.
+    """
     report = checkout.benchmark("report")
     measured = report.load(out / gpu_summary.ROWS_FILE)
     names = [n for n in checkout.benchmark("row").discover() if n.startswith("gpu_")]
@@ -136,14 +150,24 @@ def rows_are_complete(out: pathlib.Path, quick: bool) -> bool:
 
 
 def main(argv: list[str]) -> int:
-    """Does all parts, one after the other; returns the exit code."""
+    """Runs all parts, one after the other, and prints a summary.
+
+    Args:
+        argv: The command line; it is ignored, since all options are flags.
+
+    Returns:
+        The exit code, which the module's docstring explains.
+
+    Raises:
+        UserError: The command or the data have a mistake.
+    """
     del argv
     until = time.monotonic() + 60 * _MINUTES.value
     shares, given = parse_stages(_STAGES.value), _SHARED
     out = pathlib.Path(given.out.value)
     for stage in set(shares) - {ROWS}:
         recipe = gpu_recipe.make(stage, given.set.value, given.quick.value)
-        # A mistake in the files is said before anything is begun.
+        # A mistake in the files is reported before any part starts.
         gpu_data.read(
             given.data.value,
             images=recipe.images,
@@ -178,7 +202,7 @@ def main(argv: list[str]) -> int:
 
 
 def _end(codes: Mapping[str, int], out: pathlib.Path) -> int:
-    """Says what is left to do; returns the exit code."""
+    """Prints what is left to do; returns the exit code."""
     print(f"\nwritten to {out}")
     failed = [stage for stage, code in codes.items() if code not in (0, gpu_recipe.UNFINISHED)]
     unfinished = [stage for stage, code in codes.items() if code == gpu_recipe.UNFINISHED]

@@ -1,4 +1,4 @@
-"""CIFAR-10 for `gpu.py`: the original binary files as arrays, and which part is tested on."""
+"""Reads CIFAR-10 for `gpu.py` from the original binary files, and selects the evaluated images."""
 
 import dataclasses
 from collections.abc import Mapping
@@ -14,12 +14,13 @@ IMAGES = 50_000
 
 @dataclasses.dataclass(frozen=True)
 class Data:
-    """Images to train on and images to be evaluated on.
+    """Images to train on and images to evaluate on.
 
     Attributes:
-        train: `image` uint8 [images, 32, 32, 3] and `label` int32 [images].
-        test: The same of those that are evaluated.
-        about: Which they are, for the results.
+        train: Training images `image` `uint8[images, 32, 32, 3]` and their labels `label`
+            `int32[images]`.
+        test: Evaluated images and labels in the same arrays.
+        about: Description of the selected images for the results.
     """
 
     train: Mapping[str, np.ndarray]
@@ -37,15 +38,19 @@ def read(
     """Reads the files.
 
     Args:
-        folder: That holds them, or a folder above; None: where `RCNN_JAX_DATA` says.
-        images: How many training images are used, the first ones.
-        validation: Evaluate on the last fifth of those, train on the others, and leave the test
-            images alone.
-        test_exact: How many test images are evaluated, the first ones; None: all.
+        folder: Folder that holds the files, or one above; None means the environment variable
+            `RCNN_JAX_DATA` or the cache folder.
+        images: Number of training images to use, from the first one on.
+        validation: Whether to evaluate on the last fifth of these images and train on the others;
+            the test images are not used then.
+        test_exact: Number of test images to evaluate on, from the first one on; None means all.
+
+    Returns:
+        The images.
 
     Raises:
         UserError: A file is missing or damaged, or there are fewer images.
-        UsageError: Test images are asked for and left alone at once.
+        UsageError: Both `validation` and `test_exact` are given.
     """
     if validation and test_exact is not None:
         raise UsageError("--test_exact is of the test images, which --validation leaves alone.")

@@ -1,7 +1,7 @@
 """The compiled programs of a training on one device: many steps at once, and a whole evaluation.
 
-All images lie on the device as bytes; picking, augmenting and learning happen inside one program,
-to which the host hands the numbers of images and the learning rates alone.
+All images lie on the device as bytes. Selecting, augmenting and training happen inside one program,
+to which the host passes only the indices of the images and the learning rates.
 """
 
 import dataclasses
@@ -33,14 +33,15 @@ _FIRST_KERNEL = "conv/kernel"
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Net:
-    """A recipe, and what was fitted and placed for it.
+    """A recipe with everything that is fitted to and placed on the device for it.
 
     Attributes:
-        recipe: The recipe.
-        train: `image` uint8 [images, 32, 32, 3] and `label` int32 [images], on the device.
-        task: A `Classification`.
-        rule: The optimiser, without its learning rate.
-        first_kernel: What the first layer starts with, None where that is random.
+        recipe: Recipe of the training.
+        train: Training images `image` `uint8[images, 32, 32, 3]` and labels `label`
+            `int32[images]`, on the device.
+        task: Task of the training, a `Classification`.
+        rule: Optimiser without its learning rate.
+        first_kernel: Initial kernel of the first layer; None if it is random.
     """
 
     recipe: Recipe
@@ -50,18 +51,24 @@ class Net:
     first_kernel: np.ndarray | None
 
     def initial(self, seed: int) -> state.TrainState:
-        """The state before the first step."""
+        """Returns the training state before the first step.
+
+        Args:
+            seed: Seed of the weights.
+        """
         now = self._creation(seed)
         if self.first_kernel is None:
             return now
-        own = jnp.array(self.first_kernel)
+        kernel = jnp.array(self.first_kernel)
 
         def replaced(params: Any) -> Any:
-            return parameters.map_paths(lambda path, x: own if path == _FIRST_KERNEL else x, params)
+            return parameters.map_paths(
+                lambda path, x: kernel if path == _FIRST_KERNEL else x, params
+            )
 
         params, ema = replaced(now.params), now.ema
         if ema is not None:
-            # A copy, because a dispatch gives its input's memory away and may do so only once.
+            # A copy, because a dispatch donates its input, and an array can be donated only once.
             ema = ema | {"params": jax.tree.map(jnp.copy, params)}
         return now.replace(params=params, ema=ema)
 
@@ -74,20 +81,27 @@ class Net:
         return state.create(self.task, self.rule, _PLATEAU, self._batch(), seed=seed, ema=ema)
 
     def _batch(self) -> dict[str, jax.Array]:
-        """A batch of zeros: its shapes are those of all."""
+        """Returns a batch of zeros, with the shapes of all batches."""
         rows = self.recipe.batch_size
         batch = {k: jnp.zeros((rows, *v.shape[1:]), v.dtype) for k, v in self.train.items()}
         added = {k: jnp.zeros(rows, kind) for k, kind in ShuffledWithEpochs.columns.items()}
         return batch | added | {"mask": jnp.ones(rows)}
 
     def input_size(self) -> int:
-        """Height of the images that the net sees in training."""
+        """Returns the height of the images that the network gets in training, in pixels."""
         keys = jax.random.split(jax.random.key(0), self.recipe.batch_size)
         seen = jax.eval_shape(self.task.train_transform, self._batch(), keys)
         return seen["image"].shape[1]
 
     def rates(self, steps: int) -> np.ndarray:
-        """The learning rate of each of so many steps, float32 [steps]."""
+        """Returns the learning rate of each step.
+
+        Args:
+            steps: Number of steps of the training.
+
+        Returns:
+            Learning rates `float32[steps]`.
+        """
         course = {
             "name": "triangular",
             "value": self.recipe.learning_rate,
@@ -97,35 +111,35 @@ class Net:
         return np.asarray(jax.jit(jax.vmap(schedule))(np.arange(steps)), np.float32)
 
     def picks(self, seed: int, dispatch: int, rates: np.ndarray) -> dict[str, np.ndarray]:
-        """What the device is told of the steps of a dispatch.
+        """Returns the inputs of a dispatch: which images its steps use, and their learning rates.
 
         Args:
-            seed: Of the order of images.
-            dispatch: Its number.
-            rates: Of all steps of the training.
+            seed: Seed of the order of images.
+            dispatch: Number of the dispatch.
+            rates: Learning rates of all steps of the training.
 
         Returns:
-            `index` and `epoch` int32 [steps per dispatch, batch], `rate` float32 [steps per
-            dispatch].
+            `index` and `epoch` `int32[steps_per_dispatch, batch]`, and `rate`
+            `float32[steps_per_dispatch]`.
         """
         recipe = self.recipe
         sampler = ShuffledWithEpochs(len(self.train["label"]), recipe.batch_size, seed)
         first = dispatch * recipe.steps_per_dispatch
-        found = [sampler.column_values(first + i) for i in range(recipe.steps_per_dispatch)]
-        columns = {k: np.stack([f[k] for f in found]).astype(np.int32) for k in sampler.columns}
+        values = [sampler.column_values(first + i) for i in range(recipe.steps_per_dispatch)]
+        columns = {k: np.stack([f[k] for f in values]).astype(np.int32) for k in sampler.columns}
         return columns | {"rate": rates[first : first + recipe.steps_per_dispatch]}
 
     def compile(self) -> tuple[Callable[..., Any], float]:
         """Compiles the training.
 
         Returns:
-            (state, images, picks) -> (state, sums of every step), which consumes the state; and
-            the seconds that compiling took.
+            A function (state, images, picks) -> (state, sums of every step), which donates the
+            state; and the compile time in seconds.
         """
         step = step_lib.make_train_step(
             self.task,
             self.rule,
-            # The rate comes with each step, so that its course can be chosen after compiling.
+            # The learning rate is an input of each step, so that the schedule can be chosen later.
             lambda _: 1.0,
             _PLATEAU,
             ema_decay=self.recipe.ema_decay,
@@ -159,14 +173,18 @@ def _chain(*texts: str) -> str:
 
 
 def make(recipe: Recipe, train: Mapping[str, np.ndarray]) -> Net:
-    """Fits what is fitted on the training images, and puts these on the device.
+    """Fits the preprocessing to the training images and places these on the device.
 
     Args:
-        recipe: The recipe.
-        train: `image` uint8 [images, 32, 32, 3] and `label` int32 [images], on the host.
+        recipe: Recipe of the training.
+        train: Training images `image` `uint8[images, 32, 32, 3]` and labels `label`
+            `int32[images]`, on the host.
+
+    Returns:
+        The network.
     """
     source = ArraySource(dict(train))
-    chains = [_chain(recipe.preprocess, own) for own in (recipe.augment, recipe.evaluate)]
+    chains = [_chain(recipe.preprocess, text) for text in (recipe.augment, recipe.evaluate)]
     assets = chain.fit_all(chains, source)
     dtype, param_dtype = PRECISIONS[recipe.precision]
     task = Classification(
@@ -179,7 +197,7 @@ def make(recipe: Recipe, train: Mapping[str, np.ndarray]) -> Net:
         label_smoothing=recipe.label_smoothing,
     )  # fmt: skip
     section = {"nesterov": True, "weight_decay": recipe.weight_decay}
-    # Neither the shapes of parameters nor the number of steps matter to this one.
+    # This optimiser depends neither on the shapes of parameters nor on the number of steps.
     rule = optimizer.build(SimpleNamespace(**DEFAULTS["optimizer"] | section), {}, steps=1)
     net = Net(recipe, jax.device_put(dict(train)), task, rule, None)
     if not recipe.whitening:
@@ -191,18 +209,18 @@ def make(recipe: Recipe, train: Mapping[str, np.ndarray]) -> Net:
 
 
 class Evaluation:
-    """Error and loss over all images that are evaluated, by one program.
+    """Computes error and loss over all evaluated images with one program.
 
     Attributes:
-        compile_s: Seconds of compiling it.
+        compile_s: Compile time in seconds.
     """
 
     def __init__(self, net: Net, images: Mapping[str, np.ndarray]):
-        """Compiles.
+        """Compiles the program.
 
         Args:
-            net: The net.
-            images: `image` and `label` of those that are evaluated, on the host.
+            net: Network to evaluate.
+            images: Evaluated images `image` and labels `label`, on the host.
         """
         sampler = Sequential(len(images["label"]), net.recipe.evaluation_batch_size)
         rows = np.stack([sampler.indices(i) for i in range(sampler.num_batches)])
@@ -224,6 +242,14 @@ class Evaluation:
         self._run, self.compile_s = _compiled(jax.jit(whole), params, model_state, *self._given)
 
     def __call__(self, params: Any, model_state: Any) -> dict[str, float]:
-        """The metrics, `error` and `loss`."""
+        """Evaluates the network.
+
+        Args:
+            params: Pytree of parameters.
+            model_state: Pytree of batch statistics.
+
+        Returns:
+            The metrics `error` and `loss`.
+        """
         sums = jax.device_get(self._run(params, model_state, *self._given))
         return evaluation.means({k: list(zip(*v, strict=True)) for k, v in sums.items()})

@@ -1,4 +1,4 @@
-"""How `gpu.py` trains RCNN-96 and RCNN-160: every number that is chosen, in one place."""
+"""The recipes by which `gpu.py` trains RCNN-96 and RCNN-160: all chosen numbers in one place."""
 
 import dataclasses
 from collections.abc import Sequence
@@ -10,38 +10,42 @@ from rcnn_jax.errors import UsageError, nearest
 
 STAGES = ("rcnn96", "rcnn160")
 UNFINISHED = 3
-"""Exit code of what had no time to finish."""
+"""Exit code of a part that had no time to finish."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Recipe:
-    """What is trained, on what, and for how long.
+    """What is trained, on which images and for how long.
 
-    Nothing of it was chosen by a look at test images. Momentum, decay and smoothing are those of
-    `configs/rcnn_cifar10.py`; its rate of 0.1 for batches of 128 grows with the root of the batch.
+    No value was chosen by looking at test images. Momentum, decay and smoothing are those of
+    `configs/rcnn_cifar10.py`; its learning rate of 0.1 for batches of 128 is scaled with the square
+    root of the batch size.
 
     Attributes:
-        published: Test error that the paper states for this net with augmentation.
-        features: Feature maps K.
-        steps: Iterations T.
-        dropout: Share of activations dropped.
-        precision: `bfloat16` or `float32` arithmetic; parameters and statistics are float32.
-        images: Training images, the first ones.
-        batch_size: Images of a step.
-        epochs: At most so many; fewer where the time does not allow them.
-        steps_per_dispatch: Steps that the device takes before it answers.
-        evaluations: How often the test images are looked at, more often towards the end.
-        learning_rate: The highest one, from which it falls along a line to 0.
-        warmup_fraction: Share of all steps over which it rises to that from 0.
-        weight_decay: Of kernels.
-        label_smoothing: Share of the target's probability that all classes get.
-        ema_decay: Of an average of the weights that is evaluated instead of them; 0: none.
-        whitening: Share of the largest eigenvalue that is added to all of them where the first
-            kernel starts as one that whitens patches, 1e-3 say; 0: it starts at random.
-        preprocess: Of every image.
-        augment: Of training images.
-        evaluate: Of test images: nine crops, as in the paper.
-        evaluation_batch_size: Test images at a time, each with its crops.
+        published: Test error of this network with augmentation that the paper states.
+        features: Number of feature maps K.
+        steps: Number of iterations T.
+        dropout: Share of activations that are dropped.
+        precision: Precision of the arithmetic, `bfloat16` or `float32`; parameters and statistics
+            are float32.
+        images: Number of training images to use, from the first one on.
+        batch_size: Number of images of a step.
+        epochs: Largest number of epochs; there are fewer if the time does not suffice.
+        steps_per_dispatch: Number of steps that the device takes before it returns to the host.
+        evaluations: Number of evaluations on the test images, which are denser towards the end.
+        learning_rate: Peak learning rate, from which it falls linearly to 0.
+        warmup_fraction: Share of all steps over which the learning rate rises from 0 to its peak.
+        weight_decay: Weight decay of kernels.
+        label_smoothing: Share of the target's probability that is spread over all classes.
+        ema_decay: Decay of a moving average of the weights, which is evaluated in their place; 0
+            means no average.
+        whitening: Share of the largest eigenvalue that is added to all eigenvalues if the first
+            kernel starts as one that whitens patches, for example 1e-3; 0 means a random first
+            kernel.
+        preprocess: Preprocessing of all images.
+        augment: Augmentation of training images.
+        evaluate: Transform of test images; the default takes nine crops, as in the paper.
+        evaluation_batch_size: Number of test images at a time, each with all of its crops.
     """
 
     published: float
@@ -78,7 +82,7 @@ RECIPES = {
     "rcnn96": Recipe(published=0.0737),
     "rcnn160": Recipe(published=0.0709, features=160, dropout=0.2),
 }
-# To see on any machine that everything works: nothing is learnt well by this.
+# To check on any machine that everything works; nothing is learnt well with these values.
 QUICK = {
     "features": 8,
     "images": 1280,
@@ -91,15 +95,18 @@ QUICK = {
 
 
 def make(stage: str, changes: Sequence[str] = (), quick: bool = False) -> Recipe:
-    """The recipe of a stage.
+    """Makes the recipe of a stage.
 
     Args:
         stage: One of `STAGES`.
-        changes: Of its attributes, as `name=value`.
-        quick: Whether it is made tiny.
+        changes: Changes of the recipe's attributes as `name=value`.
+        quick: Whether the recipe is made tiny.
+
+    Returns:
+        The recipe.
 
     Raises:
-        UsageError: There is no such attribute, or the value is none of its type.
+        UsageError: There is no such attribute, or a value does not have its type.
     """
     recipe = dataclasses.replace(RECIPES[stage], **(QUICK if quick else {}))
     values: dict[str, Any] = {}
@@ -117,7 +124,18 @@ def make(stage: str, changes: Sequence[str] = (), quick: bool = False) -> Recipe
 
 
 class Flags(NamedTuple):
-    """The flags that `gpu.py` hands on to the trainings it starts."""
+    """The flags that `gpu.py` passes to the trainings that it starts.
+
+    Attributes:
+        data: Folder of the files of CIFAR-10.
+        out: Folder of the results.
+        platform: Platform to measure and train on, `gpu` or `cpu`.
+        seeds: Number of trainings of each network.
+        set: Changes of the recipes.
+        quick: Whether everything is made tiny.
+        validation: Whether to evaluate on a part of the training images.
+        test_exact: Number of test images to evaluate on; None means all.
+    """
 
     data: flags.FlagHolder[str | None]
     out: flags.FlagHolder[str]
@@ -130,7 +148,14 @@ class Flags(NamedTuple):
 
 
 def define_flags(own: flags.FlagValues) -> Flags:
-    """Defines the flags of what is trained; their values can be read once the program runs."""
+    """Defines the flags of the trainings.
+
+    Args:
+        own: Flags of the command, to which these are added.
+
+    Returns:
+        The flags; their values can be read once the program runs.
+    """
     return Flags(
         data=flags.DEFINE_string(
             "data", None, "Folder of CIFAR-10's files data_batch_1.bin to data_batch_5.bin and "

@@ -1,4 +1,4 @@
-"""Trains one net of `gpu.py` in a process of its own, and writes what came of it.
+"""Trains one network of `gpu.py` in a separate process and writes the results.
 
 python launch/gpu_stage.py --stage=rcnn96 --data=FOLDER --out=runs/gpu --minutes=8
 python launch/gpu_stage.py --stage=rcnn96 --data=FOLDER --out=runs/gpu --evaluate
@@ -62,22 +62,22 @@ def run_stage(
     minutes: float,
     say: Callable[[str], None] = print,
 ) -> dict[str, Any]:
-    """Trains a net with as many seeds as are asked for and not there yet.
+    """Trains a network with each of the requested seeds that has no results yet.
 
     Args:
-        stage: Its name.
-        recipe: How.
-        data: On what.
+        stage: Name of the stage.
+        recipe: Recipe of the training.
+        data: Images to train and evaluate on.
         out: Folder of the results, in which `STAGE.json` is written.
-        seeds: How many.
-        minutes: In how long; the seeds share them evenly.
-        say: Is told what is going on.
+        seeds: Number of seeds, which are 0, 1, ...
+        minutes: Time limit in minutes, which the seeds share evenly.
+        say: Function that gets messages about the progress.
 
     Returns:
-        The results, as written.
+        The results as they are written.
 
     Raises:
-        UserError: There are results of another recipe or of other images.
+        UserError: The folder holds results of another recipe or of other images.
     """
     until = time.monotonic() + 60 * minutes
     path = out / f"{stage}.json"
@@ -99,7 +99,7 @@ def run_stage(
             f"{stage}, seed {run['seed']}: epoch {last['epoch']:.1f}, {last['seconds']:.1f} s, "
             f"error {last['error']:.2%}, in training {last['training_error']:.2%}"
         )
-        # Not finished before its weights are kept.
+        # A training counts as finished only after its weights have been saved.
         partial = {**run, **facts, "finished": False}
         results.save(path, result | {"runs": [*runs, partial]}, quiet=True)
 
@@ -118,7 +118,7 @@ def run_stage(
 
 
 def _machine() -> dict[str, Any]:
-    """Where a training runs, and how exact jax takes products to be there."""
+    """Describes the machine of a training and jax's precision of matrix products on it."""
     device = jax.devices()[0]
     settings: Any = jax.config
     name = "cpu" if device.platform == "cpu" else "gpu"
@@ -130,7 +130,13 @@ def _machine() -> dict[str, Any]:
 
 
 def folder_of(out: pathlib.Path, stage: str, seed: int) -> pathlib.Path:
-    """Where the weights of a training are."""
+    """Returns the folder of the weights of a training.
+
+    Args:
+        out: Folder of the results.
+        stage: Name of the stage.
+        seed: Seed of the training.
+    """
     return out / "checkpoints" / f"{stage}-seed{seed}"
 
 
@@ -144,8 +150,8 @@ def _save(folder: pathlib.Path, now: Any, run: Mapping[str, Any]) -> None:
 
 
 def _peak_mib() -> float | None:
-    told = jax.local_devices()[0].memory_stats() or {}
-    return told["peak_bytes_in_use"] / 2**20 if "peak_bytes_in_use" in told else None
+    stats = jax.local_devices()[0].memory_stats() or {}
+    return stats["peak_bytes_in_use"] / 2**20 if "peak_bytes_in_use" in stats else None
 
 
 def _read(path: pathlib.Path, asked: Mapping[str, Any]) -> dict[str, Any]:
@@ -173,10 +179,19 @@ def _read(path: pathlib.Path, asked: Mapping[str, Any]) -> dict[str, Any]:
 def evaluate_saved(
     stage: str, recipe: gpu_recipe.Recipe, data: gpu_data.Data, out: pathlib.Path
 ) -> dict[str, Any]:
-    """Evaluates the weights that trainings of a stage have left; returns error and loss of each.
+    """Evaluates the weights that the trainings of a stage have saved.
+
+    Args:
+        stage: Name of the stage.
+        recipe: Recipe of the training.
+        data: Images to evaluate on.
+        out: Folder of the results.
+
+    Returns:
+        `{"stage", "data", "weights"}`, with error and loss of each training under `weights`.
 
     Raises:
-        UserError: There are none, or none that are whole.
+        UserError: There are no weights, or all of them are damaged.
     """
     folders = sorted((out / "checkpoints").glob(f"{stage}-seed*"))
     if not folders:
@@ -185,17 +200,27 @@ def evaluate_saved(
     evaluation = gpu_net.Evaluation(net, data.test)
     now = jax.eval_shape(net.initial, 0)
     abstract = {"params": now.params, "model_state": now.model_state}
-    found = {}
+    metrics = {}
     for folder in folders:
         damaged: list[str] = []
         weights = reading.read_variables(folder, damaged)
         tree = parameters.map_paths(lambda path, _, weights=weights: weights[path], abstract)
-        found[folder.name] = evaluation(tree["params"], tree["model_state"])
-    return {"stage": stage, "data": dict(data.about), "weights": found}
+        metrics[folder.name] = evaluation(tree["params"], tree["model_state"])
+    return {"stage": stage, "data": dict(data.about), "weights": metrics}
 
 
 def main(argv: list[str]) -> int:
-    """Trains or evaluates a stage; returns the exit code."""
+    """Trains or evaluates a stage.
+
+    Args:
+        argv: The command line; it is ignored, since all options are flags.
+
+    Returns:
+        The exit code: 0 if the stage is complete, `gpu_recipe.UNFINISHED` if time was short.
+
+    Raises:
+        UserError: The command or the data have a mistake.
+    """
     del argv
     began = time.monotonic()
     doors.quiet_libraries()
@@ -211,10 +236,10 @@ def main(argv: list[str]) -> int:
     platforms = checkout.benchmark("machine").PLATFORMS
     jax.config.update("jax_platforms", platforms[given.platform.value])
     if _EVALUATE.value:
-        found = evaluate_saved(stage, recipe, data, out)
-        rows = [{"weights": name, **metrics} for name, metrics in found["weights"].items()]
+        evaluation = evaluate_saved(stage, recipe, data, out)
+        rows = [{"weights": name, **metrics} for name, metrics in evaluation["weights"].items()]
         results.show(f"{stage} on {data.about['evaluated']}", rows)
-        results.save(out / f"{stage}_evaluation.json", found)
+        results.save(out / f"{stage}_evaluation.json", evaluation)
         return 0
     result = run_stage(
         stage, recipe, data, out, seeds=given.seeds.value,

@@ -1,4 +1,4 @@
-"""What a run of `gpu.py` has found, as two tables and as JSON."""
+"""Summarizes the results of a run of `gpu.py` as two tables and as JSON."""
 
 import json
 import pathlib
@@ -15,20 +15,20 @@ ROWS_FILE = "rcnn_rows.json"
 
 
 def summarize(out: pathlib.Path) -> dict[str, Any]:
-    """Gathers what the files of a folder say.
+    """Gathers the results of a folder.
 
     Args:
-        out: The folder.
+        out: Folder of the results.
 
     Returns:
-        `bfloat16_tflop_per_s`: the rate of the card in the faster of the two matrix products, None
-        where none was measured; `rows` and `trainings`: lists of rows of a table, in which `share`
-        is the rate of arithmetic as a share of that one.
+        `bfloat16_tflop_per_s`: the GPU's rate in the faster of the two matrix products, None if
+        none was measured; `rows` and `trainings`: lists of rows of a table, in which `share` is the
+        rate of arithmetic as a share of that rate.
     """
     rows = checkout.benchmark("report").load(out / ROWS_FILE)
     rate = _rate(rows.get(PRODUCT))
     lines = []
-    # In the order in which they are measured, what says most first.
+    # In the order in which they are measured, the most informative first.
     for name, row in checkout.benchmark("row").discover().items():
         if name in rows and name != PRODUCT:
             lines += _lines(row, rows[name], rate)
@@ -46,7 +46,7 @@ def _share(tflop_per_s: float, rate: float | None) -> float | None:
 
 
 def _lines(row: Any, measured: Mapping[str, Any], rate: float | None) -> list[dict[str, Any]]:
-    """A line for each side of an RCNN row."""
+    """Makes a line for each side of an RCNN row."""
     (point,) = measured["points"]
     ratios = {ratio["other"]: ratio["ratio"] for ratio in point["ratios"]}
     given = {**row.sides[0].arguments, **(row.quick if measured["quick"] else {})}
@@ -81,18 +81,18 @@ _MEASURED = ("ms", "images_per_s", "tflop_per_s", "share", "ours / it", "compile
 
 
 def _trainings(out: pathlib.Path, stage: str, rate: float | None) -> list[dict[str, Any]]:
-    """A line for each training of a net."""
+    """Makes a line for each training of a network."""
     path = out / f"{stage}.json"
     if not path.exists():
         return []
-    found = json.loads(path.read_text())
+    results_of_stage = json.loads(path.read_text())
     return [
         {
             "net": stage,
             "seed": run["seed"],
-            "evaluated": found["data"]["evaluated"],
+            "evaluated": results_of_stage["data"]["evaluated"],
             "error": run["error"],
-            "published_error": found["recipe"]["published"],
+            "published_error": results_of_stage["recipe"]["published"],
             "epochs": run["epochs"],
             "seconds": run["seconds"],
             "to_published_s": run["seconds_to_published"],
@@ -102,12 +102,16 @@ def _trainings(out: pathlib.Path, stage: str, rate: float | None) -> list[dict[s
             "compile_s": run["compile_s"],
             "stopped": run["stopped"],
         }
-        for run in found["runs"]
+        for run in results_of_stage["runs"]
     ]
 
 
 def show(summary: Mapping[str, Any]) -> None:
-    """Prints the tables; those of which there is nothing are left out."""
+    """Prints the tables that have rows.
+
+    Args:
+        summary: Result of `summarize`.
+    """
     for title, key in (("RCNN-96 beside PyTorch", "rows"), ("CIFAR-10", "trainings")):
         if summary[key]:
             results.show(title, summary[key], limit=len(summary[key]))

@@ -1,7 +1,7 @@
-"""A training on one device within a given time, with a clock of its own.
+"""Trains on one device within a given time, and measures the time of training alone.
 
-The number of epochs is that of the recipe, or as many as there is time for: what a dispatch and an
-evaluation take is measured first, because the learning rate must come down to 0 at the end.
+The number of epochs is that of the recipe, or as many as time allows: the duration of a dispatch
+and of an evaluation is measured first, because the learning rate must have fallen to 0 at the end.
 """
 
 import dataclasses
@@ -22,15 +22,15 @@ _RESERVE = 0.07  # share of the time left that is not planned with
 
 @dataclasses.dataclass(frozen=True)
 class Trainer:
-    """A net that is compiled, and what a dispatch and an evaluation take.
+    """A compiled network and the duration of a dispatch and of an evaluation.
 
     Attributes:
-        net: The net.
-        evaluation: Measures it.
-        dispatch: From `Net.compile`.
-        dispatch_s: Seconds of a dispatch.
-        evaluation_s: Seconds of an evaluation.
-        facts: What the results say of getting ready, in seconds.
+        net: Network to train.
+        evaluation: Evaluation of the network.
+        dispatch: Compiled training from `Net.compile`.
+        dispatch_s: Duration of a dispatch in seconds.
+        evaluation_s: Duration of an evaluation in seconds.
+        facts: Durations of the preparation for the results, in seconds.
     """
 
     net: gpu_net.Net
@@ -42,7 +42,15 @@ class Trainer:
 
 
 def get_ready(recipe: gpu_recipe.Recipe, data: gpu_data.Data) -> Trainer:
-    """Compiles, and takes the time of two dispatches and two evaluations of a passing state."""
+    """Compiles a network and measures two dispatches and two evaluations of a discarded state.
+
+    Args:
+        recipe: Recipe of the training.
+        data: Images to train and evaluate on.
+
+    Returns:
+        The trainer.
+    """
     began = time.perf_counter()
     net = gpu_net.make(recipe, data.train)
     prepared_s = time.perf_counter() - began
@@ -70,11 +78,14 @@ def get_ready(recipe: gpu_recipe.Recipe, data: gpu_data.Data) -> Trainer:
 
 
 def plan(trainer: Trainer, left: float) -> int:
-    """How many dispatches are taken: those of the recipe, or those for which there is time.
+    """Returns the number of dispatches: that of the recipe, or as many as time allows.
 
     Args:
-        trainer: What is trained.
-        left: Seconds for training and evaluating.
+        trainer: Compiled network.
+        left: Time for training and evaluating in seconds.
+
+    Returns:
+        The number of dispatches, at least 1.
     """
     recipe = trainer.net.recipe
     each = recipe.batch_size * recipe.steps_per_dispatch
@@ -84,7 +95,15 @@ def plan(trainer: Trainer, left: float) -> int:
 
 
 def looks(dispatches: int, evaluations: int) -> set[int]:
-    """After how many dispatches the net is evaluated: ever more often, and after the last."""
+    """Returns the numbers of dispatches after which the network is evaluated.
+
+    Args:
+        dispatches: Number of dispatches of the training.
+        evaluations: Number of evaluations.
+
+    Returns:
+        The numbers, which become denser towards the end and include the last dispatch.
+    """
     shares = [1 - (1 - i / evaluations) ** 2 for i in range(1, evaluations + 1)]
     return {math.ceil(dispatches * share) for share in shares}
 
@@ -92,16 +111,16 @@ def looks(dispatches: int, evaluations: int) -> set[int]:
 def train(
     trainer: Trainer, seed: int, until: float, keep: Callable[[dict[str, Any]], None]
 ) -> tuple[dict[str, Any], Any]:
-    """Trains once.
+    """Trains a network once.
 
     Args:
-        trainer: What is trained.
-        seed: Of weights, order, augmentation and dropout.
-        until: When it has to end, by `time.monotonic()`.
-        keep: Is handed the results so far after each evaluation.
+        trainer: Compiled network.
+        seed: Seed of weights, order of images, augmentation and dropout.
+        until: Time at which the training must end, by `time.monotonic()`.
+        keep: Callback that gets the results so far after each evaluation.
 
     Returns:
-        The results, and the state at the end.
+        The results and the final training state.
     """
     net, recipe = trainer.net, trainer.net.recipe
     images = len(net.train["label"])
@@ -120,10 +139,10 @@ def train(
     began = time.perf_counter()
     picks = net.picks(seed, 0, rates)
     for done in range(1, dispatches + 1):
-        now, found = trainer.dispatch(now, net.train, picks)
+        now, step_sums = trainer.dispatch(now, net.train, picks)
         if done < dispatches:
             picks = net.picks(seed, done, rates)  # while the device works
-        sums.append(jax.device_get({name: found[name] for name in ("loss", "error")}))
+        sums.append(jax.device_get({name: step_sums[name] for name in ("loss", "error")}))
         seconds += time.perf_counter() - began
         late = time.monotonic() + trainer.dispatch_s + trainer.evaluation_s > until
         diverged = not np.isfinite(sums[-1]["loss"][0]).all()

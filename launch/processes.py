@@ -1,4 +1,4 @@
-"""The processes of a job on this machine: started, listened to, and ended together."""
+"""Starts the processes of a job on this machine, copies their output, and ends them together."""
 
 import contextlib
 import ctypes
@@ -13,12 +13,12 @@ import sys
 import time
 from collections.abc import Callable
 
-STOPPED = (130, 143)  # Exit codes of a process that was asked to stop, saved, and ended in order.
-AFTER_TERM = 10.0  # Seconds between SIGTERM and SIGKILL, and the last wait for the killed.
-PATIENCE = 2.0  # Seconds after a failure in which nothing needs to be said.
+STOPPED = (130, 143)  # Exit codes of a process that was asked to stop, saved, and ended normally.
+AFTER_TERM = 10.0  # Seconds between SIGTERM and SIGKILL, and of the last wait after SIGKILL.
+PATIENCE = 2.0  # Seconds after a failure before a message says that the others are waited for.
 CHUNK = 1 << 16
 LONGEST_LINE = LARGEST_PIPE = 1 << 20
-# A closed terminal (SIGHUP) asks to stop, too.
+# Signal received -> signal passed on: a closed terminal (SIGHUP) is a request to stop, too.
 PASSED_ON: dict[int, int] = {
     signal.SIGINT: signal.SIGINT,
     signal.SIGTERM: signal.SIGTERM,
@@ -30,11 +30,18 @@ PR_SET_PDEATHSIG = 1
 
 
 class StartError(Exception):
-    """The command cannot be started, as one sentence."""
+    """Reports in one sentence that the command cannot be started."""
 
 
 class Stream:
-    """One output of one process, copied as whole lines."""
+    """One output of one process, copied in whole lines.
+
+    Attributes:
+        source: File descriptor to read from.
+        target: File descriptor to write to.
+        prefix: Prefix of each line.
+        pending: Bytes of a line that has no end yet.
+    """
 
     def __init__(self, source: int, target: int, prefix: bytes):
         self.source, self.target, self.prefix = source, target, prefix
@@ -42,10 +49,13 @@ class Stream:
         os.set_blocking(source, False)
 
     def copy(self) -> bool:
-        """Copies what has come; returns False at the end of the stream.
+        """Copies the output that is available.
+
+        Returns:
+            False at the end of the stream, otherwise true.
 
         Raises:
-            BlockingIOError: Nothing more has come.
+            BlockingIOError: No output is available.
         """
         chunk = os.read(self.source, CHUNK)
         *lines, self.pending = (self.pending + chunk).split(b"\n")
@@ -55,7 +65,7 @@ class Stream:
         return bool(chunk)
 
     def finish(self) -> None:
-        """Writes what there is of a line that has no end."""
+        """Writes an unfinished line."""
         if self.pending:
             self._write([self.pending])
             self.pending = b""
@@ -66,7 +76,12 @@ class Stream:
 
 
 def write_all(target: int, data: bytes) -> None:
-    """Writes everything; a reader that has gone away, or a full disk, does not end the job."""
+    """Writes all data; a closed reader or a full disk does not end the job.
+
+    Args:
+        target: File descriptor to write to.
+        data: Bytes to write.
+    """
     while data:
         try:
             data = data[os.write(target, data) :]
@@ -77,14 +92,24 @@ def write_all(target: int, data: bytes) -> None:
 
 
 def say(sentence: str) -> None:
-    """Says something of the launcher's own, on stderr."""
+    """Prints a message of the launcher on stderr.
+
+    Args:
+        sentence: Text of the message.
+    """
     write_all(2, f"local.py: {sentence}\n".encode())
 
 
 class Job:
-    """The processes, from their start until none is left.
+    """The processes of a job, from their start until all have ended.
 
-    Entered, it has started all of them and handles the signals; left, none of them lives.
+    Entering the context starts all processes and handles the signals; after leaving it none of them
+    is alive.
+
+    Attributes:
+        command: Words of the command.
+        environments: Environment of each process.
+        grace: Seconds that the other processes get to end after one has failed.
     """
 
     def __init__(self, command: list[str], environments: list[dict[str, str]], grace: float):
@@ -116,10 +141,14 @@ class Job:
                 child.wait(max(0.0, until - time.monotonic()))
 
     def run(self) -> int:
-        """Waits for the processes; returns the exit code of the job."""
+        """Waits for the processes.
+
+        Returns:
+            The exit code of the job.
+        """
         failed: int | None = None  # the first process that failed
         when = 0.0
-        measures: list[tuple[float, Callable[[], None]]] = []  # against the others, and when
+        measures: list[tuple[float, Callable[[], None]]] = []  # times and actions on the others
         announced = False
         while len(self.ended) < len(self.children):
             self._copy_until(measures[0][0] if measures else None)
@@ -147,19 +176,19 @@ class Job:
         return code if code > 0 else 128 - code
 
     def _handle_signals(self) -> None:
-        # A byte for each signal wakes the loop, also SIGCHLD for the end of a process.
+        # A byte for each signal wakes the loop, also for SIGCHLD at the end of a process.
         for end in (self.wake, self.waker):
             end.setblocking(False)
         signal.set_wakeup_fd(self.waker.fileno(), warn_on_full_buffer=False)
         self.selector.register(self.wake, selectors.EVENT_READ)
         signal.signal(signal.SIGCHLD, lambda number, frame: None)
         for number in PASSED_ON:
-            # Under nohup a closed terminal is of no concern.
+            # Under nohup a closed terminal is ignored.
             if number != signal.SIGHUP or signal.getsignal(number) != signal.SIG_IGN:
                 signal.signal(number, lambda number, frame: self._receive(number))
 
     def _receive(self, number: int) -> None:
-        """Passes a signal on, here and not in the loop, which may wait for a stopped terminal."""
+        """Passes a signal on immediately, since the loop may be blocked by a suspended terminal."""
         self.signals.append(number)
         if self.complete:
             self._pass_on(number)
@@ -183,14 +212,14 @@ class Job:
                     stdout=subprocess.PIPE,
                     stderr=subprocess.PIPE,
                     bufsize=0,
-                    start_new_session=True,  # a Ctrl-C in the terminal comes from here alone
+                    start_new_session=True,  # a Ctrl-C in the terminal is passed on only from here
                     preexec_fn=die_with_parent,
                 )
             except OSError as error:
                 raise StartError(f"cannot start {self.command[0]!r}: {error.strerror}") from error
             self.children.append(child)
-            # epoll reports in the order of the events: who ended first can be said even where the
-            # loop comes late. Elsewhere, and on old kernels, all are asked in turn.
+            # epoll reports in the order of the events: the first process that ended is known even
+            # if the loop is late. Elsewhere, and on old kernels, all processes are polled in turn.
             with contextlib.suppress(AttributeError, OSError):
                 self.selector.register(os.pidfd_open(child.pid), selectors.EVENT_READ, i)
                 self.watched.add(i)
@@ -203,11 +232,11 @@ class Job:
             for stream in self.streams[i]:
                 self.selector.register(stream.source, selectors.EVENT_READ, stream)
         self.complete = True
-        for number in self.signals.copy():  # came while the processes were started
+        for number in self.signals.copy():  # received while the processes were started
             self._pass_on(number)
 
     def _copy_until(self, deadline: float | None) -> None:
-        """Copies what the processes print until something happens or the time has come."""
+        """Copies the output of the processes until something happens or the deadline has passed."""
         wait = None if deadline is None else max(0.0, deadline - time.monotonic())
         for key, _ in self.selector.select(wait):
             if isinstance(key.data, int):
@@ -222,7 +251,7 @@ class Job:
                     self.selector.unregister(key.fileobj)
 
     def _newly_ended(self) -> list[int]:
-        """Processes that have ended since the last call; all that they printed is copied."""
+        """Returns the processes that ended since the last call; all of their output is copied."""
         newly = []
         others = [i for i in range(len(self.children)) if i not in self.watched]
         for i in [*self.reported, *others]:
@@ -231,10 +260,10 @@ class Job:
                 continue
             self.ended[i] = child.returncode
             newly.append(i)
-            kill_group(child.pid)  # what it started and left behind
+            kill_group(child.pid)  # its child processes that are still alive
             for key in [k for k in self.selector.get_map().values() if k.data in self.streams[i]]:
                 with contextlib.suppress(BlockingIOError):
-                    for _ in range(LARGEST_PIPE // CHUNK):  # a stranger may write on for ever
+                    for _ in range(LARGEST_PIPE // CHUNK):  # a detached child may write forever
                         if not key.data.copy():
                             break
                 key.data.finish()
@@ -242,7 +271,7 @@ class Job:
         return newly
 
     def _measures(self, failed: int, now: float) -> list[tuple[float, Callable[[], None]]]:
-        """What is done to the processes that outlive the first that failed, and when."""
+        """Returns the actions on processes that outlive the first failed one, with their times."""
         waiting = f"{self._end_of(failed)}; waiting at most {self.grace:g} s for the others"
         term = now + self.grace
         return [
@@ -266,20 +295,28 @@ class Job:
 
 
 def kill_group(group: int) -> None:
-    """Kills a process and whatever it started in its session's first group."""
+    """Kills a process and its process group.
+
+    Args:
+        group: Id of the process, which leads the group.
+    """
     with contextlib.suppress(ProcessLookupError, PermissionError):
         os.killpg(group, signal.SIGKILL)
 
 
 def parent_death_signal() -> Callable[[], None] | None:
-    """What a new process calls so that it is killed when the launcher dies, where Linux can."""
+    """Returns a function by which a new process is killed when the launcher dies.
+
+    Returns:
+        The function, to be called in the new process; None if the system is not Linux.
+    """
     if sys.platform != "linux":
         return None
     libc, launcher = ctypes.CDLL(None), os.getpid()
 
     def call() -> None:
         libc.prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
-        if os.getppid() != launcher:  # it died before the call
+        if os.getppid() != launcher:  # the launcher died before the call
             os.kill(os.getpid(), signal.SIGKILL)
 
     return call

@@ -5,7 +5,7 @@
     run = rcnn_jax.load("runs/digits")            # a trained run, without its data set
     digits = rcnn_jax.open_source("digits", "test")
 
-Both are imported when they are first used; `import rcnn_jax` alone imports nothing else.
+Both functions are imported when they are first used; `import rcnn_jax` alone imports nothing else.
 """
 
 import importlib

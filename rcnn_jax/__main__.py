@@ -1,9 +1,9 @@
-"""Lists the commands of the package, and the keys of a config.
+"""Lists the commands of the package and the keys of a config.
 
-python -m rcnn_jax                    the commands
-python -m rcnn_jax train --help       the same as python -m rcnn_jax.train --help
-python -m rcnn_jax keys               all keys of a config, with defaults and what they mean
-python -m rcnn_jax keys optimizer     those of a section, or with such a word in their names
+python -m rcnn_jax                    lists the commands
+python -m rcnn_jax train --help       is the same as python -m rcnn_jax.train --help
+python -m rcnn_jax keys               lists all keys of a config with defaults and meanings
+python -m rcnn_jax keys optimizer     lists the keys of a section, or with this word in their names
 """
 
 import ast
@@ -17,20 +17,23 @@ _KEYS = "keys"
 
 
 def commands() -> dict[str, str]:
-    """The commands by name, each with the first line of its docstring; nothing is imported."""
+    """Returns the commands by name, each with the first line of its docstring.
+
+    The source files are parsed; nothing is imported.
+    """
     here = pathlib.Path(__file__).parent
-    found = {}
+    summaries = {}
     for file in sorted([*here.glob("*.py"), *here.glob("*/__main__.py")]):
         name = file.stem if file.parent == here else file.parent.name
         text = file.read_text(encoding="utf-8")
         if not name.startswith("_") and '\nif __name__ == "__main__":\n' in text:
             about = ast.get_docstring(ast.parse(text)) or ""
-            found[name] = about.partition("\n")[0]
-    return found
+            summaries[name] = about.partition("\n")[0]
+    return summaries
 
 
 def listing() -> str:
-    """The commands as people read them."""
+    """Returns the list of commands as text."""
     known = commands()
     wide = max(map(len, known))
     lines = [f"    python -m rcnn_jax.{name:<{wide}}  {about}" for name, about in known.items()]
@@ -47,16 +50,19 @@ def listing() -> str:
 
 
 def main(words: list[str]) -> int:
-    """Lists, or runs a command; returns the exit code.
+    """Lists the commands, prints the keys of a config, or runs a command.
 
     Args:
-        words: The command line without the program.
+        words: The command line without the program's name.
+
+    Returns:
+        The exit code: 0, or 2 if there is no such command or key.
     """
     name = words[0].removeprefix("rcnn_jax.") if words else "--help"
     if name in ("--help", "-help", "-h", "--h"):
         print(listing())
     elif name == _KEYS:
-        # Here and not above: only this reads the schema.
+        # Imported here because only this branch reads the schema.
         from rcnn_jax.configuration.key_listing import key_listing
 
         try:

@@ -1,12 +1,13 @@
-"""Tries everything that a training run will do, once, on a single batch.
+"""Tries every stage of a training run once, on a single batch.
 
     python -m rcnn_jax.check --config=configs/rcnn_digits.py
     python -m rcnn_jax.check --config=mine.py --config.batch_size=512 --config.parallelism=pmap
 
-Opens the data, checks model and task, takes one training step and then another, evaluates one
-batch of the validation split (the part on the host included), saves a checkpoint, restores it and
-predicts; and prints how long each took and how much memory it needed. All keys of a config can be
-set as for train. Nothing is left behind: the checkpoint lies in a temporary folder.
+The command opens the data, checks the model and the task, takes two training steps, evaluates one
+batch of the validation split (including the part that runs on the host), saves a checkpoint,
+restores it and predicts. It prints how long each stage took and how much memory it needed. All keys
+of a config can be set as for `rcnn_jax.train`. Nothing is left behind: the checkpoint is written to
+a temporary folder.
 """
 
 import contextlib
@@ -36,14 +37,27 @@ _DATA_DIR = doors.define_data_dir(FLAGS)
 
 
 class Stages:
-    """What each stage took; rows of a table."""
+    """Collects the time and the memory of each stage as rows of a table.
+
+    Attributes:
+        rows: One row for each measured stage: its name, seconds, peak MiB on the host, peak MiB on
+            the device, and notes.
+    """
 
     def __init__(self):
         self.rows: list[list[str]] = []
 
     @contextlib.contextmanager
     def measure(self, name: str) -> Iterator[list[str]]:
-        """Measures a stage. What is appended to the list inside is printed as its note."""
+        """Measures the time and the peak memory of a stage in a `with` block.
+
+        Args:
+            name: Name of the stage.
+
+        Yields:
+            A list; the strings that are appended to it inside the block are printed as the stage's
+            note.
+        """
         notes: list[str] = []
         started = time.monotonic()
         yield notes
@@ -52,12 +66,22 @@ class Stages:
 
 
 def main(argv: list[str]) -> int:
-    """Checks; returns the exit code."""
+    """Runs the check and prints its table.
+
+    Args:
+        argv: The command line; it is ignored, since all options are flags.
+
+    Returns:
+        The exit code 0.
+
+    Raises:
+        UserError: A stage fails, or there are several processes.
+    """
     del argv
     config: Any = loading.load(_CONFIG.value, doors.overrides)
     xla_flags.apply(config.xla_flags)
     doors.quiet_libraries()
-    # Here and not above: the compiler's flags must be set before jax starts.
+    # Imported here because the compiler's flags must be set before jax starts.
     from rcnn_jax.experiment import joining
     from rcnn_jax.training.parallel import distributed
 
@@ -80,12 +104,13 @@ def check(config: Any, path: pathlib.Path, data_dir: str | None, stages: Stages)
 
     Args:
         config: A complete config.
-        path: An empty folder, for the checkpoint.
-        data_dir: Where original data sets lie; None: see `rcnn_jax.data.roots`.
-        stages: What each stage took is added here.
+        path: An empty folder for the checkpoint.
+        data_dir: Folder of the original data sets. None means the environment variable
+            `RCNN_JAX_DATA` or the cache folder; see `rcnn_jax.data.roots`.
+        stages: Collector to which the measurements of each stage are added.
 
     Raises:
-        UserError: A stage cannot be done.
+        UserError: A stage fails; the message names it.
     """
     import jax
     import numpy as np
@@ -157,7 +182,12 @@ def _loss(sums: Any) -> str:
 
 
 def memory() -> tuple[str, str]:
-    """The most that this process has held so far, on the host and on a device, in MiB."""
+    """Returns the peak memory of this process so far.
+
+    Returns:
+        The peak on the host and the peak on the first device, both in MiB as text; "-" if the
+        device keeps no memory statistics.
+    """
     import jax
 
     # Kilobytes on Linux, bytes on macOS.

@@ -1,4 +1,4 @@
-"""Errors that a user caused and can mend: each message is one sentence that says how."""
+"""Errors that users can cause and repair; each message is one sentence that says how."""
 
 import difflib
 import sysconfig
@@ -8,47 +8,75 @@ from pathlib import Path
 
 
 class UserError(ValueError):
-    """Something asked for cannot be done; the message names the value and what is allowed.
+    """Reports that a request cannot be fulfilled; the message names the value and what is allowed.
 
-    The doors print the message alone, without a traceback, and exit with `exit_code`.
+    The commands print the message alone, without a traceback, and exit with `exit_code`.
+
+    Attributes:
+        exit_code: Exit code of a command that ends with this error, 1.
     """
 
     exit_code = 1
 
     def __init__(self, message: str):
-        """Ends a sentence with one mark, also where it ends with a question."""
+        """Stores the message.
+
+        Args:
+            message: One sentence. If it ends with a question mark inside quotes, the full stop
+                behind it is removed.
+        """
         super().__init__(message.replace("'?.", "'?"))
 
 
 class UsageError(UserError):
-    """The command line or a config is wrong: nothing has been started or written."""
+    """Reports a mistake in the command line or in a config, before anything is started or written.
+
+    Attributes:
+        exit_code: Exit code of a command that ends with this error, 2.
+    """
 
     exit_code = 2
 
 
 def about_file(file: Path, error: Exception) -> str:
-    """What is wrong with a file as one line that names it, without a full stop."""
+    """Describes what is wrong with a file in one line that names the file, without a full stop.
+
+    Args:
+        file: Path of the file.
+        error: Error that reading the file raised.
+
+    Returns:
+        The description; line breaks in the error's text become spaces.
+    """
     text = f"{error.strerror or error}" if isinstance(error, OSError) else str(error)
     text = " ".join(text.split()).rstrip(".")
     return text if str(file) in text else f"{file}: {text}"
 
 
 def did_you_mean(word: str, known: Iterable[str]) -> str:
-    """The end of an error sentence: `; did you mean 'x'?`, or nothing where none is near."""
-    found = difflib.get_close_matches(word, list(known), n=1)
-    return f"; did you mean {found[0]!r}?" if found else ""
+    """Returns the end of an error sentence that suggests a similar word.
+
+    Args:
+        word: Word that was given.
+        known: Words that are allowed.
+
+    Returns:
+        `; did you mean 'x'?`, or an empty string if no allowed word is similar.
+    """
+    close = difflib.get_close_matches(word, list(known), n=1)
+    return f"; did you mean {close[0]!r}?" if close else ""
 
 
 def nearest(name: str, allowed: Iterable[str], limit: int = 12) -> str:
-    """Says what was probably meant, to be appended to an error message.
+    """Says which name was probably meant, as the end of an error message.
 
     Args:
-        name: What was given.
-        allowed: What could have been given.
-        limit: All allowed names are listed when they are no more than this.
+        name: Name that was given.
+        allowed: Names that are allowed.
+        limit: Largest number of allowed names that are listed in full beside a suggestion.
 
     Returns:
-        A clause such as `did you mean 'steps'? Allowed: 'epochs', 'steps'`.
+        A clause such as `did you mean 'steps'? allowed: 'epochs', 'steps'`.
     """
     allowed = sorted(set(allowed))
     close = difflib.get_close_matches(name, allowed, n=1, cutoff=0.6)
@@ -64,7 +92,15 @@ _PACKAGE = Path(__file__).resolve().parent
 
 
 def raised_here(error: BaseException) -> bool:
-    """Whether this package itself raised an error, and not a library or a fork that it called."""
+    """Returns whether an error was raised by this package itself and not by what it called.
+
+    Args:
+        error: The error as it was caught, with its traceback.
+
+    Returns:
+        True if the innermost frame of the traceback belongs to this package; false if it belongs to
+        a library or to a fork.
+    """
     frames = traceback.extract_tb(error.__traceback__)
     return bool(frames) and Path(frames[-1].filename).resolve().is_relative_to(_PACKAGE)
 
@@ -74,17 +110,17 @@ _INSTALLED = {"site-packages", "dist-packages"}
 
 
 def describe(error: BaseException, path: str = "") -> str:
-    """Says what an error inside a fork's code is, and where.
+    """Describes an error inside a fork's code and where it was raised.
 
     Args:
-        error: As it was caught.
-        path: The import path that was at work, see `fork_location`.
+        error: The error as it was caught.
+        path: Import path that was being executed; see `fork_location`.
 
     Returns:
-        Such as `ZeroDivisionError: division by zero (my_fork/parts.py:12)`, in one line and without
-        a full stop. The place is left out where no code of a fork took part.
+        A text such as `ZeroDivisionError: division by zero (my_fork/parts.py:12)`, in one line and
+        without a full stop. The location is left out if no code of a fork took part.
     """
-    # The text of a syntax error holds its place already, without the folder.
+    # The text of a syntax error already holds its location, without the folder.
     text = (error.msg if isinstance(error, SyntaxError) else str(error)).strip()
     text = " ".join(text.split()).rstrip(".")
     name, place = type(error).__name__, fork_location(error, path)
@@ -92,20 +128,20 @@ def describe(error: BaseException, path: str = "") -> str:
 
 
 def fork_location(error: BaseException, path: str = "") -> str:
-    """Finds the line of a fork's code at which an error was raised.
+    """Returns the line of a fork's code at which an error was raised.
 
     It is the innermost frame of the traceback that belongs neither to this package nor to the
-    standard library nor to an installed one; where there is none, the errors that it was raised
-    from are looked at likewise.
+    standard library nor to an installed package. Without such a frame, the errors that this one was
+    raised from are searched in the same way.
 
     Args:
-        error: As it was caught: only the frames below the `except` are in its traceback.
-        path: An import path such as `my_fork.parts:Mine`. Its package counts as a fork's code also
-            where it is installed.
+        error: The error as it was caught; its traceback holds only the frames below the `except`.
+        path: Import path such as `my_fork.parts:Mine`. Its package counts as a fork's code even if
+            it is installed.
 
     Returns:
-        `file:line`, the file as seen from the working directory where it lies below it, or "" where
-        no code of a fork took part.
+        `file:line`, or an empty string if no code of a fork took part. The file is relative to the
+        working directory if it lies below it.
     """
     seen: set[int] = set()
     current: BaseException | None = error
@@ -123,17 +159,17 @@ def fork_location(error: BaseException, path: str = "") -> str:
 
 
 def _frames(error: BaseException, package: str) -> Iterator[tuple[Path, int]]:
-    """Files and lines of a fork's code that an error came through, the innermost last."""
+    """Yields the files and lines of a fork's code that an error passed, the innermost last."""
     trace = error.__traceback__
     while trace is not None:
         code, module = trace.tb_frame.f_code, trace.tb_frame.f_globals.get("__name__", "")
         named = bool(package) and module.partition(".")[0] == package
-        if not code.co_filename.startswith("<"):  # as generated code and the importing machinery
+        if not code.co_filename.startswith("<"):  # generated code and the import system
             file = Path(code.co_filename).resolve()
             if _is_of_a_fork(file, named):
                 yield file, trace.tb_lineno
         trace = trace.tb_next
-    # The file that does not parse has no frame.
+    # A file that cannot be parsed has no frame.
     if isinstance(error, SyntaxError) and error.filename and error.lineno:
         file = Path(error.filename).resolve()
         if _is_of_a_fork(file, bool(package)):

@@ -2,14 +2,14 @@
 
     python -m rcnn_jax.evaluate --workdir=runs/digits --step=best
 
-Only the workdir and the split are needed: on any machine, any number of devices, without the
-training data. --step takes best (by the run's own metric on its validation split; where it has
-none: the latest), latest or a number. The file also holds what the task has to say beyond its
-metrics, such as the error of each class and the confusion matrix, and under `changed` what the
-command line set otherwise. Pictures of the examples that it names, as captions do, are saved in
-WORKDIR/gallery for `python -m rcnn_jax.report`, where Pillow is installed. Keys of the config that
-say how, and not what, to compute can be changed: --config.evaluation_batch_size=64
---config.data.residency=memory --config.data.test=SPLIT.
+Only the workdir and the split are needed; the command runs on any machine, on any number of devices
+and without the training data. --step takes `best` (by the run's own metric on its validation split;
+the latest checkpoint if it has no such split), `latest` or a number. Besides the metrics the file
+holds the tables of the task, such as the error of each class and the confusion matrix, and under
+`changed` the settings that the command line changed. Pictures of the examples that the tables name,
+as those of captions do, are saved in WORKDIR/gallery for `python -m rcnn_jax.report` if Pillow is
+installed. Keys of the config that determine how, and not what, is computed can be changed:
+--config.evaluation_batch_size=64 --config.data.residency=memory --config.data.test=SPLIT.
 """
 
 import ast
@@ -25,7 +25,7 @@ from rcnn_jax.errors import UsageError
 from rcnn_jax.output import results, tables
 from rcnn_jax.startup import doors, xla_flags
 
-if TYPE_CHECKING:  # jax starts when they are imported
+if TYPE_CHECKING:  # importing these starts jax
     from rcnn_jax.data.sources import Source
     from rcnn_jax.experiment.evaluation_run import EvaluationRun
 
@@ -40,13 +40,23 @@ _CALL = flags.DEFINE_multi_string(
 
 
 def main(argv: list[str]) -> int:
-    """Evaluates; returns the exit code."""
+    """Evaluates the run, prints the metrics and writes the result.
+
+    Args:
+        argv: The command line; it is ignored, since all options are flags.
+
+    Returns:
+        The exit code 0.
+
+    Raises:
+        UserError: There is no such run, checkpoint or split, or a flag is wrong.
+    """
     del argv
     path = pathlib.Path(_RUN.workdir.value)
     config: Any = loading.for_evaluation(path / "config.json", doors.overrides)
     xla_flags.apply(config.xla_flags)
     doors.quiet_libraries()
-    # Here and not above: the compiler's flags must be set before jax starts.
+    # Imported here because the compiler's flags must be set before jax starts.
     from rcnn_jax.experiment import evaluation_run, joining
     from rcnn_jax.training.parallel import distributed
 
@@ -71,16 +81,16 @@ def main(argv: list[str]) -> int:
 
 
 def parse_call(texts: list[str]) -> dict[str, Any]:
-    """Reads further arguments of the model's call.
+    """Parses additional arguments of the model's call.
 
     Args:
-        texts: Each `name=value`, the value a Python literal.
+        texts: Arguments written `name=value`, each value a Python literal.
 
     Returns:
-        name -> value.
+        The values by name of the argument.
 
     Raises:
-        UsageError: One of them cannot be read.
+        UsageError: One of the texts cannot be parsed.
     """
     call = {}
     for text in texts:
@@ -108,18 +118,20 @@ def evaluate(
     """Evaluates a checkpoint of a workdir; nothing is written.
 
     Args:
-        config: The workdir's config, perhaps with other runtime keys.
-        path: The workdir.
-        step: "best", "latest" or a number of steps.
-        split: A key of `config.data` or any split's name.
-        data_dir: Where original data sets lie.
-        call: Further keyword arguments of the model's call, such as `steps`.
+        config: The workdir's config; runtime keys may differ from those of the training.
+        path: Workdir of the run.
+        step: "best", "latest" or a number of training steps.
+        split: A key of `config.data` or the name of any split.
+        data_dir: Folder of the original data sets. None means the environment variable
+            `RCNN_JAX_DATA` or the cache folder.
+        call: Additional keyword arguments of the model's call, such as `steps`; None means none.
 
     Returns:
-        `{"step", "split", "n", "metrics": {name: value}, "details": {name: table}}`.
+        `{"step", "split", "n", "metrics": {name: value}, "details": {name: table}}`, with the
+        number of examples as `n`.
 
     Raises:
-        UserError: There is no such checkpoint, or it is damaged or of another model.
+        UserError: There is no such checkpoint, it is damaged, or it belongs to another model.
     """
     from rcnn_jax.experiment import evaluation_run
 
@@ -128,18 +140,19 @@ def evaluate(
 
 
 def examine(run: "EvaluationRun", path: pathlib.Path, step: str) -> dict[str, Any]:
-    """Evaluates a checkpoint with what has been prepared; nothing is written.
+    """Evaluates a checkpoint with an evaluation that has been prepared; nothing is written.
 
     Args:
-        run: From `restoring.prepare_evaluation`.
-        path: The workdir.
-        step: "best", "latest" or a number of steps.
+        run: Evaluation from `evaluation_run.prepare_evaluation`.
+        path: Workdir of the run.
+        step: "best", "latest" or a number of training steps.
 
     Returns:
-        See `evaluate`.
+        `{"step", "split", "n", "metrics": {name: value}, "details": {name: table}}`; see
+        `evaluate`.
 
     Raises:
-        UserError: There is no such checkpoint, or it is damaged or of another model.
+        UserError: There is no such checkpoint, it is damaged, or it belongs to another model.
     """
     from rcnn_jax.experiment import evaluation_run
 
@@ -164,14 +177,15 @@ def save_gallery(
     data_dir: str | None,
     result: dict[str, Any],
 ) -> None:
-    """Saves pictures of the examples that an evaluation names; a warning where that fails.
+    """Saves pictures of the examples that an evaluation names, and warns if that fails.
 
     Args:
-        run: What was evaluated.
-        path: The workdir.
-        split: As it was asked for.
-        data_dir: Where original data sets lie.
-        result: From `examine`.
+        run: Evaluation that was computed.
+        path: Workdir of the run.
+        split: Split as it was requested on the command line.
+        data_dir: Folder of the original data sets. None means the environment variable
+            `RCNN_JAX_DATA` or the cache folder.
+        result: Result of `examine`.
     """
     from rcnn_jax.report import gallery
     from rcnn_jax.training.parallel import distributed
@@ -195,7 +209,17 @@ def save_gallery(
 
 
 def original_examples(run: "EvaluationRun", split: str, data_dir: str | None) -> "Source":
-    """The split as the data set stores it, before an encoder scaled or padded its pictures."""
+    """Returns a split as the data set stores it, before an encoder scaled or padded its pictures.
+
+    Args:
+        run: Evaluation that was computed.
+        split: Split as it was requested on the command line.
+        data_dir: Folder of the original data sets. None means the environment variable
+            `RCNN_JAX_DATA` or the cache folder.
+
+    Returns:
+        The examples of the split.
+    """
     from rcnn_jax.data.encoders.base import EncodedSource
     from rcnn_jax.experiment import data
 
@@ -203,7 +227,7 @@ def original_examples(run: "EvaluationRun", split: str, data_dir: str | None) ->
         return run.source
     if isinstance(run.source, EncodedSource):
         return run.source.source
-    # It was encoded as a whole and let go of. What it has to say of damage has been said.
+    # The split was encoded as a whole and released; its warnings about damage have been printed.
     with contextlib.redirect_stderr(io.StringIO()):
         return data.open_split(run.config, split, data_dir)
 

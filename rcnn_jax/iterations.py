@@ -1,13 +1,13 @@
-"""Evaluates a trained run after other numbers of iterations than it was trained for.
+"""Evaluates a trained run with other numbers of iterations than it was trained for.
 
     python -m rcnn_jax.iterations --workdir=runs/digits --split=validation --up_to=6
 
-For each number of iterations t the table gives the error with the batch statistics that training
-left (a step beyond the trained T uses those of step T) and with statistics measured anew on
---batches training batches at exactly t iterations; and, as `anytime`, the error of the answer that
-the head gives to the state after t iterations of the last layer while the other layers run to
-their end. Models without statistics per step have nothing to measure anew, and need no training
-data. The table is also written to iterations.json in the workdir.
+For each number of iterations t the table gives the error with the batch statistics of training (a
+step beyond the trained T uses those of step T) and the error with statistics measured anew on
+--batches training batches at exactly t iterations. The column `anytime` gives the error of the
+answer that the head computes from the state after t iterations of the last layer, while the other
+layers run through all of their iterations. Models without statistics per step have nothing to
+measure anew and need no training data. The table is also written to iterations.json in the workdir.
 """
 
 import dataclasses
@@ -36,7 +36,17 @@ _BATCHES = flags.DEFINE_integer(
 
 
 def main(argv: list[str]) -> int:
-    """Evaluates and prints the table; returns the exit code."""
+    """Evaluates the run and prints the table.
+
+    Args:
+        argv: The command line; it is ignored, since all options are flags.
+
+    Returns:
+        The exit code 0.
+
+    Raises:
+        UserError: There is no such run, checkpoint or split, or a flag is wrong.
+    """
     del argv
     path = pathlib.Path(_RUN.workdir.value)
     config: Any = loading.for_evaluation(path / "config.json", doors.overrides)
@@ -45,7 +55,7 @@ def main(argv: list[str]) -> int:
     for name, value in (("up_to", _UP_TO.value), ("batches", _BATCHES.value)):
         if value is not None and value < 0:
             raise UsageError(f"--{name}={value} must be at least 0.")
-    # Here and not above: the compiler's flags must be set before jax starts.
+    # Imported here because the compiler's flags must be set before jax starts.
     from rcnn_jax.experiment import joining
     from rcnn_jax.training.parallel import distributed
 
@@ -53,7 +63,7 @@ def main(argv: list[str]) -> int:
     output = pathlib.Path(_RUN.output.value or path / "iterations.json")
 
     def keep(result: dict[str, Any]) -> None:
-        """Shows the newest row and saves all, so that an interrupted run leaves what it found."""
+        """Prints the newest row and saves all rows; an interrupted run keeps its results."""
         if not distributed.is_first():
             return
         newest = result["iterations"][-1]
@@ -73,8 +83,8 @@ def main(argv: list[str]) -> int:
     if not distributed.is_first():
         return 0
     suffixes = ("", "_recalibrated", "_anytime")
-    found = {name for row in result["iterations"] for name in row}
-    columns = ["iterations", *(metric + s for s in suffixes if metric + s in found)]
+    measured = {name for row in result["iterations"] for name in row}
+    columns = ["iterations", *(metric + s for s in suffixes if metric + s in measured)]
     rows = [{name: row.get(name) for name in columns} for row in result["iterations"]]
     results.show(f"{result['split']}: {result['n']} examples, step {result['step']}", rows, 100)
     print(f"trained for {result['trained']} iterations{result['note']}")
@@ -95,22 +105,24 @@ def evaluate_iterations(
     """Evaluates a checkpoint at 0, 1, ... iterations; nothing is written.
 
     Args:
-        config: The workdir's config, perhaps with other runtime keys.
-        path: The workdir.
-        step: "best", "latest" or a number of steps.
-        split: A key of `config.data` or any split's name.
-        data_dir: Where original data sets lie.
-        up_to: Most iterations; None: twice as many as trained.
-        batches: Training batches that statistics are measured on; 0: they are not.
-        after_row: Called with the result so far after each number of iterations.
+        config: The workdir's config; runtime keys may differ from those of the training.
+        path: Workdir of the run.
+        step: "best", "latest" or a number of training steps.
+        split: A key of `config.data` or the name of any split.
+        data_dir: Folder of the original data sets. None means the environment variable
+            `RCNN_JAX_DATA` or the cache folder.
+        up_to: Largest number of iterations; None means twice as many as in training.
+        batches: Number of training batches on which statistics are measured anew; 0 leaves that
+            out.
+        after_row: Callback that gets the result so far after each number of iterations.
 
     Returns:
         `{"step", "split", "n", "trained", "batches", "note", "iterations": [row, ...]}`. A row has
-        `iterations` and, for every metric, METRIC, METRIC_recalibrated and METRIC_anytime, as far
-        as they exist; `note` says why one does not.
+        `iterations` and, for every metric, METRIC, METRIC_recalibrated and METRIC_anytime as far as
+        they exist; `note` says why one does not.
 
     Raises:
-        UserError: There is no such checkpoint, or the model does not iterate.
+        UserError: There is no such checkpoint, or the model has no iterations.
     """
     import jax
 
@@ -178,7 +190,15 @@ def evaluate_iterations(
 
 
 def keeps_statistics_per_step(model_state: Any, steps: int) -> bool:
-    """Whether any leaf of a model's state has an entry for each of 0..`steps` iterations."""
+    """Returns whether a leaf of a model's state has an entry for each of the iterations 0..`steps`.
+
+    Args:
+        model_state: Pytree of the batch statistics.
+        steps: Number of iterations T.
+
+    Returns:
+        True if any leaf with several axes has the length `steps + 1` along the first one.
+    """
     import jax
 
     return any(leaf.ndim > 1 and len(leaf) == steps + 1 for leaf in jax.tree.leaves(model_state))

@@ -1,12 +1,13 @@
-"""What captioning without a model reaches: each picture gets a sentence of the most similar one.
+"""Captions each picture with a sentence of the most similar training picture, as a baseline.
 
     python -m rcnn_jax.neighbours --workdir=runs/captions --data_dir=DATA
 
-For a captioning run: its data, vocabulary and metrics, no checkpoint of it. For each picture of the
-split the nearest of the training split is looked for, by the cosine between the vectors that the
-model reads, or between blurred pictures without their mean where it reads pixels, and what people
-said of that one first is held against the picture's own sentences. The result is also written to
-neighbours.json in the workdir. The training split is needed.
+The command uses the data, the vocabulary and the metrics of a captioning run, but no checkpoint.
+For each picture of the split it finds the nearest picture of the training split, by the cosine
+between the vectors that the model reads, or between blurred pictures without their mean if the
+model reads pixels. The first sentence of that training picture is compared with the picture's own
+sentences. The result is also written to neighbours.json in the workdir. The training split is
+needed.
 
 Reference:
     Devlin, Gupta, Girshick, Mitchell & Zitnick, Exploring nearest neighbor approaches for image
@@ -33,12 +34,22 @@ _DATA_DIR = doors.define_data_dir(FLAGS)
 _OUTPUT = flags.DEFINE_string(
     "output", None, "File for the result; WORKDIR/neighbours.json.", flag_values=FLAGS
 )
-_CELLS = 16  # a blurred picture has so many places along each side
+_CELLS = 16  # cells of a blurred picture along each side
 _ROWS = 1024  # pictures compared at a time
 
 
 def main(argv: list[str]) -> int:
-    """Measures and prints the metrics; returns the exit code."""
+    """Measures the baseline and prints its metrics.
+
+    Args:
+        argv: The command line; it is ignored, since all options are flags.
+
+    Returns:
+        The exit code 0.
+
+    Raises:
+        UserError: The run is not a captioning run, or a split is missing.
+    """
     del argv
     path = pathlib.Path(_WORKDIR.value)
     config: Any = loading.for_evaluation(path / "config.json", doors.overrides)
@@ -55,21 +66,23 @@ def main(argv: list[str]) -> int:
 def measure(
     config: Any, path: pathlib.Path, split: str = "test", data_dir: str | None = None
 ) -> dict[str, Any]:
-    """Captions of a split that are copied from the nearest training pictures; nothing is written.
+    """Measures captions that are copied from the nearest training pictures; nothing is written.
 
     Args:
-        config: The workdir's config, perhaps with other runtime keys.
-        path: The workdir.
-        split: A key of `config.data` or any split's name.
-        data_dir: Where original data sets lie.
+        config: The workdir's config; runtime keys may differ from those of the training.
+        path: Workdir of the captioning run.
+        split: A key of `config.data` or the name of any split.
+        data_dir: Folder of the original data sets. None means the environment variable
+            `RCNN_JAX_DATA` or the cache folder.
 
     Returns:
-        `{"split", "n", "among", "metrics": {name: value}}`.
+        `{"split", "n", "among", "metrics": {name: value}}`, with the number of captioned pictures
+        as `n` and the number of training pictures as `among`.
 
     Raises:
-        UserError: The run is none of captioning, or a split is missing.
+        UserError: The run is not a captioning run, or a split is missing.
     """
-    # Here and not above: jax takes a second to import, which a mistyped flag need not wait for.
+    # Imported here because importing jax takes a second, which a mistyped flag need not wait for.
     from rcnn_jax.experiment import data, evaluation_run
     from rcnn_jax.tasks.captioning import Captioning
 
@@ -93,26 +106,26 @@ def measure(
 
 
 def _read(source: Any, task: Any) -> tuple[np.ndarray, list[list[str]], dict[str, np.ndarray]]:
-    """Vectors of length 1, sentences and further features of all examples that could be read."""
-    vectors, said, columns = [], [], {}
+    """Returns vectors of unit length, sentences and judged features of all readable examples."""
+    vectors, sentences, columns = [], [], {}
     for row in range(len(source)):
         example = source[row]
         if not example.get("mask", 1):
             continue
         value = np.asarray(example[task.inputs], np.float32)
         vectors.append(_blurred(value) if value.ndim == 3 else value)
-        said.append(task.said_of(example))
+        sentences.append(task.said_of(example))
         for name, value in task.further(example).items():
             columns.setdefault(name, []).append(value)
     if not vectors:
         raise UserError("none of the examples could be read.")
     table = np.stack(vectors)
     table /= np.maximum(np.linalg.norm(table, axis=1, keepdims=True), 1e-12)
-    return table, said, {name: np.stack(values) for name, values in columns.items()}
+    return table, sentences, {name: np.stack(values) for name, values in columns.items()}
 
 
 def _blurred(image: np.ndarray) -> np.ndarray:
-    """Means of 16 x 16 places of a picture, or of its pixels where it is smaller, less the mean."""
+    """Averages a picture over 16 x 16 cells (fewer for smaller pictures) and subtracts the mean."""
     for axis in (0, 1):
         size = image.shape[axis]
         edges = np.linspace(0, size, min(_CELLS, size) + 1).astype(int)

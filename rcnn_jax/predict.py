@@ -1,17 +1,17 @@
-"""Answers for files of your own with a trained run.
+"""Predicts for the user's files with a trained run.
 
     python -m rcnn_jax.predict --workdir=runs/lines page1.png page2.png
     python -m rcnn_jax.predict --workdir=runs/lines --format=jsonl --n_best=5 lines/*.png
     python -m rcnn_jax.predict --workdir=runs/scenes --output=masks/ street.jpg
 
-A file is read as the run's data were: by the data set, where it says how, or else as a picture of
-the size of its images. A file of features, as rcnn_jax.features writes it, holds several pictures.
-What is printed is the task's: the text of a line with its confidence, a caption or the class of an
-image with its probability; with --n_best=N also the next best answers. --output=FILE writes the
-same as JSON. A task may make files of its own, such as masks: --output=FOLDER/ gets them, named
-after the file predicted (street_mask.png), and predictions.json. Files that cannot be read are
-named and left out, and the exit code is then 1. Only the workdir is needed. All files are brought
-to one size and go through the net in batches of it.
+A file is read as the data of the run were: by the data set's reader if it has one, otherwise as a
+picture of the size of the run's images. A file of features, as rcnn_jax.features writes it, holds
+several pictures. The task determines what is printed: the text of a line with its confidence, a
+caption, or the class of an image with its probability; --n_best=N also prints the next best
+answers. --output=FILE writes the same as JSON. A task may also make files, such as masks:
+--output=FOLDER/ writes them, named after the input file (street_mask.png), together with
+predictions.json. Files that cannot be read are named and left out, and the exit code is then 1.
+Only the workdir is needed. All files are scaled to one size and processed in batches.
 """
 
 import copy
@@ -30,7 +30,7 @@ from rcnn_jax.output import results, tables
 from rcnn_jax.output.predicted import Answer, Output, Prediction, made_ready, stem_of
 from rcnn_jax.startup import doors, xla_flags
 
-if TYPE_CHECKING:  # jax starts when it is imported
+if TYPE_CHECKING:  # importing this starts jax
     from rcnn_jax.training.interface import Task
 
 FLAGS = flags.FlagValues()
@@ -60,7 +60,18 @@ _OUTPUT = flags.DEFINE_string(
 
 
 def main(argv: list[str]) -> int:
-    """Predicts; returns the exit code."""
+    """Predicts for the files of the command line and prints the answers.
+
+    Args:
+        argv: The command line: the program's name and the names of the files.
+
+    Returns:
+        The exit code: 0, or 1 if some of the files could not be read.
+
+    Raises:
+        UsageError: No files are named.
+        UserError: There is no such run or checkpoint, or the output cannot be written.
+    """
     files = [pathlib.Path(name) for name in argv[1:]]
     if not files:
         raise UsageError("no files are named: python -m rcnn_jax.predict --workdir=DIR FILE...")
@@ -68,7 +79,7 @@ def main(argv: list[str]) -> int:
     config: Any = loading.for_evaluation(path / "config.json", doors.overrides)
     xla_flags.apply(config.xla_flags)
     doors.quiet_libraries()
-    # Here and not above: the compiler's flags must be set before jax starts.
+    # Imported here because the compiler's flags must be set before jax starts.
     from rcnn_jax.experiment import joining
     from rcnn_jax.training.parallel import distributed
 
@@ -83,18 +94,18 @@ def main(argv: list[str]) -> int:
         damaged.append(problem)
         distributed.warn(f"left out: {problem}")
 
-    found = predict(config, path, files, _STEP.value, _N_BEST.value, name_it, output)
+    predictions = predict(config, path, files, _STEP.value, _N_BEST.value, name_it, output)
     if distributed.is_first():
         rows: list[dict[str, Any]] = []
         if output is not None:
-            found = output.written(found, rows)
+            predictions = output.written(predictions, rows)
         show = _show_lines if _FORMAT.value == "jsonl" else _show_table
-        show(found, _N_BEST.value)
+        show(predictions, _N_BEST.value)
         if output is not None:
             result = {"workdir": str(path), "step": _STEP.value, "predictions": rows}
             results.save(output.answers, result, quiet=_FORMAT.value == "jsonl")
     else:
-        list(found)
+        list(predictions)
     if damaged:
         distributed.warn(f"{len(damaged)} of {len(files)} files could not be read")
     return 1 if damaged else 0
@@ -109,24 +120,24 @@ def predict(
     damaged: Callable[[str], None] | None = None,
     output: Output | None = None,
 ) -> Iterator[Prediction]:
-    """Answers for files; nothing is written.
+    """Predicts for files; nothing is written.
 
     Args:
-        config: The workdir's config, perhaps with other runtime keys.
-        path: The workdir.
-        files: What is asked about.
-        step: "best", "latest" or a number of steps.
-        n_best: How many answers for a file, at most.
-        damaged: Called with a sentence for each file that cannot be read, which is then left out.
-            None: it is an error.
-        output: Where the answers go. The files that the task makes are made where it is a folder.
+        config: The workdir's config; runtime keys may differ from those of the training.
+        path: Workdir of the run.
+        files: Paths of the files to predict for.
+        step: "best", "latest" or a number of training steps.
+        n_best: Largest number of answers for an example.
+        damaged: Callback that gets a sentence for each file that cannot be read, which is then left
+            out. None means that such a file is an error.
+        output: Destination of the answers. The task's files are made only if it is a folder.
 
     Yields:
-        What is said of each file, or of each example that it holds.
+        The prediction for each file, or for each example that a file holds.
 
     Raises:
-        UserError: There is no such checkpoint, the data set or the task reads no files, or the task
-            makes files and `output` is one file.
+        UserError: There is no such checkpoint, the data set or the task cannot read files, or the
+            task makes files and `output` is a single file.
         ValueError: A file cannot be read.
     """
     from rcnn_jax.data.sources import ArraySource
@@ -150,7 +161,7 @@ def predict(
     names = tuple(examples[0])
     columns = {name: [example[name] for example in examples] for name in names}
     source = ArraySource(columns, {name: features[name] for name in names})
-    # A number of rows that other calls are likely to have, too: compiled programs are kept.
+    # Powers of two are sizes that other calls are likely to have; compiled programs are kept.
     rows = 1 << (len(kept) - 1).bit_length()
     config = copy.deepcopy(config)
     config.evaluation_batch_size = min(config.evaluation_batch_size, rows)
@@ -173,7 +184,7 @@ def predict(
     restored = evaluation_run.restore_step(run, path, step)
     task = task.answering(n_best)
     batches = run.predictions(restored.state.evaluated(), task)
-    said = itertools.chain.from_iterable(
+    results_of_batches = itertools.chain.from_iterable(
         _said(
             config.task.name,
             task,
@@ -184,7 +195,7 @@ def predict(
         )
         for predicted in batches
     )
-    for name, stem, (answers, made) in zip(kept, stems, said, strict=True):
+    for name, stem, (answers, made) in zip(kept, stems, results_of_batches, strict=True):
         yield Prediction(name, stem, answers, made)
 
 
@@ -196,9 +207,9 @@ def _said(
     n_best: int,
     makes_files: bool,
 ) -> Iterator[tuple[list[Answer], Mapping[str, bytes]]]:
-    """The answers to each example of a batch, and the files about it.
+    """Yields the answers and the files for each example of a batch.
 
-    A task whose answers are files alone says nothing else.
+    A task that only makes files has no answers.
     """
     examples = len(next(iter(predicted.values())))
     answers = task.answers(predicted, features, n_best) or [[]] * examples
@@ -213,7 +224,7 @@ def _said(
 
 
 def _show_lines(found: Iterator[Prediction], n_best: int) -> None:
-    """A JSON object a line as soon as it is known: the best answer, and all where several are."""
+    """Prints a JSON object per example as soon as it is known: the best answer, or all `n_best`."""
     for prediction in found:
         answers = prediction.answers
         row = {"file": prediction.name, **(answers[0] if answers else {})}
@@ -223,7 +234,7 @@ def _show_lines(found: Iterator[Prediction], n_best: int) -> None:
 
 
 def _show_table(found: Iterator[Prediction], n_best: int) -> None:
-    """A row an answer; the file stands beside its best one."""
+    """Prints a table with a row for each answer; the file's name stands beside its best answer."""
     rows, header = [], []
     for prediction in found:
         file = prediction.name
@@ -236,7 +247,7 @@ def _show_table(found: Iterator[Prediction], n_best: int) -> None:
 
 
 def _number(value: float) -> str:
-    """A probability; that of a whole sentence is small."""
+    """Formats a probability; that of a whole sentence is small."""
     return f"{value:.4f}" if value == 0 or value >= 1e-3 else f"{value:.1e}"
 
 

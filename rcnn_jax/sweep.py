@@ -4,10 +4,10 @@
         --workdir=runs/atis
 
 Variants are those of the config, separated by commas and joined by `+` (`snips+elman`); `base` is
-the config alone. --config.KEY=VALUE holds for all runs. One run after the other is trained and
-evaluated in a process of its own, all variants with the first seed, then with the next, in
-WORKDIR/VARIANT/SEED. The same command goes on where it was stopped: runs that are finished are
-read, not repeated. WORKDIR/sweep.json holds every result.
+the config without a variant. --config.KEY=VALUE applies to all runs. The runs are trained and
+evaluated one after the other, each in a separate process and in the folder WORKDIR/VARIANT/SEED:
+all variants with the first seed, then all with the next. The same command continues where it was
+stopped: finished runs are read, not repeated. WORKDIR/sweep.json holds all results.
 """
 
 import dataclasses
@@ -55,13 +55,13 @@ _STOPPED = (128 + signal.SIGINT, 128 + signal.SIGTERM)  # exit codes of a run th
 
 @dataclasses.dataclass(frozen=True)
 class Run:
-    """One training run of the sweep and what came of it, all of it in files of its folder.
+    """One training run of the sweep and its results, all of which lie in files of its folder.
 
     Attributes:
-        variant: as typed.
-        seed: as typed.
-        config: what `train` is given as --config.
-        folder: its workdir.
+        variant: Name of the variant as typed.
+        seed: Value of `config.seed` as typed.
+        config: Value of --config that is passed to `rcnn_jax.train`.
+        folder: Workdir of the run.
     """
 
     variant: str
@@ -71,26 +71,38 @@ class Run:
 
     @property
     def name(self) -> str:
-        """What people call it."""
+        """The name of the run in messages."""
         return f"{self.variant}, seed {self.seed}"
 
     def result(self, split: str) -> pathlib.Path:
-        """The file that holds the evaluation of a split."""
+        """Returns the path of the evaluation of a split.
+
+        Args:
+            split: Name of the split.
+        """
         name = "evaluation" if split == "test" else f"evaluation_{split}"
         return self.folder / f"{name}.json"
 
     def finished(self, splits: Sequence[str]) -> bool:
-        """Whether nothing is left to do."""
+        """Returns whether the run has been evaluated on all splits.
+
+        Args:
+            splits: Names of the splits.
+        """
         return all(self.result(split).is_file() for split in splits)
 
     def spent(self) -> dict[str, float]:
-        """`seconds` of training and `starts` that they were spread over."""
+        """Returns the `seconds` of training so far and the number of `starts` they come from."""
         file = self.folder / "spent.json"
-        found = json.loads(file.read_text()) if file.is_file() else {}
-        return {"seconds": 0.0, "starts": 0} | found
+        spent = json.loads(file.read_text()) if file.is_file() else {}
+        return {"seconds": 0.0, "starts": 0} | spent
 
     def spend(self, seconds: float) -> None:
-        """Counts the seconds of one start."""
+        """Adds the training time of one start to `spent.json`.
+
+        Args:
+            seconds: Training time of the start in seconds.
+        """
         before = self.spent()
         after = {"seconds": before["seconds"] + seconds, "starts": before["starts"] + 1}
         if self.folder.is_dir():
@@ -98,10 +110,14 @@ class Run:
 
 
 class Child:
-    """A command that is run in a process of its own, and asked to stop when this one is."""
+    """Runs commands in a separate process, which is asked to stop when this process is.
+
+    Attributes:
+        stopped: Whether this process has received SIGINT or SIGTERM.
+    """
 
     def __init__(self) -> None:
-        """Nothing runs yet."""
+        """Creates the object; no command runs yet."""
         self._process: subprocess.Popen[bytes] | None = None
         self.stopped = False
 
@@ -121,18 +137,18 @@ class Child:
             self._process.send_signal(number)
 
     def run(self, command: Sequence[str], log: pathlib.Path) -> tuple[int, str]:
-        """Runs a command to its end.
+        """Runs a command until it ends.
 
         Args:
-            command: What to run.
-            log: What it says is appended here.
+            command: The command line as a list of words.
+            log: File to which the command's output is appended.
 
         Returns:
-            Its exit code, and the last line that it left on standard error.
+            The command's exit code and the last line that it wrote to standard error.
         """
         log.parent.mkdir(parents=True, exist_ok=True)
         with open(log, "ab") as out:
-            # In a session of its own: a Ctrl-C on the terminal reaches it through `_stop` alone.
+            # In a new session, so that a Ctrl-C on the terminal reaches it only through `_stop`.
             self._process = subprocess.Popen(
                 command, stdout=out, stderr=subprocess.PIPE, start_new_session=True
             )
@@ -148,7 +164,18 @@ class Child:
 
 
 def main(argv: list[str]) -> int:
-    """Runs the sweep; returns the exit code."""
+    """Runs the sweep and prints its table.
+
+    Args:
+        argv: The command line; it is ignored, since all options are flags.
+
+    Returns:
+        The exit code: 0, or that of a run that was stopped.
+
+    Raises:
+        UsageError: A flag or a config is wrong.
+        UserError: The folder cannot be written, or runs failed.
+    """
     del argv
     name = pathlib.Path(_CONFIG.value.partition(":")[0]).stem
     folder = pathlib.Path(_WORKDIR.value or f"runs/sweep-{name}")
@@ -187,19 +214,20 @@ def main(argv: list[str]) -> int:
 
 
 def plan(config: str, variants: Sequence[str], seeds: Sequence[str], folder: pathlib.Path):
-    """Lists the runs, all variants with one seed before the next.
+    """Lists the runs of a sweep: all variants with the first seed, then all with the next.
 
     Args:
-        config: File or name of a config, perhaps with variants of its own behind a colon.
-        variants: Each the name of a variant, several joined by `+`, or `base`.
-        seeds: Values of config.seed.
-        folder: Of the sweep.
+        config: File or name of a config; variants that apply to all runs may follow a colon.
+        variants: Variants to compare: each a name, several names joined by `+`, or `base`.
+        seeds: Values of `config.seed`, as text.
+        folder: Folder of the sweep.
 
     Returns:
         The runs.
 
     Raises:
-        UsageError: There is nothing to run, or something is named twice.
+        UsageError: There is nothing to run, a value is given twice, or a seed is not a whole
+            number.
     """
     for flag, values in (("variants", variants), ("seeds", seeds)):
         twice = [value for value in values if values.count(value) > 1]
@@ -227,13 +255,13 @@ def check(run: Run) -> Any:
     """Loads a run's config, so that a mistake ends the sweep before it starts.
 
     Args:
-        run: From `plan`.
+        run: A run from `plan`.
 
     Returns:
         The config.
 
     Raises:
-        UserError: It has a mistake, or the folder holds another experiment.
+        UserError: The config has a mistake, or the folder holds another experiment.
     """
     config = loading.load(run.config, [*doors.overrides, ("seed", run.seed)])
     file = run.folder / "config.json"
@@ -251,20 +279,21 @@ def carry_out(run: Run, splits: Sequence[str], child: Child) -> tuple[int, str]:
     """Trains and evaluates one run.
 
     Args:
-        run: From `plan`.
-        splits: What is evaluated.
-        child: Runs the commands.
+        run: A run from `plan`.
+        splits: Names of the splits to evaluate on.
+        child: Runner of the commands.
 
     Returns:
-        The exit code of the command that did not end well, else 0, and its last words.
+        The exit code of the first command that failed, or 0; and the last line that the last
+        command wrote to standard error.
     """
     log = run.folder / "log.txt"
     common = [f"--workdir={run.folder}"]
     common += [f"--data_dir={_DATA_DIR.value}"] if _DATA_DIR.value else []
-    own = [f"--config.{key}={text}" for key, text in doors.overrides]
-    own += [f"--config={run.config}", f"--config.seed={run.seed}"]
+    config_flags = [f"--config.{key}={text}" for key, text in doors.overrides]
+    config_flags += [f"--config={run.config}", f"--config.seed={run.seed}"]
     began = time.monotonic()
-    code, message = child.run([*_door("train"), *common, *own], log)
+    code, message = child.run([*_door("train"), *common, *config_flags], log)
     run.spend(time.monotonic() - began)
     for split in splits:
         if code or child.stopped:
@@ -279,15 +308,23 @@ def _door(name: str) -> list[str]:
 
 
 def read(run: Run, split: str) -> dict[str, Any] | None:
-    """What the evaluation of a split found; None where there is none yet.
+    """Reads the evaluation of a split.
+
+    Args:
+        run: A run from `plan`.
+        split: Name of the split.
+
+    Returns:
+        The step, the number of examples `n` and the metrics; None if the split has not been
+        evaluated.
 
     Raises:
         UserError: The file is damaged.
     """
     file = run.result(split)
     try:
-        found = json.loads(file.read_text(encoding="utf-8"))
-        return {"step": found["step"], "n": found["n"], "metrics": found["metrics"]}
+        evaluation = json.loads(file.read_text(encoding="utf-8"))
+        return {"step": evaluation["step"], "n": evaluation["n"], "metrics": evaluation["metrics"]}
     except FileNotFoundError:
         return None
     except (ValueError, KeyError, TypeError) as error:
@@ -297,7 +334,13 @@ def read(run: Run, split: str) -> dict[str, Any] | None:
 
 
 def save(folder: pathlib.Path, runs: Sequence[Run], splits: Sequence[str]) -> None:
-    """Writes sweep.json: every run with its seconds and what was measured."""
+    """Writes sweep.json: every run with its training time and its metrics.
+
+    Args:
+        folder: Folder of the sweep.
+        runs: Runs from `plan`.
+        splits: Names of the splits.
+    """
     rows = [
         {"variant": run.variant, "seed": int(run.seed), "config": run.config}
         | run.spent()
@@ -308,32 +351,32 @@ def save(folder: pathlib.Path, runs: Sequence[Run], splits: Sequence[str]) -> No
 
 
 def table(runs: Sequence[Run], splits: Sequence[str], metrics: Sequence[str]) -> str:
-    """Lays out each variant's mean and standard deviation over its seeds.
+    """Formats each variant's mean and standard deviation over its seeds.
 
     Args:
-        runs: From `plan`.
-        splits: What was evaluated.
-        metrics: The columns, once for every split.
+        runs: Runs from `plan`.
+        splits: Names of the splits that were evaluated.
+        metrics: Names of the metrics to show, a column for each split.
 
     Returns:
-        A table; the deviation is that of a sample (n - 1), left out for one seed.
+        The table as text. The deviation is that of a sample (n - 1); it is left out for one seed.
 
     Raises:
         UserError: No evaluation has such a metric.
     """
     rows = []
     for variant in dict.fromkeys(run.variant for run in runs):
-        own = [run for run in runs if run.variant == variant and run.finished(splits)]
-        cells = [variant, len(own)]
+        finished = [run for run in runs if run.variant == variant and run.finished(splits)]
+        cells = [variant, len(finished)]
         for split in splits:
-            found = [measured["metrics"] for run in own if (measured := read(run, split))]
+            evaluated = [measured["metrics"] for run in finished if (measured := read(run, split))]
             for metric in metrics:
-                if found and metric not in found[0]:
+                if evaluated and metric not in evaluated[0]:
                     raise UserError(
-                        f"--metrics: {metric!r} was not measured, only {', '.join(found[0])}."
+                        f"--metrics: {metric!r} was not measured, only {', '.join(evaluated[0])}."
                     )
-                cells.append(tables.mean_and_deviation(metric, [one[metric] for one in found]))
-        spent = [run.spent()["seconds"] for run in own]
+                cells.append(tables.mean_and_deviation(metric, [one[metric] for one in evaluated]))
+        spent = [run.spent()["seconds"] for run in finished]
         rows.append([*cells, f"{statistics.mean(spent):.0f}" if spent else ""])
     named = [f"{split} {metric}" for split in splits for metric in metrics]
     return tables.table(rows, ["variant", "seeds", *named, "seconds"])

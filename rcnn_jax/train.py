@@ -1,15 +1,15 @@
-"""Trains what a config states, and goes on where an earlier run of the same command stopped.
+"""Trains what a config states, and continues where an earlier run of the same command stopped.
 
     python -m rcnn_jax.train --config=configs/rcnn_digits.py --workdir=runs/digits
 
---config takes a file or the name of a shipped config, with `:variant` behind it where it has
-variants. Any of its keys can be set: --config.batch_size=64 --config.model.features=96
+--config takes a file or the name of a shipped config; `:variant` may follow if it has variants. Any
+key of the config can be set: --config.batch_size=64 --config.model.features=96
 --config.optimizer.momentum=0.95; `python -m rcnn_jax keys` prints all of them with their defaults.
-Without arguments RCNN learns scikit-learn's handwritten digits.
+Without arguments an RCNN is trained on scikit-learn's handwritten digits.
 
-The workdir then holds config.json (complete), metrics.jsonl (one object a log line),
-checkpoints/ and assets/. Press Ctrl-C, or send SIGTERM, and the run saves itself and ends;
-the same command goes on. So it does with --config.max_minutes=90 after an hour and a half.
+The workdir then holds config.json (the complete config), metrics.jsonl (one JSON object a log
+line), checkpoints/ and assets/. On Ctrl-C or SIGTERM the run saves a checkpoint and ends; the same
+command continues it. The same holds for --config.max_minutes=90 after an hour and a half.
 """
 
 import pathlib
@@ -34,11 +34,21 @@ _WORKDIR = flags.DEFINE_string(
     "workdir", None, "Folder of the run; runs/CONFIG-VARIANT unless given.", flag_values=FLAGS
 )
 _DATA_DIR = doors.define_data_dir(FLAGS)
-_STARTED = time.monotonic()  # before jax is imported: `max_minutes` are counted from here
+_STARTED = time.monotonic()  # before jax is imported; `max_minutes` is counted from here
 
 
 def main(argv: list[str]) -> int:
-    """Trains; returns the exit code."""
+    """Trains the config of the command line.
+
+    Args:
+        argv: The command line; it is ignored, since all options are flags.
+
+    Returns:
+        The exit code of `train`.
+
+    Raises:
+        UserError: The config has a mistake, or the training fails.
+    """
     del argv
     config: Any = loading.load(_CONFIG.value, doors.overrides)
     file, _, variant = _CONFIG.value.partition(":")
@@ -54,22 +64,24 @@ def main(argv: list[str]) -> int:
 def train(
     config: Any, path: pathlib.Path, data_dir: str | None = None, started: float | None = None
 ) -> int:
-    """Trains in a workdir, from its newest whole checkpoint if it has one.
+    """Trains in a workdir, starting from its newest undamaged checkpoint if it has one.
 
     Args:
-        config: A complete config, from `rcnn_jax.configuration.loading`.
-        path: The workdir.
-        data_dir: Where original data sets lie; None: see `rcnn_jax.data.roots`.
-        started: When `config.max_minutes` began, by `time.monotonic`; None: now.
+        config: A complete config from `rcnn_jax.configuration.loading`.
+        path: Workdir of the run.
+        data_dir: Folder of the original data sets. None means the environment variable
+            `RCNN_JAX_DATA` or the cache folder; see `rcnn_jax.data.roots`.
+        started: Time from which `config.max_minutes` is counted, by `time.monotonic`; None means
+            now.
 
     Returns:
         0 when all steps have been taken; 143 (or 130 after Ctrl-C) when the run was asked to stop
-        before, or its `config.max_minutes` are over, and it has saved itself.
+        earlier, or `config.max_minutes` has passed, and a checkpoint has been saved.
 
     Raises:
-        UserError: Something that was asked for cannot be done; nothing written before is lost.
+        UserError: The request cannot be fulfilled; nothing that was written earlier is lost.
     """
-    # Here and not above: the compiler's flags must be set before jax starts.
+    # Imported here because the compiler's flags must be set before jax starts.
     from rcnn_jax.experiment import training_run
     from rcnn_jax.training import diagnosis, parameters
     from rcnn_jax.training.checkpoints.errors import DivergedError
@@ -77,7 +89,7 @@ def train(
     from rcnn_jax.training.parallel.signals import StopRequest
     from rcnn_jax.training.workdir import Workdir
 
-    # What the config names: devices, data, model. A mistake ends here, before anything is written.
+    # A mistake in devices, data or model raises here, before anything is written.
     workdir = Workdir(path)
     notes = distributed.first(lambda: workdir.check(config))
     run = training_run.prepare_training(config, workdir, data_dir)
@@ -102,7 +114,7 @@ def train(
                 try:
                     return loop(run, workdir, begin, stop)
                 except DivergedError as error:
-                    # Without its trace, which holds on to the memory of the state.
+                    # Without its traceback, which would keep the state's memory allocated.
                     diverged = error.with_traceback(None)
                 attempts += 1
                 if stop.agreed and attempts <= allowed:
@@ -128,13 +140,14 @@ def train(
 
 
 class Begin(NamedTuple):
-    """Where training begins or goes on.
+    """The point from which training begins or continues.
 
     Attributes:
-        state: The training state.
-        step: How many steps it has taken.
-        due: Whether it is evaluated first, because an earlier start did not come to the end of it.
-        history: Evaluations before that, as pairs (step, metrics).
+        state: Training state.
+        step: Number of steps that the state has taken.
+        due: Whether the state must be evaluated first, because an earlier start did not finish its
+            evaluation.
+        history: Earlier evaluations as pairs (step, metrics).
     """
 
     state: Any
@@ -144,19 +157,21 @@ class Begin(NamedTuple):
 
 
 def loop(run: Any, workdir: Any, begin: Begin, stop: Any) -> int:
-    """Takes the steps that are left: step, log, checkpoint, evaluate.
+    """Takes the remaining steps: trains, logs, saves checkpoints and evaluates.
 
     Args:
-        run: From `preparation.prepare_training`.
-        workdir: Claimed by this run.
-        begin: Where it goes on. The memory of its state is given away, its history grows.
+        run: Run from `training_run.prepare_training`.
+        workdir: Workdir that this run has claimed.
+        begin: Point from which to continue. The memory of its state is donated, and its history is
+            extended.
         stop: A `StopRequest` that has been entered.
 
     Returns:
-        The exit code, as for `train`.
+        The exit code: 0 when all steps have been taken, 143 (or 130 after Ctrl-C) when the run was
+        stopped and a checkpoint has been saved; see `train`.
 
     Raises:
-        UserError: Training diverged, the disk is full, or what a fork does in an evaluation failed.
+        UserError: Training diverged, the disk is full, or a fork's code failed in an evaluation.
     """
     from rcnn_jax.training import evaluations, meter, writers
     from rcnn_jax.training.checkpoints import saving
@@ -165,7 +180,8 @@ def loop(run: Any, workdir: Any, begin: Begin, stop: Any) -> int:
 
     config, task = run.config, run.recipe.task
     state, start, due, history = begin
-    damaged, told = set(), 0  # records that any process could not read; of this one, those told
+    # Records that any process could not read, and how many of this process have been reported.
+    damaged, reported = set(), 0
     warned: set[str] = set()  # metrics that have been NaN
     began, speed = time.monotonic(), meter.Meter(task.unit, config.batch_size)
     with (
@@ -175,7 +191,7 @@ def loop(run: Any, workdir: Any, begin: Begin, stop: Any) -> int:
     ):
 
         def evaluate(step: int, state: Any) -> Any:
-            """Evaluates a state that is saved; returns what training goes on from."""
+            """Evaluates a saved state; returns the state from which training continues."""
             with speed.paused():
                 try:
                     metrics = run.evaluate(state, stop)
@@ -183,10 +199,10 @@ def loop(run: Any, workdir: Any, begin: Begin, stop: Any) -> int:
                     entry = {"step": step, "epoch": run.sampler.epoch(step), "split": "validation"}
                     log.write(entry | metrics)
                 except Exception as error:
-                    said = evaluation_error(error, step, saver, config.task.name)
-                    if said is None:
+                    explained = evaluation_error(error, step, saver, config.task.name)
+                    if explained is None:
                         raise
-                    raise said from error
+                    raise explained from error
                 history.append((step, metrics))
                 what = evaluations.check(metrics, step, config.best_metric, warned)
                 if what:
@@ -195,7 +211,7 @@ def loop(run: Any, workdir: Any, begin: Begin, stop: Any) -> int:
             return answered
 
         def stopped(step: int, repeats: bool) -> int:
-            """Says that the run stops after a step that has been saved, and how to go on."""
+            """Prints how to continue a run that stops after a saved step; returns the exit code."""
             saver.wait()
             later = ", and its evaluation will be done at the next start" if repeats else ""
             log.say(
@@ -226,15 +242,15 @@ def loop(run: Any, workdir: Any, begin: Begin, stop: Any) -> int:
                     entry = {"step": step, "epoch": run.sampler.epoch(step)}
                     entry |= speed.read(batches.waited_s)
                     if config.data.damaged == "skip":
-                        found = run.damage.since(told)
-                        told += len(found)
-                        for records in distributed.gather(found):
+                        new_records = run.damage.since(reported)
+                        reported += len(new_records)
+                        for records in distributed.gather(new_records):
                             damaged |= {tuple(record) for record in records}
                         entry["damaged_records"] = len(damaged)
                     log.write(entry)
                     saver.check_loss(entry["loss"], step)
                 if saves:
-                    # The mean of some steps hides the one that went wrong; it must not be saved.
+                    # A mean over steps can hide a diverged one, whose state must not be saved.
                     saver.check_loss(float(sums["loss"][0] / sums["loss"][1]), step)
                     with speed.paused():
                         saver.save(step, state, evaluates=evaluates)
@@ -252,17 +268,17 @@ def loop(run: Any, workdir: Any, begin: Begin, stop: Any) -> int:
 
 
 def evaluation_error(error: Exception, step: int, saver: Any, path: str) -> Exception | None:
-    """Says of an error in an evaluation what is saved, and where a fork's code raised it.
+    """Turns an error in an evaluation into one that says what is saved and where it was raised.
 
     Args:
-        error: Whatever was raised.
-        step: Of the state that was evaluated.
-        saver: The `saving.Checkpoints` that it was saved with.
-        path: The import path of the task.
+        error: Error that the evaluation raised.
+        step: Step of the state that was evaluated.
+        saver: The `saving.Checkpoints` with which the state was saved.
+        path: Import path of the task.
 
     Returns:
-        What is raised instead; None where it is raised again as it is, for a fault that is neither
-        the user's nor a fork's.
+        The error to raise instead, which names the line of a fork's code; None if the original one
+        is to be raised again, because neither the user nor a fork caused it.
     """
     from rcnn_jax.training.parallel import distributed
 
@@ -280,21 +296,21 @@ def evaluation_error(error: Exception, step: int, saver: Any, path: str) -> Exce
 
 
 def restore_or_create(run: Any, workdir: Any) -> Begin:
-    """Restores the newest checkpoint that is whole, or makes a new state.
+    """Restores the newest undamaged checkpoint, or creates a new state.
 
-    Damaged checkpoints are named and moved aside, never deleted. Lines of metrics behind the one
-    that is restored are dropped.
+    Damaged checkpoints are named and moved aside, never deleted. Lines of metrics after the
+    restored step are dropped.
 
     Args:
-        run: From `preparation.prepare_training`.
-        workdir: Claimed by this run.
+        run: Run from `training_run.prepare_training`.
+        workdir: Workdir that this run has claimed.
 
     Returns:
-        Where training begins. A state that was saved before its evaluation has got what the
-        evaluation makes of it, if that was finished.
+        The point from which training begins. If the evaluation of the restored step was finished,
+        the state includes the changes that follow from it.
 
     Raises:
-        UserError: There are checkpoints but none is whole, or they are of another model.
+        UserError: There are checkpoints, but all are damaged or belong to another model.
     """
     from rcnn_jax.training.checkpoints import reading, topology
     from rcnn_jax.training.parallel import distributed
@@ -323,15 +339,15 @@ def restore_or_create(run: Any, workdir: Any) -> Begin:
 def results_table(
     history: list[tuple[int, dict[str, float]]], best_metric: str, best_mode: str
 ) -> str:
-    """Lays out the best and the last evaluation of this run.
+    """Formats the best and the last evaluation of the run.
 
     Args:
-        history: Pairs (step, metrics).
-        best_metric: What ranks them.
-        best_mode: "min" or "max".
+        history: Evaluations as pairs (step, metrics).
+        best_metric: Name of the metric that ranks evaluations.
+        best_mode: "min" if smaller values of that metric are better, "max" if larger ones are.
 
     Returns:
-        A table, or one line where nothing was evaluated.
+        A table, or one line if nothing was evaluated.
     """
     if not history:
         return "no validation split was evaluated"
@@ -346,7 +362,11 @@ def results_table(
 
 
 def evaluate_hint(path: pathlib.Path) -> str:
-    """The command that evaluates a workdir."""
+    """Returns the command that evaluates a workdir, as a hint for the user.
+
+    Args:
+        path: Workdir of the run.
+    """
     return f"evaluate with: python -m rcnn_jax.evaluate --workdir={path}"
 
 

@@ -20,7 +20,7 @@ def modules():
             yield ".".join(("rcnn_jax", *file.relative_to(PACKAGE).with_suffix("").parts))
 
 
-@pytest.mark.parametrize("name", modules())
+@pytest.mark.parametrize("name", list(modules()))
 def test_examples(name):
     # As a user has it: shapes are checked, and ranks promoted, in these tests alone.
     with jax.numpy_rank_promotion("allow"):

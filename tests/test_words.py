@@ -24,7 +24,6 @@ BANNED = {
     r"\btold apart\b": "distinguished",
     r"see above": "say it again",
     r"whatever stands": "regardless of the values",
-    r"\bis none\b": "name what is missing",
 }
 SECTIONS = {"Args", "Attributes", "Returns", "Yields", "Raises", "References", "Reference"}
 

@@ -1,1 +1,1 @@
-"""What a notebook needs: a trained run as an object, and data sets by name."""
+"""The interface for notebooks: a trained run as an object, and data sets by name."""

@@ -1,4 +1,4 @@
-"""Data sets by name."""
+"""Opens data sets by name."""
 
 import pathlib
 from collections.abc import Sequence
@@ -24,21 +24,22 @@ def open_source(
         (100, (8, 8, 1))
 
     Args:
-        name: What `config.data.name` takes: a shipped data set, an import path to a `DatasetSpec`,
-            a TFDS name or a user's files; see `rcnn_jax.data.catalog.open_source`.
-        split: The name of a split, perhaps with a slice: `train[:100]`.
-        data_dir: Where original data sets lie; None: `RCNN_JAX_DATA` or a cache folder.
-        residency: `memory` reads the original files into memory; `stream` makes ArrayRecord files
-            of them once, in the cache folder, and reads single examples.
-        features: Those that examples are to have; (): all.
+        name: Name as in `config.data.name`: a shipped data set, an import path of a `DatasetSpec`,
+            a TFDS name or the user's files; see `rcnn_jax.data.catalog.open_source`.
+        split: Name of the split, optionally with a slice such as `train[:100]`.
+        data_dir: Folder of the original data sets. None means the environment variable
+            `RCNN_JAX_DATA` or the cache folder.
+        residency: `memory` reads the original files into memory; `stream` converts them once to
+            ArrayRecord files in the cache folder and reads single examples.
+        features: Names of the features that examples have; an empty sequence means all.
 
     Returns:
-        The examples: `len(source)`, `source[i]`, and `source.gather(indices)` for several as arrays
-        `[len(indices), ...]` by name.
+        The examples: `len(source)`, `source[i]`, and `source.gather(indices)`, which returns
+        several of them as arrays `[len(indices), ...]` by name.
 
     Raises:
-        FileNotFoundError: The original files are not there; the message names every place that was
-            looked at.
+        FileNotFoundError: The original files do not exist; the message names every place that was
+            searched.
         ValueError: There is no such data set, split, residency or feature, or files are damaged.
     """
     names = (features,) if isinstance(features, str) else tuple(features)

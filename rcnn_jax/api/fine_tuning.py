@@ -1,4 +1,4 @@
-"""Training on from a run's variables with any Optax optimiser."""
+"""Continues training from a run's variables with any Optax optimiser."""
 
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -12,15 +12,15 @@ from rcnn_jax.training.parallel.mesh import Devices
 
 
 class FineTuning(NamedTuple):
-    """The state between two steps; a pytree.
+    """The training state between two steps; a pytree.
 
     Attributes:
-        params: The parameters.
-        model_state: Batch statistics.
-        opt_state: Of the optimiser.
-        carry: Recurrent state handed from batch to batch, `()` where there is none.
+        params: Pytree of parameters.
+        model_state: Pytree of batch statistics.
+        opt_state: State of the optimiser.
+        carry: Recurrent state that is passed from batch to batch; `()` for tasks without one.
         key: Random key; step t uses `fold_in(key, t)`.
-        step: `[]` int32, how many steps have been taken.
+        step: Number of steps taken, `int32[]`.
     """
 
     params: Any
@@ -34,18 +34,19 @@ class FineTuning(NamedTuple):
 def mean_loss(
     task: Any, params: Any, model_state: Any, batch: Any, key: jax.Array, carry: Any
 ) -> tuple[jax.Array, Any]:
-    """The training loss of a batch, for `jax.value_and_grad(..., has_aux=True)`.
+    """Computes the training loss of a batch, for `jax.value_and_grad(..., has_aux=True)`.
 
     Args:
-        task: What is trained.
-        params: The parameters.
-        model_state: Batch statistics.
-        batch: Arrays `[batch, ...]` by name, with `mask`; rows whose mask is 0 do not count.
-        key: Of augmentation and dropout.
-        carry: Recurrent state from the batch before.
+        task: Task whose loss is computed.
+        params: Pytree of parameters.
+        model_state: Pytree of batch statistics.
+        batch: Arrays `[batch, ...]` by name, with `mask` `[batch]`; rows whose mask is 0 do not
+            count.
+        key: Random key of augmentation and dropout.
+        carry: Recurrent state from the previous batch.
 
     Returns:
-        The mean, and what `Task.loss` returned: `model_state`, `carry`, `metrics`.
+        The mean loss `[]`, and the result of `Task.loss` with `model_state`, `carry` and `metrics`.
     """
     with real_rows(batch["mask"]):
         out = task.loss(params, model_state, carry, batch, key)
@@ -65,12 +66,15 @@ def start(
     """Makes the state before the first step.
 
     Args:
-        task: What is trained.
-        variables: (params, model_state).
-        optimizer: With its learning rate in it.
-        devices: Where it runs.
-        batch_size: Rows of a batch, for tasks with a recurrent state.
-        seed: Of augmentation and dropout.
+        task: Task to train.
+        variables: Pair (params, model_state).
+        optimizer: Optax optimiser that includes its learning rate.
+        devices: Devices on which the training runs.
+        batch_size: Number of rows of a batch, for tasks with a recurrent state.
+        seed: Seed of augmentation and dropout.
+
+    Returns:
+        The state, placed on the devices.
     """
     params, model_state = variables
     state = FineTuning(
@@ -88,12 +92,15 @@ def start(
 def make_step(
     task: Any, optimizer: optax.GradientTransformation, devices: Devices
 ) -> Callable[[FineTuning, Any], tuple[FineTuning, jax.Array]]:
-    """Makes the step from a state and a batch to the next state and the loss; compiled.
+    """Makes the compiled training step.
 
     Args:
-        task: What is trained.
-        optimizer: With its learning rate in it.
-        devices: Where it runs.
+        task: Task to train.
+        optimizer: Optax optimiser that includes its learning rate.
+        devices: Devices on which the training runs.
+
+    Returns:
+        A function from a state and a batch to the next state and the mean loss `[]`.
     """
 
     def step(state: FineTuning, batch: Any) -> tuple[FineTuning, jax.Array]:
@@ -113,7 +120,7 @@ def make_step(
         )
         return state, value
 
-    # Where the state of `start` lies: otherwise the second step would be compiled anew.
+    # The same sharding as the state of `start`; otherwise the second step would be recompiled.
     everywhere: Any = devices.replicated
     state = FineTuning(*[everywhere] * len(FineTuning._fields))._replace(carry=devices.batch)
     return jax.jit(step, out_shardings=(state, everywhere))

@@ -1,4 +1,4 @@
-"""What a user hands over, as examples: arrays, dicts, files or a source."""
+"""Converts the user's arrays, dicts and files to examples."""
 
 import os
 import pathlib
@@ -20,21 +20,22 @@ def as_source(
     features: Mapping[str, Feature],
     reads: Sequence[str],
 ) -> Source:
-    """Makes examples, as the data set stores them, of what a user hands over.
+    """Converts the user's inputs to examples as the data set stores them.
 
     Args:
-        inputs: A `Source`; the path of a file, or several; examples as a list of dicts, or as one
-            dict of arrays `[examples, ...]`; or one such array, where the model reads one feature.
-        config: The run's config.
-        workdir: The run's folder.
-        features: As the data set stores them; empty where that is not known.
-        reads: The features that the task reads of an example; () where it does not say.
+        inputs: A `Source`; the path of a file, or several paths; examples as a list of dicts or as
+            one dict of arrays `[examples, ...]`; or one such array, if the model reads one feature.
+        config: Config of the run.
+        workdir: Workdir of the run.
+        features: Features of an example as the data set stores it; empty if they are not known.
+        reads: Names of the features that the task reads of an example; empty if it does not state
+            them.
 
     Returns:
         The examples.
 
     Raises:
-        UserError: There are no examples, or they do not fit the features.
+        UserError: There are no examples, or they do not match the features.
         ValueError: A file cannot be read.
     """
     if isinstance(inputs, Source):
@@ -90,7 +91,7 @@ def _of_files(
 def _column(
     name: str, values: Any, features: Mapping[str, Feature], config: Any
 ) -> np.ndarray | list[np.ndarray]:
-    """The values of one feature in the type that the data set stores."""
+    """Converts the values of one feature to the dtype that the data set stores."""
     if name == "mask" or not features:
         return np.asarray(values, np.float32 if name == "mask" else None)
     if name not in features:
@@ -105,12 +106,12 @@ def _column(
 
 
 def _encoded(value: Any) -> np.ndarray:
-    """A value as an array; text as its UTF-8 bytes, as data sets store it."""
+    """Converts a value to an array; text becomes its UTF-8 bytes, as data sets store it."""
     return np.frombuffer(value.encode(), np.uint8) if isinstance(value, str) else np.asarray(value)
 
 
 def _cast(name: str, array: np.ndarray, feature: Feature, config: Any) -> np.ndarray:
-    """The same numbers in the type of a feature."""
+    """Casts an array to the dtype of a feature if that does not change its values."""
     same = array.dtype == np.dtype(feature.dtype)
     cast = array if same or array.dtype.kind not in "biuf" else array.astype(feature.dtype)
     wider = np.dtype(feature.dtype).kind == "f"

@@ -1,4 +1,4 @@
-"""A trained run as an object: `rcnn_jax.load`."""
+"""A trained run as an object; see `rcnn_jax.load`."""
 
 import copy
 import dataclasses
@@ -42,24 +42,25 @@ DataDir = str | pathlib.Path | None
 
 @dataclasses.dataclass(frozen=True)
 class TrainedRun:
-    """A run with the variables of one of its checkpoints; made by `load`.
+    """A run with the variables of one of its checkpoints, made by `load`.
 
-    Examples are handed over as the data set stores them, before `config.data.preprocess`: as a list
-    of dicts, one dict of arrays `[examples, ...]`, one such array where the model reads one
-    feature, paths of files, or a `Source`.
+    Methods take examples as the data set stores them, before `config.data.preprocess`: as a list of
+    dicts, one dict of arrays `[examples, ...]`, one such array if the model reads one feature,
+    paths of files, or a `Source`.
 
     Attributes:
-        workdir: The folder of the run.
-        config: Its complete config.
-        task: What a batch means: loss, metrics, predictions.
-        params: The parameters, averaged where the run kept averages.
-        model_state: Batch statistics, likewise.
-        step: Of the checkpoint.
-        features: What the data set stores of an example, `rcnn_jax.data.spec.Feature` by name;
-            empty where neither the workdir nor the data set says so.
-        assets: What was fitted on the training split.
-        encoding: What turns text into numbers; None where nothing does.
-        data_dir: Where original data sets lie.
+        workdir: Folder of the run.
+        config: Complete config of the run.
+        task: Task of the run, with its loss, metrics and predictions.
+        params: Pytree of parameters, averaged if the run kept averages.
+        model_state: Pytree of batch statistics, averaged if the run kept averages.
+        step: Training step of the checkpoint.
+        features: Features of an example as the data set stores it, `rcnn_jax.data.spec.Feature` by
+            name; empty if neither the workdir nor the data set states them.
+        assets: Arrays that were fitted on the training split.
+        encoding: Encoding of text as numbers; None if the run has none.
+        data_dir: Folder of the original data sets. None means the environment variable
+            `RCNN_JAX_DATA` or the cache folder.
     """
 
     workdir: pathlib.Path
@@ -79,35 +80,36 @@ class TrainedRun:
 
     @property
     def model(self) -> nn.Module:
-        """The Linen module: `run.model.apply(run.variables, images, train=False)`."""
+        """The Linen module, for `run.model.apply(run.variables, images, train=False)`."""
         return self.task.model
 
     @property
     def variables(self) -> dict[str, PyTree]:
-        """Parameters and batch statistics as Linen's `apply` takes them."""
+        """Parameters and batch statistics in the form of Linen's `apply`."""
         return {"params": self.params, **self.model_state}
 
     def with_variables(self, params: PyTree, model_state: PyTree) -> "TrainedRun":
-        """The same run with other variables, such as those of a fine-tuning.
+        """Returns the same run with other variables, such as those of a fine-tuning.
 
         Args:
-            params: The parameters.
-            model_state: Batch statistics.
+            params: Pytree of parameters.
+            model_state: Pytree of batch statistics.
         """
         return dataclasses.replace(self, params=params, model_state=model_state)
 
     def source(
         self, split: str = "test", data_dir: DataDir = None, residency: str = "memory"
     ) -> Source:
-        """Opens a split, its examples as the model reads them.
+        """Opens a split with its examples as the model reads them.
 
         Args:
-            split: `train`, `validation` or `test` as the config names them, or any split's name.
-            data_dir: Where original data sets lie; None: that of the run.
-            residency: See `rcnn_jax.open_source`.
+            split: `train`, `validation` or `test` as the config defines them, or the name of any
+                split.
+            data_dir: Folder of the original data sets; None means that of the run.
+            residency: `memory` or `stream`; see `rcnn_jax.open_source`.
 
         Returns:
-            The examples, encoded where the run has an encoder.
+            The examples, encoded if the run has an encoder.
 
         Raises:
             UserError: There is no such split.
@@ -121,18 +123,18 @@ class TrainedRun:
         return self._read(config, opened, training=split == "train")
 
     def batch_shapes(self, rows: Any) -> dict[str, jax.ShapeDtypeStruct]:
-        """What a batch of the run is like, for `jax.eval_shape`, `jax.jit(...).lower` or export.
+        """Returns the shapes of a batch, for `jax.eval_shape`, `jax.jit(...).lower` or export.
 
         Args:
-            rows: How many examples; a symbolic dimension of `jax.export` for any number.
+            rows: Number of examples, or a symbolic dimension of `jax.export` for any number.
 
         Returns:
             Shapes `[rows, ...]` of a training batch by name: features as the task gets them, before
-            its transforms, and the `mask` (1 for an example, 0 for padding). Of them `task.predict`
+            its transforms, and `mask` (1 for an example, 0 for padding). Of these, `task.predict`
             needs `task.reads`, its lengths and the mask.
 
         Raises:
-            UserError: The run is of a version that did not keep the shapes of its batches.
+            UserError: The run was made by a version that did not store the shapes of its batches.
         """
         shapes = _batch_shapes(self.workdir, rows)
         if shapes is None:
@@ -143,79 +145,80 @@ class TrainedRun:
         return shapes
 
     def predict(self, inputs: Any) -> dict[str, np.ndarray]:
-        """Predicts.
+        """Computes the predictions of the task.
 
         Args:
-            inputs: Examples, see the class.
+            inputs: Examples in any form that the class describes.
 
         Returns:
-            Predictions `[examples, ...]` by name, as the task gives them: `probabilities` for
-            classes.
+            Predictions `[examples, ...]` by name, such as `probabilities` for classes.
 
         Raises:
-            UserError: The examples do not fit the data set.
+            UserError: The examples do not match the data set.
         """
-        found = list(self._predictions(inputs, self.task, "predictions"))
-        return {name: np.concatenate([batch[name] for batch in found]) for name in found[0]}
+        batches = list(self._predictions(inputs, self.task, "predictions"))
+        return {name: np.concatenate([batch[name] for batch in batches]) for name in batches[0]}
 
     def answers(self, inputs: Any, n_best: int = 1) -> list[list[dict[str, Any]]]:
-        """Answers in words, as `python -m rcnn_jax.predict` gives them.
+        """Returns answers in words, as `python -m rcnn_jax.predict` does.
 
         Args:
-            inputs: Examples, see the class.
-            n_best: How many answers to an example, at most.
+            inputs: Examples in any form that the class describes.
+            n_best: Largest number of answers for an example.
 
         Returns:
-            For each example its answers, the best first.
+            The answers to each example, the best first.
 
         Raises:
-            UserError: The examples do not fit the data set, or the task has no words for answers.
+            UserError: The examples do not match the data set, or the task has no answers in words.
         """
         task = self.task.answering(n_best)
-        found = [
+        answers = [
             answer
             for predicted in self._predictions(inputs, task, ("answers", n_best))
             for answer in task.answers(predicted, self.features, n_best)
         ]
-        if not found:
+        if not answers:
             raise UserError(f"{self.config.task.name} has no words for answers: see `predict`.")
-        return found
+        return answers
 
     def apply(self, inputs: Any, *, states: bool = False, **call: Any) -> Any:
-        """Calls the model in evaluation, all examples as one batch.
+        """Calls the model in evaluation mode on all examples as one batch.
 
         Args:
-            inputs: Examples, see the class.
-            states: Whether the states of all RCLs are wanted, too.
-            **call: Further arguments of the model's call, such as `steps` for another number of
-                iterations than it was trained for.
+            inputs: Examples in any form that the class describes.
+            states: Whether to return the states of all RCLs as well.
+            **call: Additional arguments of the model's call, such as `steps` for another number of
+                iterations than the model was trained with.
 
         Returns:
-            What the model returns, such as logits `[examples, classes]`. With `states` a pair of
-            this and a dict: for the path of each RCL its states x(0)..x(T), `[steps + 1, examples,
-            *spatial, features]`. Transforms that make several views of an image make as many
-            examples.
+            The model's output, such as logits `[examples, classes]`. With `states` a pair of the
+            output and a dict from the path of each RCL to its states x(0)..x(T), `[steps + 1,
+            examples, *spatial, features]`. Transforms that make several views of an image multiply
+            the examples.
 
         Raises:
-            UserError: The examples do not fit the data set, or states cannot be taken out.
+            UserError: The examples do not match the data set, or the states cannot be extracted.
         """
         return self._call(self._as_read(inputs), states, call)
 
     def loss(
         self, params: PyTree, model_state: PyTree, batch: PyTree, key: jax.Array, carry: PyTree = ()
     ) -> tuple[jax.Array, Any]:
-        """The mean training loss of a batch; pure, for `jax.value_and_grad(..., has_aux=True)`.
+        """Computes the mean training loss of a batch, for `jax.value_and_grad(..., has_aux=True)`.
+
+        The function is pure.
 
         Args:
-            params: The parameters.
-            model_state: Batch statistics.
-            batch: From `train_batches`.
-            key: Of augmentation and dropout.
-            carry: Recurrent state from the batch before, where the task has any.
+            params: Pytree of parameters.
+            model_state: Pytree of batch statistics.
+            batch: Batch from `train_batches`.
+            key: Random key of augmentation and dropout.
+            carry: Recurrent state from the previous batch, if the task has one.
 
         Returns:
-            The loss `[]`; and what the task returned, with `model_state` after the batch, `carry`
-            and `metrics`.
+            The loss `[]`; and the result of the task's loss, with `model_state` after the batch,
+            `carry` and `metrics`.
         """
         return fine_tuning.mean_loss(self.task, params, model_state, batch, key, carry)
 
@@ -226,7 +229,7 @@ class TrainedRun:
         batch_size: int | None = None,
         seed: int = 0,
     ) -> tuple[fine_tuning.FineTuning, Any]:
-        """What it takes to train on from the run's variables.
+        """Makes the state and the step to continue training from the run's variables.
 
         Usage:
 
@@ -236,13 +239,14 @@ class TrainedRun:
             run = run.with_variables(state.params, state.model_state)
 
         Args:
-            optimizer: Any Optax optimiser, with its learning rate.
-            batch_size: Rows of a batch, for tasks with a recurrent state; None: the config's.
-            seed: Of augmentation and dropout.
+            optimizer: Any Optax optimiser that includes its learning rate.
+            batch_size: Number of rows of a batch, for tasks with a recurrent state; None means that
+                of the config.
+            seed: Seed of augmentation and dropout.
 
         Returns:
-            The state before the first step; and the compiled step, from a state and a batch to the
-            next state and the mean loss `[]`.
+            The state before the first step; and the compiled step, a function from a state and a
+            batch to the next state and the mean loss `[]`.
         """
         state = fine_tuning.start(
             self.task,
@@ -263,14 +267,14 @@ class TrainedRun:
         data_dir: DataDir = None,
         start: int = 0,
     ) -> pipeline.Batches:
-        """Batches in the order of `config.sampler`, on the devices.
+        """Iterates over batches in the order of `config.sampler`, placed on the devices.
 
         Args:
-            steps: How many.
-            examples: The name of a split, or examples, see the class.
-            batch_size: Rows of a batch; None: the config's.
-            data_dir: Where original data sets lie; None: that of the run.
-            start: The number of the first batch.
+            steps: Number of batches.
+            examples: Name of a split, or examples in any form that the class describes.
+            batch_size: Number of rows of a batch; None means that of the config.
+            data_dir: Folder of the original data sets; None means that of the run.
+            start: Number of the first batch.
 
         Returns:
             An iterator over dicts of arrays `[batch, ...]`.
@@ -295,15 +299,16 @@ class TrainedRun:
         """Evaluates a split, as `python -m rcnn_jax.evaluate` does.
 
         Args:
-            split: `train`, `validation` or `test` as the config names them, or any split's name.
-            data_dir: Where original data sets lie; None: that of the run.
-            **call: Further arguments of the model's call, such as `steps`.
+            split: `train`, `validation` or `test` as the config defines them, or the name of any
+                split.
+            data_dir: Folder of the original data sets; None means that of the run.
+            **call: Additional arguments of the model's call, such as `steps`.
 
         Returns:
             The metrics by name.
 
         Raises:
-            UserError: There is no such split, or the model's call takes no such argument.
+            UserError: There is no such split, or the model's call has no such argument.
         """
         config = copy.deepcopy(self.config)
         config.data.residency = "memory"
@@ -312,8 +317,8 @@ class TrainedRun:
         return run.evaluate((self.params, self.model_state)).metrics
 
     def _read(self, config: Any, source: Source, *, training: bool) -> Source:
-        """Examples as the model reads them, remembered as such."""
-        # A split that is evaluated may have words or labels that training has not.
+        """Converts examples to the form that the model reads, and remembers that they have it."""
+        # An evaluated split may have words or labels that do not occur in training.
         encoding = self.encoding if training else self._reader.bind([source])
         read = encoded(config, encoding, source)
         self._sources[:] = [ref for ref in self._sources if ref() is not None]
@@ -341,7 +346,7 @@ class TrainedRun:
         if name not in self._compiled:
             self._compiled[name] = step_lib.compile_prediction(task, self._devices)
         config = copy.deepcopy(self.config)
-        # A number of rows that other calls are likely to have, too: nothing is compiled again.
+        # Powers of two are sizes that other calls are likely to have; nothing is recompiled then.
         rows = 1 << (len(source) - 1).bit_length()
         config.evaluation_batch_size = min(config.evaluation_batch_size, rows)
         config.data.residency = "memory"
@@ -357,14 +362,14 @@ class TrainedRun:
             task = build_task(self.config, self.assets, self.encoding, features, **call)
             self._compiled[name] = states.compiled_call(task, with_states)
         batch = pipeline.host_batch(source, np.arange(len(source)))
-        output, found = self._compiled[name](self.params, self.model_state, batch)
-        return (output, found) if with_states else output
+        output, extracted = self._compiled[name](self.params, self.model_state, batch)
+        return (output, extracted) if with_states else output
 
 
 def load(
     workdir: str | pathlib.Path, step: str | int = "best", data_dir: DataDir = None
 ) -> TrainedRun:
-    """Loads a trained run; its data set need not be at hand.
+    """Loads a trained run; its data set is not needed.
 
     Usage:
 
@@ -372,21 +377,21 @@ def load(
         run.predict(images)["probabilities"]
 
     Args:
-        workdir: The folder of the run.
-        step: "best" on validation, "latest" or a number of steps.
-        data_dir: Where original data sets lie, for the methods that open a split; None:
-            `RCNN_JAX_DATA` or a cache folder.
+        workdir: Folder of the run.
+        step: "best" on validation, "latest" or a number of training steps.
+        data_dir: Folder of the original data sets, for the methods that open a split. None means
+            the environment variable `RCNN_JAX_DATA` or the cache folder.
 
     Returns:
         The run.
 
     Raises:
-        UserError: The folder is no workdir; it has no such checkpoint; or the checkpoint is damaged
-            or of another model than the config names now.
+        UserError: The folder is not a workdir; it has no such checkpoint; or the checkpoint is
+            damaged or belongs to another model than the config now names.
     """
     path = pathlib.Path(workdir).expanduser().absolute()
     config: Any = loading.for_evaluation(path / "config.json")
-    # Only read, never written.
+    # Examples are only read; no prepared files are written.
     config.data.residency = "memory"
     if config.precision == "float64" and jnp.result_type(float) != np.float64:
         raise UserError(
@@ -429,8 +434,8 @@ def _batch_shapes(path: pathlib.Path, rows: Any) -> dict[str, jax.ShapeDtypeStru
 
 
 def _abstract_variables(config: Any, path: pathlib.Path, task: Any, devices: Devices) -> Variables:
-    """Shapes of the variables: the model's, where the workdir says what a batch was like."""
+    """Returns the variables' shapes: those of the model, if the workdir states batch shapes."""
     batch = _batch_shapes(path, config.batch_size)
-    if batch is None:  # a run of an older version: what is in the checkpoint is believed
+    if batch is None:  # a run of an older version; the shapes are those of the checkpoint
         return reading.abstract_variables(Workdir(path).checkpoints, devices.replicated)
     return evaluation_run.abstract_variables(task, batch, devices)

@@ -1,4 +1,4 @@
-"""The states of all RCLs of a model, taken out of one call."""
+"""Extracts the states of all RCLs from one call of a model."""
 
 import functools
 from typing import Any
@@ -21,19 +21,21 @@ class _AnsweredError(Exception):
 def call_model(
     task: Any, params: Any, model_state: Any, batch: Any, *, with_states: bool
 ) -> tuple[Any, dict[str, Any]]:
-    """Calls the model as the predictions of a task do, and nothing else of them; pure.
+    """Calls the model as the predictions of a task do, without the rest of the prediction.
+
+    The function is pure.
 
     Args:
-        task: What predicts.
-        params: The parameters.
-        model_state: Batch statistics.
+        task: Task that predicts.
+        params: Pytree of parameters.
+        model_state: Pytree of batch statistics.
         batch: Arrays `[batch, ...]` by name.
-        with_states: Whether states are taken out.
+        with_states: Whether to extract the states of RCLs.
 
     Returns:
-        What the first call of the model returns; and the states x(0)..x(T) of every RCL in it,
-        `[steps + 1, batch, *spatial, features]`, by the path of its module. A layer that is called
-        again has `PATH:2`, `PATH:3` and so on for its further calls.
+        The output of the first call of the model; and the states x(0)..x(T) of every RCL in it,
+        `[steps + 1, batch, *spatial, features]`, by the path of its module. Further calls of the
+        same layer have the names `PATH:2`, `PATH:3` and so on.
 
     Raises:
         UserError: The predictions call no Linen module.
@@ -68,12 +70,15 @@ def call_model(
 
 
 def compiled_call(task: Any, with_states: bool) -> Any:
-    """`call_model` of a task, compiled: a function of (params, model_state, batch).
+    """Compiles `call_model` for a task.
 
     Args:
-        task: What predicts.
-        with_states: Whether states are taken out. The function raises a `UserError` where a layer
-            is called inside a loop of the model, which its states cannot leave.
+        task: Task that predicts.
+        with_states: Whether to extract the states of RCLs.
+
+    Returns:
+        A function of (params, model_state, batch). It raises a `UserError` if a layer is called
+        inside a loop of the model, from which its states cannot be extracted.
     """
     compiled = jax.jit(functools.partial(call_model, task, with_states=with_states))
 

@@ -1,1 +1,1 @@
-"""From a config file, the command line and defaults to one complete, checked config."""
+"""Configuration: from a config file, the command line and defaults to one checked config."""

@@ -1,4 +1,4 @@
-"""Objects named by import path, as `my_fork.models:Mine`, and built with checked arguments."""
+"""Objects named by import path, such as `my_fork.models:Mine`, and built with checked arguments."""
 
 import dataclasses
 import importlib
@@ -25,15 +25,15 @@ _PATH = re.compile(r"(?<![\w.:])[A-Za-z_]\w*(?:\.\w+)*:[A-Za-z_]\w*")
 
 
 def current(path: str) -> str:
-    """The address that an import path has today, see `MOVED`.
+    """Returns the present address of an import path; see `MOVED`.
 
     Args:
-        path: `package.module:Name`, as it is or once was.
+        path: Import path `package.module:Name`, present or former.
 
     Returns:
-        The path as it is; the same one where nothing has moved.
+        The present import path; `path` itself if nothing has moved.
     """
-    for _ in range(len(MOVED)):  # what moved may have moved again
+    for _ in range(len(MOVED)):  # an object may have moved more than once
         module, colon, name = path.partition(":")
         if path in MOVED:
             path = MOVED[path]
@@ -45,14 +45,14 @@ def current(path: str) -> str:
 
 
 def with_current_paths(value: Any) -> Any:
-    """A part of a config with the addresses that its import paths have today.
+    """Replaces the import paths in a part of a config by their present addresses.
 
     Args:
-        value: A text, a sequence, a mapping or anything else. Import paths may stand inside a text,
-            as in a chain of transforms.
+        value: Text, sequence, mapping or any other value. Import paths may occur inside a text, as
+            in a chain of transforms.
 
     Returns:
-        The same, of the same types, with other texts.
+        A value of the same types with the texts replaced.
     """
     if isinstance(value, str):
         return _PATH.sub(lambda match: current(match[0]), value)
@@ -90,17 +90,18 @@ def folders_of_code(config: Any) -> list[str]:
 
 
 def resolve(path: str, what: str) -> Any:
-    """Imports what a config names.
+    """Imports the object that a config names.
 
     Args:
-        path: `package.module:Name`; what has moved is found at its new address.
-        what: What the config wants there, for messages: a key, or "transform".
+        path: Import path `package.module:Name`. An object that has moved is found at its present
+            address.
+        what: Use of the object for error messages: a config key, or a word such as "transform".
 
     Returns:
         The object.
 
     Raises:
-        UsageError: It cannot be imported; the message says why and what to do.
+        UsageError: The object cannot be imported; the message states the reason and a remedy.
     """
     module_name, _, name = current(path).partition(":")
     if not module_name or not name.isidentifier():
@@ -108,7 +109,7 @@ def resolve(path: str, what: str) -> Any:
     try:
         module = importlib.import_module(module_name)
     except Exception as error:
-        # A missing package is the user's to install; anything else is a fault inside theirs.
+        # The user can install a missing package; any other error is inside the imported module.
         missing = getattr(error, "name", None) or ""
         hint = describe(error, path)
         if isinstance(error, ImportError) and f"{module_name}.".startswith(f"{missing}."):
@@ -125,29 +126,40 @@ def resolve(path: str, what: str) -> Any:
 
 
 def arguments(target: Any) -> dict[str, Any]:
-    """The keyword arguments that `target` takes, without Linen's own, with their annotations.
+    """Returns the keyword arguments of a class or function, without those that Linen adds.
 
-    A function that hands what it does not know (`**attributes`) to the class that it returns takes
-    the arguments of that class too.
+    A function that passes unknown arguments (`**attributes`) to the dataclass that it returns also
+    accepts the arguments of that class.
+
+    Args:
+        target: Class or function.
+
+    Returns:
+        Annotations by name of the argument; `Any` for an argument without annotation.
     """
     try:
         hints = typing.get_type_hints(target)
     except (AttributeError, NameError, TypeError):
-        hints = {}  # an annotation that means nothing at run time says nothing about values
+        hints = {}  # annotations that cannot be evaluated at run time are not checked
     if dataclasses.is_dataclass(target):
         names = [field.name for field in dataclasses.fields(target) if field.init]
-        found = {name: hints.get(name, Any) for name in names}
+        allowed = {name: hints.get(name, Any) for name in names}
     else:
         signature = inspect.signature(target).parameters.values()
-        found = {p.name: hints.get(p.name, Any) for p in signature if p.kind is not p.VAR_KEYWORD}
+        allowed = {p.name: hints.get(p.name, Any) for p in signature if p.kind is not p.VAR_KEYWORD}
         made = hints.get("return")
-        hands_on = len(found) < len(signature) and dataclasses.is_dataclass(made)
-        found = (arguments(made) if hands_on else {}) | found
-    return {name: hint for name, hint in found.items() if name not in ("parent", "name")}
+        hands_on = len(allowed) < len(signature) and dataclasses.is_dataclass(made)
+        allowed = (arguments(made) if hands_on else {}) | allowed
+    return {name: hint for name, hint in allowed.items() if name not in ("parent", "name")}
 
 
 def accepts(hint: Any, value: Any) -> bool:
-    """Whether a value is of an annotated type; annotations not known here accept everything."""
+    """Returns whether a value is of an annotated type.
+
+    Args:
+        hint: Annotation. Kinds of annotations not handled here accept every value.
+        value: Any value.
+    """
     origin = typing.get_origin(hint)
     if origin in (typing.Union, types.UnionType):
         return any(accepts(choice, value) for choice in typing.get_args(hint))
@@ -168,28 +180,32 @@ def accepts(hint: Any, value: Any) -> bool:
 
 
 def readable(hint: Any) -> str:
-    """An annotation as people read it."""
+    """Formats an annotation for reading.
+
+    Args:
+        hint: Annotation.
+    """
     return hint.__name__ if isinstance(hint, type) else str(hint).replace("collections.abc.", "")
 
 
 def checked(
     stated: Mapping[str, Any], origin: str, name: str, allowed: Mapping[str, Any]
 ) -> dict[str, Any]:
-    """What a config states as keyword arguments of what is built.
+    """Checks the keyword arguments that a config states against those of their target.
 
     Args:
         stated: Arguments by name.
-        origin: The section's name, for messages.
-        name: Import path of what takes them, for messages.
-        allowed: What it takes, see `arguments`.
+        origin: Name of the config section, for error messages.
+        name: Import path of the target, for error messages.
+        allowed: Annotations of the target's arguments by name, from `arguments`.
 
     Returns:
-        The arguments; whole numbers are floats where these are wanted.
+        The arguments, with integers converted to floats where floats are expected.
 
     Raises:
-        UsageError: It does not take one of them, or its value.
+        UsageError: The target does not accept an argument or its value.
     """
-    # A section inside a section arrives as what the config is made of.
+    # A nested section arrives as a ConfigDict.
     keys = {k: v.to_dict() if hasattr(v, "to_dict") else v for k, v in stated.items()}
     for key, value in keys.items():
         if key not in allowed:
@@ -207,19 +223,20 @@ def checked(
 
 
 def build(section: Mapping[str, Any], origin: str, **given: Any) -> Any:
-    """Calls what a config section names with the section's other keys.
+    """Builds the object that a config section describes.
 
     Args:
-        section: `name`, an import path, and keyword arguments.
-        origin: The section's name, for messages.
-        **given: Further arguments; those that the target does not take are left out.
+        section: `name`, an import path, and the keyword arguments of its target.
+        origin: Name of the config section, for error messages.
+        **given: Further arguments; those that the target does not accept are left out.
 
     Returns:
-        What the call returns.
+        The result of calling the target.
 
     Raises:
-        UsageError: The target cannot be imported, does not take one of the section's keys or its
-            value, misses one that it needs, or a fork's code raises an error when it is called.
+        UsageError: The target cannot be imported, does not accept a key of the section or its
+            value, lacks a required argument, or is code of a fork that raises an error when it is
+            called.
     """
     target = resolve(section["name"], f"{origin}.name")
     stated = {key: value for key, value in section.items() if key != "name"}
@@ -230,21 +247,21 @@ def build(section: Mapping[str, Any], origin: str, **given: Any) -> Any:
 def call(
     target: Any, name: str, origin: str, given: Mapping[str, Any], keys: Mapping[str, Any]
 ) -> Any:
-    """Calls what a config names.
+    """Calls the class or function that a config names.
 
     Args:
-        target: From `resolve`.
-        name: Its import path, for messages.
-        origin: Where the config states its arguments, for messages.
-        given: Arguments that it may take; those that it does not are left out.
-        keys: Arguments that the config states, from `checked`; they count first.
+        target: Class or function, from `resolve`.
+        name: Import path of the target, for error messages.
+        origin: Name of the config section that states its arguments, for error messages.
+        given: Optional arguments; those that the target does not accept are left out.
+        keys: Arguments that the config states, from `checked`. They take precedence.
 
     Returns:
-        What the call returns.
+        The result of the call.
 
     Raises:
-        UsageError: It is nothing to be called, misses an argument, or a fork's code raises an
-            error.
+        UsageError: The target is not callable, lacks a required argument, or is code of a fork that
+            raises an error.
     """
     if not callable(target):
         raise UsageError(
@@ -266,7 +283,11 @@ def call(
 
 
 def required(target: Any) -> list[str]:
-    """The arguments that `target` cannot be called without, of those that `arguments` lists."""
+    """Returns the names of the arguments that have no default, among those that `arguments` lists.
+
+    Args:
+        target: Class or function.
+    """
     try:
         parameters = inspect.signature(target).parameters.values()
     except ValueError:
@@ -279,17 +300,18 @@ def required(target: Any) -> list[str]:
 def require_arguments(
     target: Any, name: str, origin: str, taken: Collection[str], left: Collection[str] = ()
 ) -> None:
-    """Checks that something is called with every argument that it needs.
+    """Checks that a call has all arguments that its target requires.
 
     Args:
-        target: What is called.
-        name: Its import path, for messages.
-        origin: Where the config states its arguments, for messages.
-        taken: The arguments it is called with.
-        left: What is offered besides and has no place in it.
+        target: Class or function.
+        name: Import path of the target, for error messages.
+        origin: Name of the config section that states its arguments, for error messages.
+        taken: Names of the arguments of the call.
+        left: Names of further arguments on offer that the target does not accept; similar ones are
+            suggested in the message.
 
     Raises:
-        UsageError: One is missing.
+        UsageError: A required argument is missing.
     """
     for key in required(target):
         if key not in taken:
@@ -300,15 +322,15 @@ def require_arguments(
 
 
 def require_hashable(made: Any, name: str, origin: str) -> None:
-    """Checks that a fork's object can be told from others by a compiled program.
+    """Checks that an object of a fork can be a static argument of a compiled program.
 
     Args:
         made: The object.
-        name: Its import path, for messages.
-        origin: Where the config names it, for messages.
+        name: Import path of its class, for error messages.
+        origin: Name of the config key that names it, for error messages.
 
     Raises:
-        UsageError: It has no hash, as a dataclass that may change has none.
+        UsageError: The object is not hashable, as a dataclass that is not frozen.
     """
     try:
         hash(made)
@@ -320,16 +342,16 @@ def require_hashable(made: Any, name: str, origin: str) -> None:
 
 
 def check_parts(made: Any, names: Sequence[str], origin: str, protocol: str) -> None:
-    """Checks that what a config names has the parts that will be asked for.
+    """Checks that an object has the attributes and methods that it will be used by.
 
     Args:
-        made: What was built.
-        names: Attributes and methods that it needs.
-        origin: Where it came from, for the message.
-        protocol: Import path of the protocol that says what they are.
+        made: The object.
+        names: Names of the required attributes and methods.
+        origin: Name of the config key that it was built from, for error messages.
+        protocol: Import path of the protocol that documents them.
 
     Raises:
-        UsageError: One is missing.
+        UsageError: An attribute or method is missing.
     """
     missing = [name for name in names if not hasattr(made, name)]
     if missing:

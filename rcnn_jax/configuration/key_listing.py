@@ -1,4 +1,4 @@
-"""The keys of a config with their defaults and comments, read from its schema."""
+"""Listing of the keys of a config with their defaults and comments, read from its schema."""
 
 import ast
 import inspect
@@ -15,12 +15,12 @@ _WIDTH = 88
 
 
 class Key(NamedTuple):
-    """A key of a config.
+    """Key of a config.
 
     Attributes:
-        name: Dotted, as in `--config.NAME=VALUE`.
-        default: As it is written in the schema; "" for a section.
-        about: What the schema says of it.
+        name: Dotted name, as in `--config.NAME=VALUE`.
+        default: Default value as it is written in the schema; "" for a section.
+        about: Comment of the schema on the key.
     """
 
     name: str
@@ -29,7 +29,7 @@ class Key(NamedTuple):
 
 
 def keys() -> list[Key]:
-    """All keys in the order of the schema, sections among them."""
+    """Returns all keys, including sections, in the order of the schema."""
     source = inspect.getsource(schema)
     words = tokenize.generate_tokens(io.StringIO(source).readline)
     comments = {w.start[0]: w.string.lstrip("# ") for w in words if w.type == tokenize.COMMENT}
@@ -49,9 +49,10 @@ def _keys(
         first = key.lineno
         while lines[first - 2].strip().startswith("#"):
             first -= 1
-        # Taken away: what stands beside a section of one line is said once, and of the section.
-        found = [comments.pop(n) for n in range(first, key.lineno + 1) if n in comments]
-        about = " ".join(found)
+        # Comments are removed once used: one beside a section written in one line describes the
+        # section and not its keys.
+        remarks = [comments.pop(n) for n in range(first, key.lineno + 1) if n in comments]
+        about = " ".join(remarks)
         inside = value if isinstance(value, ast.Dict) and value.keys else None
         yield Key(f"{prefix}{key.value}", "" if inside else ast.unparse(value), about)
         if inside is not None:
@@ -59,16 +60,17 @@ def _keys(
 
 
 def key_listing(words: Sequence[str] = ()) -> str:
-    """The keys as people read them.
+    """Formats the keys for reading.
 
     Args:
-        words: Only keys of these sections, or with one of these words in their names; none: all.
+        words: Names of sections, or words that occur in the names of keys; only those keys are
+            listed. Empty means all keys.
 
     Returns:
-        A line `key = default` each, with what it means below it.
+        A line `key = default` for each key, followed by its comment.
 
     Raises:
-        UsageError: A word is in no key.
+        UsageError: A word occurs in no key.
     """
     every = keys()
     for word in words:

@@ -1,9 +1,9 @@
-"""Configs: Python files that state an experiment, checked before anything starts.
+"""Configs: Python files that describe an experiment, checked before anything starts.
 
-A config is a file with a function `get_config()` that returns an `ml_collections.ConfigDict` (or
-a plain dict), and, if it likes, a table `VARIANTS` of named changes: `--config=FILE:variant`.
-It states what differs from `DEFAULTS`. Every key is checked against them, so a typing mistake
-ends in a sentence and not in a run with a silent default.
+A config is a file with a function `get_config()` that returns an `ml_collections.ConfigDict` (or a
+plain dict), and optionally a table `VARIANTS` of named changes: `--config=FILE:variant`. It states
+only what differs from `DEFAULTS`. Every key is checked against the defaults, so that a typing
+mistake ends in an error message instead of a run with an unintended default.
 """
 
 import ast
@@ -30,7 +30,11 @@ from rcnn_jax.errors import UsageError, nearest
 
 
 def shipped() -> dict[str, pathlib.Path]:
-    """The configs that come with the package, by name: in a wheel or in a checkout."""
+    """Returns the configs that come with the package, in a wheel or in a checkout.
+
+    Returns:
+        Path of each config by name.
+    """
     here = pathlib.Path(__file__).resolve().parents[1]
     for folder in (here / "configs", here.parent / "configs"):
         if folder.is_dir():
@@ -42,8 +46,8 @@ def load(text: str, overrides: Sequence[tuple[str, str]] = ()) -> ConfigDict:
     """Loads a config.
 
     Args:
-        text: A path `configs/rcnn_digits.py` or a shipped name `rcnn_digits`, with `:variant` (or
-            `:one,two`) behind it where the config has variants.
+        text: Path `configs/rcnn_digits.py` or shipped name `rcnn_digits`, followed by `:variant`
+            (or `:one,two`) to apply variants of the config.
         overrides: Pairs (dotted key, value as typed by the user).
 
     Returns:
@@ -75,7 +79,7 @@ def _find(text: str) -> tuple[pathlib.Path, list[str]]:
     path = pathlib.Path(name)
     if not path.is_file():
         known = shipped()
-        # `configs/rcnn_digits.py` also works where only the installed package is.
+        # `configs/rcnn_digits.py` also works for an installed package without a checkout.
         stem = path.stem if path.parent in (pathlib.Path(), pathlib.Path("configs")) else ""
         if stem not in known:
             raise UsageError(
@@ -117,21 +121,21 @@ def _line_in(error: BaseException, path: pathlib.Path) -> int:
 
 
 def complete(given: Mapping[str, Any] | ConfigDict, origin: str) -> ConfigDict:
-    """Fills a config up with `DEFAULTS`.
+    """Completes a config with `DEFAULTS`.
 
     Args:
-        given: What a config file or a `config.json` states.
-        origin: Where it came from, for messages.
+        given: Contents of a config file or of a `config.json`.
+        origin: Name of their file, for error messages.
 
     Returns:
-        A locked config with every key.
+        A locked config with all keys.
 
     Raises:
         UsageError: A key is unknown or a value has the wrong type.
     """
     config = ConfigDict(_tuples(DEFAULTS), convert_dict=True)
     for key, value in _leaves(given.to_dict() if isinstance(given, ConfigDict) else given):
-        # A section of the defaults that is left empty states nothing.
+        # An empty section changes none of its defaults.
         if value != {} or not isinstance(_lookup(config, key, origin), ConfigDict):
             _assign(config, key, value, origin)
     config.lock()
@@ -139,15 +143,15 @@ def complete(given: Mapping[str, Any] | ConfigDict, origin: str) -> ConfigDict:
 
 
 def override(config: ConfigDict, key: str, text: str) -> None:
-    """Sets one key to what a user typed, read as the type of the value it replaces.
+    """Sets one key to a text that a user typed, parsed as the type of the value it replaces.
 
     Args:
-        config: A complete config; changed in place.
-        key: A dotted key, e.g. `optimizer.momentum`.
-        text: The value as typed.
+        config: Complete config, changed in place.
+        key: Dotted key, such as `optimizer.momentum`.
+        text: Value as typed.
 
     Raises:
-        UsageError: The key is unknown, or the text is no value of its type.
+        UsageError: The key is unknown, or the text is not a value of its type.
     """
     origin = f"--config.{key}={text}"
     current = _lookup(config, key, origin)
@@ -155,7 +159,7 @@ def override(config: ConfigDict, key: str, text: str) -> None:
         inside = ", ".join(f"{key}.{k}" for k in sorted(current)) or f"{key}.ANYTHING"
         raise UsageError(f"{origin}: {key!r} is a section; set one of its keys: {inside}.")
     if isinstance(current, str):
-        # A text is taken as it is, but for what another tool's flag means by None.
+        # A text is taken literally, except for `None`, which means None as in flags of other tools.
         value: Any = None if text == "None" else text
     elif isinstance(current, bool) and text.lower() in ("true", "false", "1", "0"):
         value = text.lower() in ("true", "1")
@@ -163,7 +167,7 @@ def override(config: ConfigDict, key: str, text: str) -> None:
         try:
             value = ast.literal_eval(text)
         except (ValueError, SyntaxError):
-            # What the config does not have yet may be a switch, as people write it elsewhere.
+            # The value of a new key may be a boolean in the spelling of other tools.
             value = {"true": True, "false": False}.get(text, text)
     _assign(config, key, value, origin)
 
@@ -176,7 +180,7 @@ def _lookup(config: ConfigDict, key: str, origin: str) -> Any:
             node = node[part]
             continue
         if isinstance(node, ConfigDict) and is_among(".".join(parts[: depth + 1]), OPEN_SECTIONS):
-            return None  # checked against what `name` names, when that is built
+            return None  # checked against the target of `name` when that is built
         if depth and not isinstance(node, ConfigDict):
             parent = ".".join(parts[:depth])
             raise UsageError(f"{origin}: {parent!r} is the value {node!r} and has no keys.")
@@ -184,7 +188,7 @@ def _lookup(config: ConfigDict, key: str, origin: str) -> Any:
     return node
 
 
-# What people type who come from elsewhere.
+# Names that users of other libraries type.
 _OTHER_NAMES = {
     "lr": "schedule.value",
     "learning_rate": "schedule.value",
@@ -197,7 +201,10 @@ _OTHER_NAMES = {
 
 
 def _hint(key: str, config: ConfigDict) -> str:
-    """Which key was probably meant: by the whole name, or by its last part in any section."""
+    """Suggests the key that was probably intended.
+
+    Candidates are the whole name, and its last part in any section.
+    """
     known = [k for k, _ in _leaves(config.to_dict())]
     last = key.rsplit(".", 1)[-1]
     close = [_OTHER_NAMES[last]] if last in _OTHER_NAMES else []
@@ -212,7 +219,7 @@ def _hint(key: str, config: ConfigDict) -> str:
 
 
 def _in_nearest_section(key: str, known: Sequence[str]) -> list[str]:
-    """The likeliest key of the section whose name is nearest to that of a misspelt one."""
+    """Returns the likeliest key of the section whose name is nearest to that of a misspelt one."""
     section, dot, rest = key.partition(".")
     sections = sorted({k.partition(".")[0] for k in (*known, *OPEN_SECTIONS)})
     if not dot or section in sections:
@@ -231,7 +238,7 @@ def _in_nearest_section(key: str, known: Sequence[str]) -> list[str]:
 def _assign(config: ConfigDict, key: str, value: Any, origin: str) -> None:
     current = _lookup(config, key, origin)
     value = _tuples(value)
-    # What an open section takes in place of None, or None in place of, is known when it is built.
+    # The types that a key of an open section accepts besides None are known only when it is built.
     free = value is None and is_among(key, OPEN_SECTIONS)
     if current is not None and not free:
         if isinstance(current, float) and type(value) is int:
@@ -257,7 +264,11 @@ def _assign(config: ConfigDict, key: str, value: Any, origin: str) -> None:
 
 
 def to_json(config: ConfigDict) -> str:
-    """The config as JSON text, complete and restorable by `from_json`."""
+    """Formats a config as JSON text that `from_json` restores completely.
+
+    Args:
+        config: Complete config.
+    """
     return json.dumps(config.to_dict(), indent=2, sort_keys=True) + "\n"
 
 
@@ -265,13 +276,13 @@ def from_json(path: pathlib.Path) -> ConfigDict:
     """Reads a `config.json`.
 
     Args:
-        path: The file.
+        path: Path of the file.
 
     Returns:
         The complete config, locked.
 
     Raises:
-        UsageError: The file is missing, is no JSON, or is not a config of this version.
+        UsageError: The file is missing, is not JSON, or is not a config of this version.
     """
     try:
         given = json.loads(path.read_text(encoding="utf-8"))
@@ -289,17 +300,17 @@ def from_json(path: pathlib.Path) -> ConfigDict:
 def for_evaluation(
     path: str | pathlib.Path, overrides: Sequence[tuple[str, str]] = ()
 ) -> ConfigDict:
-    """Reads the config of a run that is to be looked at.
+    """Reads the config of a run for evaluation.
 
     Args:
-        path: Its `config.json`.
+        path: Path of the run's `config.json`.
         overrides: Pairs (dotted key, text) from the command line.
 
     Returns:
         The complete config.
 
     Raises:
-        UsageError: The file cannot be read, or an override would make it another experiment.
+        UsageError: The file cannot be read, or an override would change the experiment.
     """
     config = from_json(pathlib.Path(path))
     for key, text in overrides:
@@ -314,7 +325,12 @@ def for_evaluation(
 
 
 def is_among(key: str, keys: Sequence[str]) -> bool:
-    """Whether a dotted key is one of `keys`, or lies inside a section that is."""
+    """Returns whether a dotted key is one of `keys` or lies inside a section that is.
+
+    Args:
+        key: Dotted key.
+        keys: Dotted keys and names of sections.
+    """
     return any(key == k or key.startswith(f"{k}.") for k in keys)
 
 
@@ -322,17 +338,18 @@ def differences(old: ConfigDict, new: ConfigDict) -> tuple[list[str], list[str]]
     """Compares two configs.
 
     Args:
-        old: The config of a run that exists.
-        new: The config that is asked for.
+        old: Config of an existing run.
+        new: Config that is requested.
 
     Returns:
-        What makes it another experiment, and what only carries it out in another way, each as
-        lines `key: old -> new`. An import path that has moved counts as the same.
+        The differences that make another experiment, and those that only change how the run is
+        carried out, each as lines `key: old -> new`. An import path and its present address count
+        as equal.
     """
     left, right = (dict(_leaves(with_current_paths(each.to_dict()))) for each in (old, new))
     experiment, runtime = [], []
     keys = left.keys() | right.keys()
-    # Where a section is empty on one side alone, what the other side has in it says so.
+    # If a section is empty on one side alone, the keys of the other side show the difference.
     empty = {k for k in keys if {} in (left.get(k), right.get(k))}
     filled = {k for k in empty if any(other.startswith(f"{k}.") for other in keys)}
     for key in sorted(keys - filled):
@@ -345,7 +362,10 @@ def differences(old: ConfigDict, new: ConfigDict) -> tuple[list[str], list[str]]
 
 
 def _leaves(node: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
-    """Dotted keys and values; an empty mapping is a value, for it may stand in place of another."""
+    """Yields dotted keys and values.
+
+    An empty mapping is a value, because it may replace another one.
+    """
     for key, value in node.items():
         if isinstance(value, Mapping | ConfigDict) and len(value):
             yield from _leaves(dict(value.items()), f"{prefix}{key}.")
@@ -354,7 +374,7 @@ def _leaves(node: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, An
 
 
 def _tuples(value: Any) -> Any:
-    """Lists become tuples, so that a config read from JSON equals the one it was written from."""
+    """Converts lists to tuples, so that a config read from JSON equals the one written."""
     if isinstance(value, list | tuple):
         return tuple(_tuples(v) for v in value)
     if isinstance(value, Mapping):

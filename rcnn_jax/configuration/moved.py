@@ -1,4 +1,4 @@
-"""Where what once had another address is now."""
+"""Former import paths and their present addresses."""
 # ruff: noqa: E501
 
 MOVED: dict[str, str] = {
@@ -155,6 +155,6 @@ MOVED: dict[str, str] = {
     "rcnn_jax.training.topology": "rcnn_jax.training.checkpoints.topology",
     "rcnn_jax.xla_flags": "rcnn_jax.startup.xla_flags",
 }
-"""`package.module` -> `package.other` for all names of a module, `package.module:Name` ->
-`package.other:Name` for one, which counts first. Configs of finished runs hold import paths; they
-are read as if they had been written with the new ones."""
+"""Maps `package.module` to `package.other` for all names of a module, and `package.module:Name` to
+`package.other:Name` for a single name, which takes precedence. Configs of finished runs contain
+import paths; they are read as if they had been written with the present ones."""

@@ -1,144 +1,145 @@
-"""The keys of a config: what each means, its default, and what values it may take."""
+"""Keys of a config with their defaults, and the values that they may take."""
 
 from typing import Any
 
 from rcnn_jax.errors import UsageError, nearest
 
-# Sections whose keys are those of whatever `name` names: a model, a task, a sampler and so on.
+# Sections that also take the arguments of the class or function that their `name` names.
 OPEN_SECTIONS = (
     "model", "task", "decoding", "encoder", "sampler", "evaluation_sampler", "metrics", "init_fit",
     "optimizer.options", "schedule.options", "extra",
 )  # fmt: skip
 
 DEFAULTS: dict[str, Any] = {
-    "seed": 0,  # of the initial weights, the order of examples, augmentation and dropout
-    "model": {"name": ""},  # import path "package.module:Class" and its keyword arguments
-    "task": {"name": "rcnn_jax.tasks.classification:Classification"},
-    # Further arguments of the task: how answers are searched for, such as the width of a beam.
-    # Training takes the same steps whatever they are, and evaluation may change them.
+    "seed": 0,  # seed of initial weights, order of examples, augmentation and dropout
+    "model": {"name": ""},  # import path "package.module:Class", and its arguments
+    "task": {"name": "rcnn_jax.tasks.classification:Classification"},  # import path, and arguments
+    # Further arguments of the task that control the search for answers, such as the width of a
+    # beam. They do not affect the training steps, and evaluation may change them.
     "decoding": {},
     "data": {
-        "name": "",  # a shipped data set, "tfds:NAME" or the import path of a DatasetSpec
-        "train": "train",  # splits, e.g. "train[:40000]"
-        "validation": "validation",  # "" for none
-        "test": "test",
-        # Transforms: `preprocess` of every image, then `augment` of those trained on and
-        # `evaluate` of the others, e.g. "subtract_pixel_mean", "random_crop(24)|flip" and
-        # "nine_crop(24, 4)".
+        "name": "",  # shipped data set, "tfds:NAME", or import path of a DatasetSpec
+        "train": "train",  # training split, such as "train[:40000]"
+        "validation": "validation",  # validation split; "" for none
+        "test": "test",  # test split
+        # Transforms of every image, such as "subtract_pixel_mean". They are followed by `augment`
+        # for training images, such as "random_crop(24)|flip", and by `evaluate` for all others,
+        # such as "nine_crop(24, 4)".
         "preprocess": "",
-        "augment": "",
-        # ((fraction, transforms), ...): up to that fraction of all steps these stand in place of
-        # `augment`, e.g. ((0.5, "random_crop(24)|resize(16)|flip"),) to begin with small images.
+        "augment": "",  # transforms of training images, after `preprocess`
+        # Pairs (fraction, transforms): up to that fraction of all steps the transforms replace
+        # `augment`, such as ((0.5, "random_crop(24)|resize(16)|flip"),) to begin with small images.
         "augment_until": (),
-        "evaluate": "",
-        "features": (),  # what of an example is read, such as ("image", "label"); (): all
-        "residency": "stream",  # stream | memory | device
-        # A record that cannot be read ends the run (stop), or is warned of and counts as padding
-        # (skip).
+        "evaluate": "",  # transforms of evaluated images, after `preprocess`
+        "features": (),  # features that are read, such as ("image", "label"); (): all
+        "residency": "stream",  # stream | memory | device: where examples are kept
+        # A record that cannot be read ends the run (stop), or causes a warning and counts as
+        # padding (skip).
         "damaged": "stop",  # stop | skip
-        "prefetch": 2,  # batches made ready ahead of the step
-        "workers": 2,  # reading threads of a stream
+        "prefetch": 2,  # number of batches that are prepared ahead of the step
+        "workers": 2,  # number of threads that read a stream
     },
-    # What turns text into numbers, fitted on the training split; it hands the sizes that it finds
-    # to model and task. "" where examples are arrays already.
+    # Encoder that converts text to numbers. It is fitted on the training split and passes the sizes
+    # it finds to the model and the task. "" for examples that are arrays already.
     "encoder": {"name": ""},
-    "sampler": {"name": "rcnn_jax.data.samplers:Shuffled"},
-    # The order of an evaluated split, each example once; streams side by side with a carry are
-    # evaluated by rcnn_jax.data.streams:Contiguous.
+    "sampler": {"name": "rcnn_jax.data.samplers:Shuffled"},  # order of training examples
+    # Order of an evaluated split, in which each example occurs once. Parallel streams with a carry
+    # are evaluated with rcnn_jax.data.streams:Contiguous.
     "evaluation_sampler": {"name": "rcnn_jax.data.samplers:Sequential"},
-    # Metrics besides the task's: NAME -> {"name": import path, further arguments}.
+    # Metrics besides those of the task: NAME -> {"name": import path, further arguments}.
     "metrics": {},
-    "batch_size": 128,  # examples a step, over all devices
-    # In how many parts a batch is taken, one after the other, to hold less in memory: their
+    "batch_size": 128,  # examples in a training step, over all devices
+    # Number of parts in which a batch is processed, one after the other, to use less memory. Their
     # gradients add up to one step with the same augmentation and dropout. It must divide
-    # batch_size / devices. With batch normalization this is not one large batch: each part is
-    # normalized by its own statistics, and running statistics are updated once a part.
+    # batch_size / devices. With batch normalization this is not equivalent to one large batch: each
+    # part is normalized by its own statistics, and running statistics are updated once a part.
     "accumulate": 1,
-    "evaluation_batch_size": 256,
-    "epochs": 0.0,  # how long to train: either `epochs` or `steps`
-    "steps": 0,
-    # After these a start of the run saves and ends, as after a warning, and the same command goes
-    # on; 0: no bound.
+    "evaluation_batch_size": 256,  # examples in a batch of evaluation, over all devices
+    "epochs": 0.0,  # length of training in epochs; set either this or `steps`
+    "steps": 0,  # length of training in steps
+    # Minutes after which a start of the run saves a checkpoint and ends, as after a warning by a
+    # scheduler. The same command continues the run. 0: no bound.
     "max_minutes": 0.0,
     "optimizer": {
         # sgd | adam | rmsprop, whose arguments are the keys below; or the import path of a function
         # that makes an Optax transformation, such as "optax:lion", with arguments in `options`.
-        # `clip_value`, `clip_norm`, `groups` and `max_norm` hold for all of them.
+        # `clip_value`, `clip_norm`, `groups` and `max_norm` apply to all of them.
         "name": "sgd",
-        "options": {},
-        "momentum": 0.9,  # sgd, rmsprop (0 in the lecture that rmsprop comes from)
-        # sgd, rmsprop: moves along a line to `momentum_final` over this fraction of all steps; 0:
-        # never
+        "options": {},  # arguments of a function that is named by import path
+        "momentum": 0.9,  # sgd, rmsprop: momentum (0 in the lecture that introduced rmsprop)
+        # sgd, rmsprop: momentum changes linearly to `momentum_final` over this fraction of all
+        # steps; 0: never
         "momentum_fraction": 0.0,
-        "momentum_final": 0.9,
-        "nesterov": False,  # sgd, rmsprop
+        "momentum_final": 0.9,  # sgd, rmsprop: momentum after `momentum_fraction` of all steps
+        "nesterov": False,  # sgd, rmsprop: whether momentum is Nesterov's
         "decay": 0.9,  # rmsprop: share of the mean square that an update keeps
-        "b1": 0.9,  # adam
-        "b2": 0.999,  # adam
-        "eps": 1e-8,  # adam, rmsprop: added to the root of the mean square
-        # kernels only; added to the gradient (sgd, rmsprop) or decoupled (adam)
+        "b1": 0.9,  # adam: decay of the mean of the gradient
+        "b2": 0.999,  # adam: decay of the mean of the squared gradient
+        "eps": 1e-8,  # adam, rmsprop: term added to the root of the mean square
+        # Weight decay of kernels, added to the gradient (sgd, rmsprop) or decoupled (adam).
         "weight_decay": 0.0,
-        "clip_value": 0.0,  # of each element of the gradient, before `clip_norm`; 0 for none
-        "clip_norm": 0.0,  # global norm of the gradient; 0 for none
-        # ((pattern of the parameter's path, factor of the learning rate), ...); 0 freezes
+        "clip_value": 0.0,  # bound of each element of the gradient, before `clip_norm`; 0: none
+        "clip_norm": 0.0,  # bound of the global norm of the gradient; 0: none
+        # Pairs (pattern of a parameter's path, factor of the learning rate); a factor of 0 freezes.
         "groups": (),
-        # ((pattern of a kernel's path, bound), ...): after every step the weights into each unit
-        # are scaled back to this Euclidean norm; units are counted along the last axis
+        # Pairs (pattern of a kernel's path, bound): after every step, the incoming weights of each
+        # unit are scaled back to this Euclidean norm. Units are indexed by the last axis.
         "max_norm": (),
     },
     "schedule": {
         # constant | cosine | triangular | exponential | stepwise | plateau; or the import path of a
-        # function that makes a schedule, such as "optax:cosine_onecycle_schedule", with arguments
-        # in `options`: `value` and the number of steps are handed to it, see
-        # `rcnn_jax.training.schedules`
+        # function that makes a schedule, such as "optax:cosine_onecycle_schedule", whose arguments
+        # are in `options`. `value` and the number of steps are passed to it; see
+        # `rcnn_jax.training.schedules`.
         "name": "constant",
-        "options": {},
+        "options": {},  # arguments of a function that is named by import path
         "value": 0.1,  # the peak learning rate
-        "warmup_fraction": 0.0,  # of all steps, rising linearly from 0
-        # cosine, triangular, exponential: where it ends, as a fraction of `value`
+        "warmup_fraction": 0.0,  # fraction of all steps in which the rate rises linearly from 0
+        # cosine, triangular, exponential: final rate as a fraction of `value`
         "final_fraction": 0.0,
-        "boundaries": (0.5, 0.75),  # stepwise: fractions of all steps
-        "factor": 0.1,  # stepwise, plateau: what the rate is multiplied by
-        "patience": 5,  # plateau: evaluations without a gain before a drop
-        "min_scale": 1e-3,  # plateau: no drop below this fraction of `value`
+        "boundaries": (0.5, 0.75),  # stepwise: fractions of all steps at which the rate drops
+        "factor": 0.1,  # stepwise, plateau: factor of the rate at each drop
+        "patience": 5,  # plateau: evaluations without improvement before a drop
+        "min_scale": 1e-3,  # plateau: lowest rate as a fraction of `value`
     },
-    "divergence": {  # a loss that is NaN or infinite, or
-        "max_loss": 0.0,  # above this; 0: no bound
-        # stop | rollback: go back to the newest checkpoint and on with a lower learning rate
+    "divergence": {  # handling of a loss that is NaN, infinite or above `max_loss`
+        "max_loss": 0.0,  # bound above which a loss counts as divergence; 0: no bound
+        # stop | rollback, which returns to the newest checkpoint and lowers the learning rate
         "action": "stop",
-        "rate_factor": 0.5,  # rollback: what the rate is multiplied by
-        "attempts": 3,  # rollback: how often, in one start of the run
+        "rate_factor": 0.5,  # rollback: factor of the learning rate
+        "attempts": 3,  # rollback: largest number of rollbacks in one start of the run
     },
-    "ema_decay": 0.0,  # of an average of the weights that is evaluated instead of them; 0: none
-    "precision": "float32",  # float32 | bfloat16 (f32 parameters) | float64
-    # Where weights start from: a workdir, or a weight file .npz, .safetensors, .pt or .pth.
+    "ema_decay": 0.0,  # decay of an average of the weights that is evaluated instead; 0: none
+    "precision": "float32",  # float32 | bfloat16 (with float32 parameters) | float64
+    # Initial weights: a workdir, or a weight file (.npz, .safetensors, .pt or .pth).
     "init_from": "",
-    "init_into": "",  # the part of the model that they are of, e.g. "backbone"; "": all of it
-    "init_include": (".*",),  # patterns of the paths of parameters that are taken from there
-    # What computes initial weights from training images, e.g. the kernel of a first layer that
-    # whitens: {"name": "rcnn_jax.layers.whitening:WhitenedKernel", "path": "conv/kernel"}
+    "init_into": "",  # part of the model they belong to, such as "backbone"; "": all
+    "init_include": (".*",),  # patterns of the paths of parameters taken from `init_from`
+    # Object that computes initial weights from training images, such as the kernel of a first layer
+    # that whitens: {"name": "rcnn_jax.layers.whitening:WhitenedKernel", "path": "conv/kernel"}
     "init_fit": {"name": ""},
-    "parallelism": "jit",  # jit on a mesh | pmap
-    "mesh": {"data": -1, "fsdp": 1},  # devices an axis; -1: all that are left
+    "parallelism": "jit",  # jit (on a mesh) | pmap
+    "mesh": {"data": -1, "fsdp": 1},  # devices along each axis; -1: all remaining
     "fsdp": {
-        # ((pattern of the parameter's path, rule), ...); the last that matches counts. The rule
-        # "largest" cuts the largest dimension that the devices divide, "whole" none, a number
-        # that one. Moments and averages follow their parameter.
+        # Pairs (pattern of a parameter's path, rule), of which the last match applies. The rule
+        # "largest" cuts the largest dimension that the devices divide, "whole" cuts none, and a
+        # number cuts that dimension. Moments and averages follow their parameter.
         "rules": ((".*", "largest"),),
-        "min_size": 65536,  # "largest" leaves parameters with fewer elements whole
+        "min_size": 65536,  # number of elements below which "largest" leaves a parameter whole
     },
-    "log_every": 50,  # steps
-    "evaluate_every": 0,  # steps; 0: once an epoch
-    "checkpoint_every": 0,  # steps between further checkpoints; 0: only at evaluations
-    "keep_latest": 2,
-    "keep_best": 1,
-    "best_metric": "error",
-    "best_mode": "min",  # min | max
-    # Besides metrics.jsonl: "tensorboard", "wandb", or the import path of a class that is called
-    # with the workdir's path and has `write(entry)` and `close()`.
+    "log_every": 50,  # steps between log lines
+    "evaluate_every": 0,  # steps between evaluations; 0: one evaluation an epoch
+    "checkpoint_every": 0,  # steps between further checkpoints; 0: checkpoints only at evaluations
+    "keep_latest": 2,  # number of newest checkpoints that are kept
+    "keep_best": 1,  # number of best checkpoints that are kept
+    "best_metric": "error",  # validation metric that ranks checkpoints
+    "best_mode": "min",  # min | max: whether lower or higher `best_metric` is better
+    # Writers of log entries besides metrics.jsonl: "tensorboard", "wandb", or the import path of a
+    # class that is called with the path of the workdir and has `write(entry)` and `close()`.
     "writers": (),
-    "xla_flags": (),  # e.g. ("xla_cpu_experimental_ynn_fusion_type=-individual_convolution",)
-    "extra": {},  # a fork's own settings; nothing here reads them
+    # Flags of XLA, such as ("xla_cpu_experimental_ynn_fusion_type=-individual_convolution",).
+    "xla_flags": (),
+    "extra": {},  # settings of a fork, which this package does not read
 }
 
 CHOICES = {
@@ -160,7 +161,7 @@ CHOICES = {
 }
 
 _MANY = 10**9
-# Key -> (lowest, highest, whether the highest is allowed).
+# Key -> (lowest value, highest value, whether the highest is allowed).
 RANGES: dict[str, tuple[float, float, bool]] = {
     "seed": (0, 2**63, False),
     "batch_size": (1, _MANY, True),
@@ -198,26 +199,25 @@ RANGES: dict[str, tuple[float, float, bool]] = {
     "schedule.min_scale": (0, 1, True),
 }
 
-# Keys that evaluation may change: what is evaluated, on which views of it, and how answers are
-# searched for.
+# Keys that evaluation may change: the data, the views of each image, and the search for answers.
 EVALUATION_KEYS = (
     "data.name", "data.train", "data.validation", "data.test", "data.evaluate", "decoding",
     "evaluation_sampler", "metrics",
 )  # fmt: skip
 
-# Choices beside which an import path may stand; it is checked when it is built.
+# Choices to which an import path is an alternative, with an example. It is checked when built.
 BY_IMPORT_PATH = {
     "optimizer.name": "'optax:lion'",
     "schedule.name": "'optax:cosine_onecycle_schedule'",
 }
 
-# What can be written besides metrics.jsonl; `rcnn_jax.training.writers` knows how.
+# Names of the writers of `rcnn_jax.training.writers` besides metrics.jsonl.
 WRITERS = ("tensorboard", "wandb")
 
-# Lists of names: a string is split at its commas. A pattern or a flag may have commas of its own.
+# Lists of names, for which a text is split at commas. Patterns and flags may contain commas.
 NAME_LISTS = ("data.features", "writers")
 
-# Keys that say how a run is carried out and not what is computed: a run may go on with others.
+# Keys that control how a run is carried out, not what it computes. A continued run may change them.
 RUNTIME_KEYS = (
     "parallelism", "mesh", "fsdp", "divergence", "log_every", "checkpoint_every", "keep_latest",
     "keep_best", "max_minutes",
@@ -227,14 +227,14 @@ RUNTIME_KEYS = (
 
 
 def check(config: Any, origin: str) -> None:
-    """Checks what types alone do not say.
+    """Checks values of a config beyond their types: choices, ranges and combinations.
 
     Args:
-        config: A complete `ml_collections.ConfigDict`.
-        origin: Where it came from, for messages.
+        config: Complete `ml_collections.ConfigDict`.
+        origin: Name of the config's origin, for error messages.
 
     Raises:
-        UsageError: A value is out of its range.
+        UsageError: A value is not allowed.
     """
     for key, allowed in CHOICES.items():
         value = _value(config, key)

@@ -1,9 +1,9 @@
-"""What was fitted on the training split, kept with checksums in the workdir.
+"""Arrays fitted on the training split, kept with checksums in the workdir.
 
 Evaluation and prediction read the pixel mean or the whitening matrix here and never need the
-training data. The folder holds one .npy file an array and a `manifest.json`. A file's name carries
-the start of its checksum, so a new set of arrays never overwrites an old one: replacing the
-manifest is the only step that counts, and it is atomic.
+training data. The folder holds one `.npy` file per array and a `manifest.json`. The name of a file
+contains the first digits of its checksum, so a new set of arrays never overwrites an old one.
+Replacing the manifest is the only step that takes effect, and it is atomic.
 """
 
 import hashlib
@@ -26,15 +26,16 @@ def _sha256(data: bytes) -> str:
 
 
 def save(folder: str | os.PathLike[str], assets: Mapping[str, np.ndarray]) -> None:
-    """Writes the arrays and then the manifest that makes them count.
+    """Writes the arrays, then the manifest that makes them effective.
 
     Args:
-        folder: usually `<workdir>/assets`; made if absent.
-        assets: name to array; names are file names without a dot in front or a slash.
+        folder: Folder of the assets, usually `<workdir>/assets`; created if absent.
+        assets: Mapping from names to arrays. A name must be usable as a file name: it is not empty,
+            does not start with a dot and contains no slash.
 
     Raises:
-        ValueError: if an array holds Python objects, or a name cannot be a file name.
-        OSError: if the disk is full or read-only; what was saved before stays valid.
+        ValueError: If an array holds Python objects, or a name cannot be a file name.
+        OSError: If the disk is full or read-only; the assets saved before stay valid.
     """
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
@@ -59,16 +60,26 @@ def save(folder: str | os.PathLike[str], assets: Mapping[str, np.ndarray]) -> No
 
 
 def exist(folder: str | os.PathLike[str]) -> bool:
-    """Whether a set of arrays was saved in full."""
+    """Returns whether a complete set of arrays was saved.
+
+    Args:
+        folder: Folder of the assets.
+    """
     return (Path(folder) / MANIFEST).is_file()
 
 
 def load(folder: str | os.PathLike[str]) -> dict[str, np.ndarray]:
     """Reads all arrays and verifies every byte.
 
+    Args:
+        folder: Folder of the assets.
+
+    Returns:
+        Mapping from names to arrays, as given to `save`.
+
     Raises:
-        FileNotFoundError: if the manifest or a file it names is absent.
-        ValueError: if a file was changed since it was saved; the sentence names it.
+        FileNotFoundError: If the manifest or a file that it names is absent.
+        ValueError: If a file was changed since it was saved; the message names it.
     """
     path = Path(folder) / MANIFEST
     if not path.is_file():

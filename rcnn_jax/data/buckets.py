@@ -1,4 +1,4 @@
-"""Batches of sequences of about the same length, so that little of a batch is padding."""
+"""Batches of sequences of similar length, so that little of a batch is padding."""
 
 import dataclasses
 import functools
@@ -10,14 +10,17 @@ from rcnn_jax.data.sources import ArraySource, Source
 
 
 def lengths_of(source: Source, feature: str) -> np.ndarray:
-    """How long each sequence of a source is, int64 `[examples]`.
+    """Returns the length of each sequence of a source.
 
     Args:
-        source: the examples; one that could not be read has the length 0.
-        feature: that holds the length.
+        source: The examples. An example that could not be read has the length 0.
+        feature: Name of the feature that holds the length.
+
+    Returns:
+        Lengths `int64[examples]`.
 
     Raises:
-        ValueError: there is no such feature.
+        ValueError: If the source has no such feature.
     """
     if feature not in source.features:
         raise ValueError(
@@ -31,22 +34,42 @@ def lengths_of(source: Source, feature: str) -> np.ndarray:
 
 @dataclasses.dataclass(frozen=True)
 class Buckets:
-    """Each example once an epoch, in batches of one bucket of lengths each.
+    """Each example once per epoch, in batches whose sequences all fall into one bucket of lengths.
 
-    The last batch of a bucket is filled up with empty rows. Both the examples of a bucket and the
+    The last batch of a bucket is filled up with empty rows. Both the examples of each batch and the
     order of all batches are drawn anew for every epoch. Each edge costs one compilation.
 
     Attributes:
-        source: the examples; only their lengths are read.
-        batch_size: rows of the global batch.
-        seed: 0 to 2**64 - 1.
-        edges: rising lengths; a bucket holds what is longer than the edge before and at most as
-            long as its own. What is longer than all of them has a bucket of its own.
-        features: that are cut to the edge of the bucket.
-        axes: along which axis of an example each of the features is cut, such as 1 for the width
-            of `image`; () for the first axis of all.
-        length: the feature that holds the length of an example.
-        pads: says that batches may have empty rows.
+        source: The examples; only their lengths are read.
+        batch_size: Number of rows of the global batch.
+        seed: Seed of the permutations, in `[0, 2**64)`.
+        edges: Rising lengths above 0. A bucket holds the sequences that are longer than the
+            previous edge and at most as long as its edge; sequences longer than all edges have a
+            bucket of their own.
+        features: Names of the features that are cut to the edge of the bucket.
+        axes: For each of `features`, the axis of an example along which it is cut, such as 1 for
+            the width of `image`; `()` for the first axis of all.
+        length: Name of the feature that holds the length of an example.
+        pads: True, because batches may have empty rows.
+
+    Raises:
+        ValueError: If an argument lies outside its range, or a feature to be cut is missing or has
+            no such axis.
+
+    Example:
+        >>> import numpy as np
+        >>> from rcnn_jax.data.buckets import Buckets
+        >>> from rcnn_jax.data.sources import ArraySource
+        >>> columns = {"words": np.zeros((5, 30), np.int32), "length": np.array([2, 12, 30, 4, 11])}
+        >>> sampler = Buckets(
+        ...     ArraySource(columns), batch_size=2, seed=0, edges=(5, 15), features=("words",)
+        ... )
+        >>> sampler.steps_per_epoch
+        3.0
+        >>> sorted(sorted(sampler.indices(step).tolist()) for step in range(3))
+        [[-1, 2], [0, 3], [1, 4]]
+        >>> sorted(sampler.cut(step) for step in range(3))
+        [(), (('words', 5),), (('words', 15),)]
     """
 
     source: Source = dataclasses.field(repr=False)
@@ -99,17 +122,17 @@ class Buckets:
 
     @functools.cached_property
     def _batches(self) -> np.ndarray:
-        """The bucket of each batch of an epoch, before they are shuffled."""
+        """The bucket of each batch of an epoch, before the batches are shuffled."""
         counts = np.bincount(self._bucket_of, minlength=len(self.edges) + 1)
         return np.repeat(np.arange(len(counts)), -(-counts // self.batch_size))
 
     @property
     def steps_per_epoch(self) -> float:
-        """Batches in one epoch."""
+        """Number of batches in one epoch."""
         return float(len(self._batches))
 
     def _place(self, step: int) -> tuple[int, int, int]:
-        """Epoch, bucket, and the number of the batch among those of its bucket."""
+        """Returns the epoch, the bucket, and the number of the batch among those of its bucket."""
         if step < 0:
             raise ValueError(f"step must be at least 0, got {step}")
         epoch, place = divmod(step, len(self._batches))
@@ -118,27 +141,49 @@ class Buckets:
         return epoch, bucket, drawn - int(np.searchsorted(self._batches, bucket))
 
     def indices(self, step: int) -> np.ndarray:
-        """The rows of batch `step` >= 0, int64 [batch_size]; `PADDING` marks an empty row."""
+        """Returns the examples of one batch.
+
+        Args:
+            step: Number of the batch, at least 0.
+
+        Returns:
+            Indices `int64[batch_size]`; `PADDING` marks an empty row.
+
+        Raises:
+            ValueError: If `step` is negative.
+        """
         epoch, bucket, number = self._place(step)
         order = permutation(self.size, self.seed, epoch)
-        own = order[self._bucket_of[order] == bucket]
-        rows = own[number * self.batch_size : (number + 1) * self.batch_size]
+        members = order[self._bucket_of[order] == bucket]
+        rows = members[number * self.batch_size : (number + 1) * self.batch_size]
         return np.append(rows, np.full(self.batch_size - len(rows), PADDING, np.int64))
 
     def cut(self, step: int) -> Cut:
-        """See `rcnn_jax.data.samplers.cut`."""
+        """Returns the lengths to which padded features are cut in a batch.
+
+        Args:
+            step: Number of the batch, at least 0.
+
+        Returns:
+            Pairs `(feature, length)`, or triples `(feature, length, axis)` for an axis other than
+            the first; see `rcnn_jax.data.samplers.cut`. Empty for the bucket beyond the last edge.
+        """
         _, bucket, _ = self._place(step)
         if bucket == len(self.edges):
             return ()
-        found = []
+        lengths = []
         for name, axis in self._axes:
             length = min(self.edges[bucket], self.source.features[name].shape[axis] or 0)
-            found.append((name, length, axis) if axis else (name, length))
-        return tuple(found)
+            lengths.append((name, length, axis) if axis else (name, length))
+        return tuple(lengths)
 
     def epoch(self, step: int) -> float:
-        """How many times the data have been seen before batch `step`."""
+        """Returns how many times the data have been read before a batch.
+
+        Args:
+            step: Number of the batch, from 0.
+        """
         return step / len(self._batches)
 
 
-_ORDER = 1 << 63  # batches are not shuffled by the numbers that shuffle examples
+_ORDER = 1 << 63  # makes the order of batches independent of the order of examples

@@ -1,4 +1,4 @@
-"""Every data set that a config can name, and how a split of it is opened."""
+"""The data sets that a config can name, and the function that opens a split of one."""
 
 import dataclasses
 import functools
@@ -43,7 +43,7 @@ SHIPPED = {
 }
 
 
-# `lines:FOLDER` and the like: what makes a data set of a path.
+# The factories of data sets that are named by a path, such as `lines:FOLDER`.
 OF_PATHS = {
     "lines": "rcnn_jax.data.datasets.lines.own_files:pictures",
     "recordings": "rcnn_jax.data.datasets.lines.own_files:recordings",
@@ -55,10 +55,14 @@ OF_PATHS = {
 
 
 def load_spec(name: str) -> DatasetSpec:
-    """The spec of a shipped data set, of a user's files or of an import path.
+    """Returns the spec of a shipped data set, of a user's files or of an import path.
+
+    Args:
+        name: A key of `SHIPPED`, an import path such as `my_fork.data:MINE`, or a prefix in
+            `OF_PATHS` with a path, such as `lines:FOLDER`.
 
     Raises:
-        ValueError: if there is none; the sentence suggests the nearest name.
+        ValueError: If there is no such data set; the message suggests the nearest name.
     """
     prefix, _, path = name.partition(":")
     if path and prefix in OF_PATHS:
@@ -99,24 +103,29 @@ def open_source(
     The examples and their order are the same for every residency.
 
     Args:
-        name: `cifar10` and the like (`SHIPPED`), an import path to a `DatasetSpec`
-            (`my_fork.data:MINE`), a TFDS name (`tfds:mnist`, `tfds:cifar10/3.0.2`), or a user's
-            files (`lines:PATH`, `recordings:PATH`, see `line_files`; `captioned:PATH`,
-            `karpathy:PATH` and others, see `caption_files`), with options of the path's own
+        name: The data set: a shipped name (`SHIPPED`) such as `cifar10`, an import path to a
+            `DatasetSpec` (`my_fork.data:MINE`), a TFDS name (`tfds:mnist`, `tfds:cifar10/3.0.2`),
+            or files of the user (`lines:PATH`, `recordings:PATH`, `captioned:PATH`, `karpathy:PATH`
+            and the other keys of `OF_PATHS`), optionally with options
             (`recordings:PATH?rate=8000&bins=40`).
-        split: a split expression; see `splits`.
-        data_dir: the data root; without it, see `roots.data_root`.
-        residency: `memory` or `device` read the original files into host memory, `stream` makes
-            ArrayRecord files of them once, in the cache folder, and reads single examples.
-        features: those that examples are to have, by name; (): all. The records of a stream have
-            all of them, whatever is asked for.
-        damage: what to do about records that cannot be read; without it, the first one met is an
-            error. The original files are no records: damage there is always an error.
+        split: A split expression such as `train[:90%]`; see `splits`.
+        data_dir: The data root; None for the default of `roots.data_root`.
+        residency: Where examples are kept. `memory` and `device` read the original files into host
+            memory; `stream` converts them once into ArrayRecord files in the cache folder and reads
+            single examples from these.
+        features: Names of the features that examples are to have; `()` for all. The records of a
+            stream contain all features in any case.
+        damage: Handling of records that cannot be read; None to raise at the first one. The
+            original files are not records: damage there is always an error.
+
+    Returns:
+        The examples of the split.
 
     Raises:
-        DamagedRecordError: where records are read at once, for the first that cannot be.
-        FileNotFoundError: if the original files are not found; names every place looked at.
-        ValueError: for an unknown name, split, residency or feature, or damaged files.
+        DamagedRecordError: If records are read at once and one of them cannot be read.
+        FileNotFoundError: If the original files are not found; the message names every place
+            searched.
+        ValueError: If the name, split, residency or a feature is unknown, or files are damaged.
     """
     if residency not in RESIDENCIES:
         raise ValueError(f"residency {residency!r} is not one of {', '.join(RESIDENCIES)}")

@@ -1,4 +1,4 @@
-"""Columns whose values are made when they are asked for."""
+"""Columns whose values are computed on access."""
 
 import dataclasses
 from collections.abc import Callable, Iterator, Sequence
@@ -10,11 +10,21 @@ import numpy as np
 
 @dataclasses.dataclass(frozen=True)
 class LazyColumn(Sequence[Any]):
-    """One feature of a split, a value for each example.
+    """A column of one feature whose values are computed each time they are accessed.
 
     Attributes:
         size: Number of examples.
-        make: Takes the number of an example, in `[0, size)`, to its value.
+        make: Returns the value of an example, given its index in `[0, size)`.
+
+    Raises:
+        IndexError: If an index outside `[0, size)` is accessed; negative indices are not supported.
+
+    Example:
+        >>> import numpy as np
+        >>> from rcnn_jax.data.columns import LazyColumn
+        >>> column = LazyColumn(3, lambda index: np.full(index, index))
+        >>> len(column), column[2].tolist()
+        (3, [2, 2])
     """
 
     size: int
@@ -33,16 +43,16 @@ class LazyColumn(Sequence[Any]):
 
 
 def from_files(entries: Sequence[Any], read: Callable[[Path], np.ndarray]) -> LazyColumn:
-    """A column with a file for each value, read anew whenever it is asked for.
+    """Returns a column with one file per value, which is read anew on every access.
 
     Args:
-        entries: One a value, with attributes `path`, the file, and `where`, the place that names
-            it, for messages.
-        read: Takes a file to its value.
+        entries: One object per value, with attributes `path`, the file, and `where`, the place that
+            lists the file, for messages.
+        read: Reads a file and returns its value.
 
     Returns:
-        The column. Reading a value raises `FileNotFoundError` where its file is gone and
-        `ValueError` where `read` does; both name the place.
+        The column. Accessing a value raises `FileNotFoundError` if its file no longer exists and
+        `ValueError` if `read` raises it; both messages name the place.
     """
 
     def make(index: int) -> np.ndarray:

@@ -1,4 +1,4 @@
-"""Features as JSON: what a workdir keeps of its data set, so that it can be asked without it."""
+"""Features as JSON, kept in a workdir so that the data set is not needed to look them up."""
 
 import dataclasses
 from collections.abc import Mapping
@@ -8,13 +8,19 @@ from rcnn_jax.data.spec import Feature
 
 
 def to_json(features: Mapping[str, Feature]) -> dict[str, dict[str, Any]]:
-    """Features as `json.dumps` takes them; attributes that have their default are left out.
+    """Returns features in the form that `json.dumps` takes.
 
     Args:
-        features: By name.
+        features: Mapping from names to `Feature`s.
 
     Returns:
-        name -> attribute -> value.
+        Mapping from names to attributes to values. Attributes at their defaults are omitted.
+
+    Example:
+        >>> from rcnn_jax.data.feature_json import to_json
+        >>> from rcnn_jax.data.spec import Feature
+        >>> to_json({"label": Feature((), "int32", classes=("cat", "dog"))})
+        {'label': {'shape': [], 'dtype': 'int32', 'classes': ['cat', 'dog']}}
     """
     return {name: _attributes(feature) for name, feature in features.items()}
 
@@ -29,14 +35,14 @@ def _attributes(feature: Feature) -> dict[str, Any]:
 
 
 def from_json(table: Mapping[str, Mapping[str, Any]]) -> dict[str, Feature]:
-    """Undoes `to_json`.
+    """Returns the features that `to_json` converted.
 
     Args:
-        table: name -> attribute -> value. Attributes that `Feature` has not are left out: a later
-            version may have written them.
+        table: Mapping from names to attributes to values. Attributes that `Feature` does not have
+            are ignored, because a later version may have written them.
 
     Returns:
-        The features by name.
+        Mapping from names to `Feature`s.
     """
     known = {field.name for field in dataclasses.fields(Feature)}
 

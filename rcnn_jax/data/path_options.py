@@ -1,4 +1,4 @@
-"""Data sets of a path with options: `karpathy:coco/dataset.json?features=vgg.npz&held_out=0.2`."""
+"""Data sets named by a path with options: `karpathy:dataset.json?features=vgg.npz&held_out=0.2`."""
 
 import dataclasses
 from collections.abc import Callable
@@ -11,19 +11,28 @@ _KINDS = (int, float, str)
 
 
 def build(factory: Callable[..., Any], prefix: str, text: str) -> Any:
-    """Calls what makes a data set of a path.
+    """Calls the factory of a data set with a path and the options behind it.
 
     Args:
-        factory: takes the path and options that are numbers or texts, each by keyword or as a field
-            of a dataclass that it takes.
-        prefix: what the data set's name begins with, for messages.
-        text: the path and, behind a question mark, options with `&` between them.
+        factory: Takes the path, and options that are numbers or texts, each as a keyword argument
+            or as a field of a dataclass that it takes.
+        prefix: Prefix of the data set's name, such as `karpathy`, for messages.
+        text: The path, optionally followed by a question mark and options `key=value` separated by
+            `&`.
 
     Returns:
-        What the factory returns.
+        The result of the factory.
 
     Raises:
-        UsageError: an option is none that the factory takes, or has a value of another kind.
+        UsageError: If an option is unknown to the factory, is given twice, is not of the form
+            `key=value`, or has a value of another type.
+
+    Example:
+        >>> from rcnn_jax.data.path_options import build
+        >>> def factory(path: str, rate: int = 8000):
+        ...     return path, rate
+        >>> build(factory, "recordings", "clips?rate=16000")
+        ('clips', 16000)
     """
     path, _, query = text.partition("?")
     takes = {name: hint for name, hint in importing.arguments(factory).items() if name != "path"}
@@ -31,7 +40,7 @@ def build(factory: Callable[..., Any], prefix: str, text: str) -> Any:
         name: hint for name, hint in takes.items() if dataclasses.is_dataclass(hint)
     }
     fields = {name: importing.arguments(hint) for name, hint in groups.items()}
-    known = {k: v for own in (takes, *fields.values()) for k, v in own.items() if v in _KINDS}
+    known = {k: v for hints in (takes, *fields.values()) for k, v in hints.items() if v in _KINDS}
     options = {}
     for option in query.split("&") if query else ():
         key, sign, value = option.partition("=")

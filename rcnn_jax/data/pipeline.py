@@ -1,8 +1,8 @@
 """Batches on the device, in an order that depends on (seed, step) alone.
 
 Three residencies deliver the same bits: `stream` reads record files with Grain's threads, `memory`
-gathers rows of host arrays, `device` keeps whole arrays on the device and sends indices only. Each
-process asks for its own rows of the global batch.
+gathers rows of host arrays, and `device` keeps whole arrays on the device and sends only indices.
+Each process reads its rows of the global batch.
 """
 
 import collections
@@ -30,19 +30,20 @@ _END: Any = object()
 class DeviceSource:
     """All examples of a source as arrays on the device.
 
-    Build it once where batches are drawn again and again, as for an evaluation every epoch.
+    Build it once if batches are drawn repeatedly, as for an evaluation every epoch.
 
     Attributes:
-        arrays: name to array [examples, *shape]; with a `mask` where some could not be read.
+        arrays: Mapping from name to array `[examples, ...]`, with a `mask` if some examples could
+            not be read.
     """
 
     def __init__(self, source: Source, place_all: Place = jax.device_put) -> None:
-        """Puts the examples on the device.
+        """Transfers the examples to the device.
 
         Args:
-            source: fits in host and device memory.
-            place_all: takes host arrays [examples, *shape] to arrays that every device of the mesh
-                holds in full, so that it can pick its rows without asking another.
+            source: The examples, which must fit in host and device memory.
+            place_all: Takes host arrays `[examples, ...]` to arrays that every device of the mesh
+                holds in full, so that it can select its rows without communication.
         """
         self.arrays = place_all(source.gather(np.arange(len(source))))
         self._size = len(source)
@@ -51,22 +52,25 @@ class DeviceSource:
         return self._size
 
     def batch(self, placed: Batch, cut: Cut = ()) -> Batch:
-        """Picks the rows of one batch on the device.
+        """Selects the rows of one batch on the device.
 
         Args:
-            placed: `index` int32 and `mask` float32, already laid out as the caller's `place`
-                lays out a batch: [batch], or [devices, batch / devices] for pmap.
-            cut: see `samplers.cut`.
+            placed: `index` int32 and `mask` float32, already laid out as the caller's `place` lays
+                out a batch: `[batch]`, or `[devices, batch / devices]` for pmap.
+            cut: Lengths to which features are cut; see `samplers.cut`.
+
+        Returns:
+            Features of the rows in the layout of `index`, zeros where `mask` is 0, and `mask`.
         """
         sharding = placed["index"].sharding
         rows = _gather_rows(sharding, cut)(self.arrays, placed["index"], placed["mask"])
-        # The arrays have a mask of their own where some examples could not be read.
+        # The arrays contain a mask if some examples could not be read; it replaces this one.
         return {"mask": placed["mask"], **rows}
 
 
 @functools.lru_cache(maxsize=32)
 def _gather_rows(sharding: jax.sharding.Sharding, cut: Cut) -> Callable[..., Batch]:
-    """The compiled gather whose results lie where the indices lie."""
+    """Returns the compiled gather, whose results have the sharding of the indices."""
 
     def gather(arrays: Mapping[str, jax.Array], index: jax.Array, mask: jax.Array) -> Batch:
         def rows(array: jax.Array) -> jax.Array:
@@ -80,13 +84,13 @@ def _gather_rows(sharding: jax.sharding.Sharding, cut: Cut) -> Callable[..., Bat
 
 
 class Batches(Iterator[Batch]):
-    """Iterator over device batches that works ahead in one background thread.
+    """Iterator over device batches that prepares batches ahead of time in one background thread.
 
-    Close it, or use it in a `with` statement, if you may leave before the end.
+    Close it, or use it in a `with` statement, if iteration may stop before the end.
 
     Attributes:
-        step: number of the batch that comes next; after a resume, `start_step` of a new iterator.
-        waited_s: seconds that `next` has waited for data since the start.
+        step: Number of the next batch; a resumed job passes it as `start_step` of a new iterator.
+        waited_s: Seconds that `next` has waited for data since the start.
     """
 
     def __init__(
@@ -95,16 +99,20 @@ class Batches(Iterator[Batch]):
         """Starts the thread.
 
         Args:
-            batches: makes the device batches, one after the other.
-            start_step: number of the first.
-            prefetch: batches to have ready or under way; 0 works in the caller's thread.
+            batches: Generator of the device batches in order.
+            start_step: Number of the first batch.
+            prefetch: Number of batches to keep ready or in preparation, at least 0; with 0 they are
+                made in the caller's thread.
+
+        Raises:
+            ValueError: If `prefetch` is negative.
         """
         if prefetch < 0:
             raise ValueError(f"prefetch must be at least 0, got {prefetch}")
         self.step = start_step
         self.waited_s = 0.0
         self._batches = batches
-        # A jax option set by a context manager holds in its own thread only.
+        # A JAX option set by a context manager is only in effect in the thread that sets it.
         self._make = functools.partial(_next_batch, batches, jnp.result_type(float) == np.float64)
         self._ahead: collections.deque[concurrent.futures.Future[Any]] = collections.deque()
         self._thread = None
@@ -134,7 +142,7 @@ class Batches(Iterator[Batch]):
         return batch
 
     def close(self) -> None:
-        """Drops what was made ahead and ends the thread; may be called twice."""
+        """Discards the batches that were prepared and ends the thread; may be called twice."""
         if self._thread is not None:
             self._thread.shutdown(wait=True, cancel_futures=True)
             self._thread = None
@@ -155,7 +163,7 @@ def _next_batch(batches: Iterator[Batch], x64: bool) -> Any:
 
 @dataclasses.dataclass(frozen=True)
 class _Rows:
-    """One process's rows of each global batch."""
+    """The rows of each global batch that one process reads."""
 
     sampler: Sampler
     local: np.ndarray | None
@@ -190,24 +198,28 @@ class _Rows:
         return rows if self.local is None else rows[self.local]
 
     def columns(self, step: int) -> Example:
-        """What the sampler adds to these rows."""
+        """Returns the columns that the sampler adds to these rows."""
         added = samplers.column_values(self.sampler, step)
         return added if self.local is None else {k: v[self.local] for k, v in added.items()}
 
     def on_host(self, source: Source, step: int) -> Example:
-        """These rows of batch `step`, gathered on the host."""
+        """Returns these rows of batch `step`, gathered on the host."""
         batch = host_batch(source, self(step), samplers.cut(self.sampler, step))
         return _joined(batch, self.columns(step))
 
 
 def training_rows(source: Source, sampler: Sampler, step: int, rows: np.ndarray) -> Example:
-    """Some rows of batch `step` on the host, with what the sampler adds to them.
+    """Returns some rows of a batch on the host, with the columns that the sampler adds.
 
     Args:
-        source: the examples.
-        sampler: their order.
-        step: number of the batch.
-        rows: which rows of the global batch, int64.
+        source: The examples.
+        sampler: The order of the examples.
+        step: Number of the batch.
+        rows: Indices of rows of the global batch, `int64[rows]` in `[0, batch_size)`.
+
+    Returns:
+        Each feature `[rows, ...]`, the added columns `[rows]`, and `mask` `float32[rows]`; see
+        `host_batch`.
     """
     return _Rows(sampler, rows).on_host(source, step)
 
@@ -226,20 +238,29 @@ def host_batch(source: Source, rows: np.ndarray, cut: Cut = ()) -> Example:
     """Gathers one batch on the host.
 
     Args:
-        source: of n examples.
-        rows: int64 [batch], each in [-1, n); -1 is padding.
-        cut: see `samplers.cut`.
+        source: A source of n examples.
+        rows: Indices of examples, `int64[batch]` in `[-1, n)`; -1 is padding.
+        cut: Lengths to which features are cut; see `samplers.cut`.
 
     Returns:
-        Each feature [batch, *shape], zeros in padded rows, and `mask` float32 [batch], 1 where the
+        Each feature `[batch, ...]`, zeros in padded rows, and `mask` `float32[batch]`, 1 where the
         row is real and 0 where it is padding. A row whose example could not be read is padding.
+
+    Example:
+        >>> import numpy as np
+        >>> from rcnn_jax.data.pipeline import host_batch
+        >>> from rcnn_jax.data.sources import ArraySource
+        >>> source = ArraySource({"label": np.array([4, 5, 6])})
+        >>> batch = host_batch(source, np.array([2, 0, -1]))
+        >>> batch["label"].tolist(), batch["mask"].tolist()
+        ([6, 4, 0], [1.0, 1.0, 0.0])
     """
     real = rows >= 0
-    # A batch of padding alone still needs the shapes: some process gets one at the end of a split.
-    found = source.gather(rows[real] if real.any() else np.zeros(1, np.int64))
+    # A batch of padding alone still needs the shapes: a process may get one at the end of a split.
+    gathered = source.gather(rows[real] if real.any() else np.zeros(1, np.int64))
     batch, mask = {}, real.astype(np.float32)
-    found |= {name: samplers.shorten(name, found[name], cut) for name, *_ in cut}
-    for name, values in found.items():
+    gathered |= {name: samplers.shorten(name, gathered[name], cut) for name, *_ in cut}
+    for name, values in gathered.items():
         if name == "mask":
             mask[real] = values[: int(real.sum())]
             continue
@@ -264,7 +285,7 @@ def _from_device(
         picked = rows(step)
         index = np.maximum(picked, 0).astype(np.int32)
         mask = (picked >= 0).astype(np.float32)
-        # Apart from the columns, which may have these names.
+        # The columns are placed separately, because they may have these names.
         placed, columns = place({"index": index, "mask": mask}), rows.columns(step)
         examples = source.batch(placed, samplers.cut(rows.sampler, step))
         yield _joined(examples, place(columns) if columns else {})
@@ -282,7 +303,7 @@ def _from_stream(
         ) from error
     dataset = grain.MapDataset.range(steps.start, steps.stop)
     dataset = dataset.map(lambda step: rows.on_host(source, int(step)))
-    # Grain keeps the order whatever thread is first, and starts at any step without reading.
+    # Grain keeps the order whichever thread finishes first, and starts at any step without reading.
     options = grain.ReadOptions(num_threads=workers, prefetch_buffer_size=2 * workers)
     iterator = iter(dataset.to_iter_dataset(options))
     try:
@@ -305,27 +326,34 @@ def train_batches(
     workers: int = 4,
     local_rows: np.ndarray | None = None,
 ) -> Batches:
-    """Batches `start_step` to `start_step + num_steps - 1`, whatever was asked for before.
+    """Returns an iterator over batches `start_step` to `start_step + num_steps - 1`.
+
+    The batches do not depend on what was read before.
 
     Args:
-        source: the examples; a `DeviceSource` or any source where residency is `device`.
-        sampler: their order; its `size` must be the source's.
-        start_step: number of the first batch, the only state there is.
-        num_steps: how many batches.
+        source: The examples. A `DeviceSource` is allowed only where `residency` is `device`.
+        sampler: The order of the examples; its `size` must be the number of examples of the source.
+        start_step: Number of the first batch, at least 0; it is the only state.
+        num_steps: Number of batches, at least 0.
         residency: `stream`, `memory` or `device`.
-        place: takes this process's rows, host arrays [len(local_rows), ...], to the device as
-            the train step wants them. Called in a background thread; must not wait for the device.
-            Where residency is `device` it gets `mask` and int32 `index` only.
-        place_all: see `DeviceSource`; used where residency is `device` and the source is not one.
-        prefetch: batches ready or under way on the device; 0 works in the caller's thread.
-        workers: Grain's reading threads (`stream` only).
-        local_rows: which rows of each global batch this process reads, int64; None: all of them.
+        place: Transfers this process's rows, host arrays `[len(local_rows), ...]`, to the device in
+            the layout of the training step. It is called in a background thread and must not wait
+            for the device. Where `residency` is `device` it receives only `mask` and int32 `index`.
+        place_all: Transfers all examples to the device, see `DeviceSource`. It is used only where
+            `residency` is `device` and the source is not a `DeviceSource`.
+        prefetch: Number of batches ready or in preparation on the device; with 0 they are made in
+            the caller's thread.
+        workers: Number of Grain's reading threads, at least 1; used for `stream` only.
+        local_rows: Rows of each global batch that this process reads, int64 in `[0, batch_size)`;
+            None for all of them.
 
     Returns:
-        Iterator of dicts: each feature [batch, *shape] and `mask` float32 [batch].
+        Iterator over dicts of each feature `[batch, ...]`, the columns that the sampler adds, and
+        `mask` `float32[batch]`.
 
     Raises:
-        ValueError: for impossible arguments. What goes wrong in a worker is raised by `next`.
+        ValueError: If an argument lies outside its range or contradicts another. Errors in a worker
+            are raised by `next`.
     """
     if residency not in RESIDENCIES:
         raise ValueError(f"residency {residency!r} is not one of {', '.join(RESIDENCIES)}")
@@ -363,14 +391,31 @@ def evaluation_batches(
     workers: int = 4,
     local_rows: np.ndarray | None = None,
 ) -> Batches:
-    """Each example exactly once; padded rows say so in `mask`.
+    """Returns an iterator that contains each example exactly once; `mask` is 0 in padded rows.
 
-    `order` is how many rows a batch has, for batches in order of which the last is padded, or a
-    sampler. The other arguments are those of `train_batches`. Every process gets equally many
-    batches, some of them perhaps of padding alone, so that collective operations stay in step.
+    Every process gets the same number of batches, some of them perhaps of padding alone, so that
+    collective operations stay in step.
+
+    Args:
+        source: The examples. A `DeviceSource` is allowed only where `residency` is `device`.
+        order: Number of rows of a batch, for batches in order of which the last is padded; or a
+            sampler that gives each example once.
+        residency: `stream`, `memory` or `device`.
+        place: Transfers this process's rows to the device; see `train_batches`.
+        place_all: Transfers all examples to the device; see `train_batches`.
+        prefetch: Number of batches ready or in preparation on the device; with 0 they are made in
+            the caller's thread.
+        workers: Number of Grain's reading threads, at least 1; used for `stream` only.
+        local_rows: Rows of each global batch that this process reads, int64 in `[0, batch_size)`;
+            None for all of them.
+
+    Returns:
+        Iterator over dicts of each feature `[batch, ...]`, the columns that the sampler adds, and
+        `mask` `float32[batch]`.
 
     Raises:
-        ValueError: as `train_batches`; or the sampler does not give each example once.
+        ValueError: If an argument lies outside its range, or the sampler does not give each example
+            exactly once.
     """
     sampler = Sequential(len(source), order) if isinstance(order, int) else order
     steps = math.ceil(sampler.steps_per_epoch)

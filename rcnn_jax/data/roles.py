@@ -1,6 +1,6 @@
-"""Which features of a batch a transform changes together, and what it must say to be let near them.
+"""The features of a batch that a transform changes together, and what it must declare to do so.
 
-The roles themselves are `spec.Feature.role`.
+The roles themselves are documented at `rcnn_jax.data.spec.Feature`.
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -13,7 +13,21 @@ from rcnn_jax.data.transforms.per_image import PIXELS, Batch, PerExample, known_
 
 
 def roles_of(features: Mapping[str, Feature]) -> dict[str, str]:
-    """Feature to role, of the features that have one; `image` is an image without stating it."""
+    """Returns the role of each feature that has one.
+
+    Args:
+        features: Mapping from names to `Feature`s.
+
+    Returns:
+        Mapping from feature to role. A feature `image` has the role `image` without stating it.
+
+    Example:
+        >>> from rcnn_jax.data.roles import roles_of
+        >>> from rcnn_jax.data.spec import Feature
+        >>> image, label = Feature((8, 8, 3), "uint8"), Feature((), "int32", 10)
+        >>> roles_of({"image": image, "label": label})
+        {'image': 'image'}
+    """
     stated = {name: feature.role for name, feature in features.items()}
     if stated.get("image") == "":
         stated["image"] = "image"
@@ -21,7 +35,15 @@ def roles_of(features: Mapping[str, Feature]) -> dict[str, str]:
 
 
 def by_role(transform: Any) -> Callable[..., Batch] | None:
-    """The call of a transform that takes roles; None where it sees the whole batch instead."""
+    """Returns the call of a transform that takes roles.
+
+    Args:
+        transform: A `Transform`.
+
+    Returns:
+        The transform itself if it inherits the call of `PerExample`, which takes roles as a third
+        argument; `None` if it defines one that takes the whole batch.
+    """
     inherited = type(transform).__call__ is PerExample.__call__
     return transform if isinstance(transform, PerExample) and inherited else None
 
@@ -29,15 +51,15 @@ def by_role(transform: Any) -> Callable[..., Batch] | None:
 def check_known(
     transform: Any, roles: Iterable[tuple[str, str]], shipped: Mapping[str, Any]
 ) -> None:
-    """Checks that a transform says what it does to features beside an image.
+    """Checks that a transform declares what it does to features besides an image.
 
     Args:
-        transform: a `Transform`.
-        roles: pairs (feature, role).
-        shipped: name to class of the transforms that an error points to.
+        transform: A `Transform`.
+        roles: Pairs `(feature, role)`.
+        shipped: Mapping from name to class of the transforms that an error message suggests.
 
     Raises:
-        ValueError: if it declares nothing, or knows other roles.
+        ValueError: If the transform declares nothing, or does not know one of the roles.
     """
     known, name = known_roles(transform), _name(transform)
     for feature, role in roles:
@@ -60,18 +82,18 @@ def check_known(
 
 
 def check_untied(transform: Any, roles: Mapping[str, str], batch: Batch) -> None:
-    """Checks that no feature without a role looks as if it belonged to pixels that are moved.
+    """Checks that no feature without a role seems to belong to pixels that are moved.
 
-    A transform that sees the whole batch may do what it likes with it.
+    A transform that takes the whole batch is not checked.
 
     Args:
-        transform: a `Transform`.
-        roles: feature to role.
-        batch: features [batch, ...] before the first transform.
+        transform: A `Transform`.
+        roles: Mapping from feature to role.
+        batch: Features `[batch, ...]` before the first transform.
 
     Raises:
-        ValueError: if there is such a feature; of a transform that does not declare whether it
-            moves pixels, if there is one that looks like a label map.
+        ValueError: If there is such a feature. For a transform that does not declare whether it
+            moves pixels, only if there is one that looks like a label map.
     """
     moves = getattr(transform, "geometric", None)
     pixels = [name for name, role in roles.items() if role in PIXELS and name in batch]
@@ -99,7 +121,7 @@ def _name(transform: Any) -> str:
 
 
 def _role_by_look(name: str, value: Any, sizes: Sequence[tuple[int, ...]]) -> str:
-    """The role that a feature [batch, ...] without one probably has; "" where it has none."""
+    """Guesses the role of a feature `[batch, ...]` that states none; `""` for no role."""
     shape = value.shape[1:]
     if len(shape) in (2, 3) and shape[:2] in sizes:
         flat = len(shape) == 2 or shape[2] == 1

@@ -1,4 +1,4 @@
-"""Examples by index: in memory, as views of each other, or from record files."""
+"""Sources: examples accessed by index, in memory, as views of each other, or from record files."""
 
 import dataclasses
 import functools
@@ -20,33 +20,64 @@ class Source(Protocol):
 
     @property
     def features(self) -> Mapping[str, Feature]:
-        """Name to `Feature` of what an example holds."""
+        """Mapping from name to `Feature` of all that an example holds, except `mask`."""
         ...
 
     def __len__(self) -> int: ...
 
     def __getitem__(self, index: int) -> Example:
-        """Example 0 <= `index` < len, or `IndexError`."""
+        """Returns one example.
+
+        Args:
+            index: Index of the example, in `[0, len(self))`.
+
+        Returns:
+            Mapping from name to array of the feature's shape, and `mask` `float32[]` as in
+            `gather`.
+
+        Raises:
+            IndexError: If `index` lies outside `[0, len(self))`.
+        """
         ...
 
     def gather(self, indices: np.ndarray) -> Example:
-        """Several examples, stacked: name to array [len(indices), *shape].
+        """Returns several examples, stacked.
 
-        Where some could not be read and that was not to stop the run, there is also `mask`,
-        float32 [len(indices)]: 0 for those, whose features are zeros, and 1 for the others.
-        `__getitem__` says the same of one example, [].
+        Args:
+            indices: Indices of the examples, `int64[batch]` in `[0, len(self))`.
+
+        Returns:
+            Mapping from name to array `[batch, ...]`. If some of the examples could not be read and
+            this is not to stop the run, there is also `mask`, `float32[batch]`: 0 for those
+            examples, whose features are zeros, and 1 for the others.
+
+        Raises:
+            IndexError: If an index lies outside `[0, len(self))`.
         """
         ...
 
 
 def split_name(dataset: str, split: str) -> str:
-    """What a split of a data set is called in messages."""
+    """Returns the name of a split of a data set as messages use it.
+
+    Args:
+        dataset: Name of the data set.
+        split: Name of the split.
+    """
     return f"{dataset} split {split!r}"
 
 
 def check_indices(indices: np.ndarray, size: int) -> None:
-    """Refuses indices that are none of a source's 0 to `size` - 1."""
-    # NumPy would count -1 from the end, which is never meant here.
+    """Raises `IndexError` unless all indices are in `[0, size)`.
+
+    Args:
+        indices: Integer array of any size, which may be empty.
+        size: Number of examples of the source.
+
+    Raises:
+        IndexError: If an index is negative or not below `size`; the message names one such index.
+    """
+    # NumPy would count -1 from the end, which is never intended here.
     if len(indices) and (indices.min() < 0 or indices.max() >= size):
         worst = indices.min() if indices.min() < 0 else indices.max()
         raise IndexError(f"example {worst} of a source with {size}")
@@ -55,14 +86,21 @@ def check_indices(indices: np.ndarray, size: int) -> None:
 def stack(
     name: str, values: Sequence[Any], whole: np.ndarray, numbers: Sequence[int], where: str
 ) -> np.ndarray:
-    """Stacks the values of examples; those that are not whole take the shape of the others.
+    """Stacks the values of examples, with zeros for the examples that could not be read.
 
     Args:
-        name: of the feature.
-        values: one an example.
-        whole: which examples could be read.
-        numbers: what the examples are called in messages.
-        where: the data set and split, for messages; may be empty.
+        name: Name of the feature, for messages.
+        values: One value per example.
+        whole: Array `[examples]`, nonzero for the examples that could be read.
+        numbers: Indices of the examples, for messages.
+        where: Data set and split, for messages; may be empty.
+
+    Returns:
+        Array `[examples, ...]`. An example that could not be read takes the shape of the others,
+        filled with zeros where its own shape differs.
+
+    Raises:
+        ValueError: If two examples that could be read differ in shape.
     """
     arrays = [np.asarray(value) for value in values]
     read = [(a.shape, n) for a, n, true in zip(arrays, numbers, whole, strict=True) if true]
@@ -83,14 +121,16 @@ def stack(
 
 
 def check_stacking(source: Source, rows: np.ndarray) -> None:
-    """Gathers some examples where their shapes may differ, so that this is said before a start.
+    """Gathers some examples whose shapes may differ, so that failures show before training.
+
+    Nothing is read if all features of the source have a fixed shape.
 
     Args:
-        source: as a model is to read it.
-        rows: of a batch, int64; negative ones are padding.
+        source: Source as a model is to read it.
+        rows: Indices of a batch, `int64[batch]`; negative ones are padding.
 
     Raises:
-        ValueError: they cannot be stacked; the sentence names two of them.
+        ValueError: If the examples cannot be stacked; the message names two that differ.
     """
     if any(None in feature.shape for feature in source.features.values()):
         source.gather(rows[rows >= 0])
@@ -101,10 +141,23 @@ class ArraySource:
     """Examples held as columns in host memory.
 
     Attributes:
-        columns: name to array [examples, *shape], or to a lazy sequence of as many values. A
-            column `mask` says which examples could be read, see `Source.gather`.
-        features: name to `Feature`; without it, taken from the columns.
-        name: the data set and split, for messages.
+        columns: Mapping from name to an array `[examples, ...]` or to a lazy sequence of as many
+            values. A column `mask` states which examples could be read; see `Source.gather`.
+        features: Mapping from name to `Feature`. By default it is inferred from the first value of
+            each column.
+        name: Data set and split, for messages.
+
+    Raises:
+        ValueError: If the columns differ in length.
+
+    Example:
+        >>> import numpy as np
+        >>> from rcnn_jax.data.sources import ArraySource
+        >>> source = ArraySource({"x": np.arange(6.0).reshape(3, 2), "y": np.array([7, 8, 9])})
+        >>> len(source), source[1]["x"].tolist()
+        (3, [2.0, 3.0])
+        >>> source.gather(np.array([2, 0]))["y"].tolist()
+        [9, 7]
     """
 
     columns: Columns
@@ -117,14 +170,18 @@ class ArraySource:
             raise ValueError(f"all columns must be equally long, got {lengths}")
         if not self.features:
             first = {name: np.asarray(column[0]) for name, column in self.columns.items()}
-            found = {name: Feature(v.shape, v.dtype.name) for name, v in first.items()}
-            object.__setattr__(self, "features", found)
+            features = {name: Feature(v.shape, v.dtype.name) for name, v in first.items()}
+            object.__setattr__(self, "features", features)
 
     def select(self, names: Sequence[str]) -> "ArraySource":
-        """The same examples with some of their features, see `select`."""
+        """Returns a source of the same examples with only some of their features; see `select`.
+
+        Args:
+            names: Names of the features to keep; a column `mask` is kept too.
+        """
         kept = [name for name in (*names, "mask") if name in self.columns]
         columns = {name: self.columns[name] for name in kept}
-        # Of no feature the number of examples is left.
+        # Without any feature, the mask alone carries the number of examples.
         columns = columns or {"mask": np.ones(len(self), np.float32)}
         return ArraySource(columns, {name: self.features[name] for name in names}, self.name)
 
@@ -136,7 +193,11 @@ class ArraySource:
         return {name: np.asarray(column[index]) for name, column in self.columns.items()}
 
     def gather(self, indices: np.ndarray) -> Example:
-        """See `Source.gather`."""
+        """Returns several examples, stacked; see `Source.gather`.
+
+        Args:
+            indices: Indices of the examples, `int64[batch]` in `[0, len(self))`.
+        """
         check_indices(indices, len(self))
         mask = self.columns.get("mask")
         whole = np.ones(len(indices)) if mask is None else np.asarray(mask)[indices]
@@ -151,11 +212,15 @@ class ArraySource:
 
 @dataclasses.dataclass(frozen=True)
 class View:
-    """Some examples of another source.
+    """A selection of the examples of another source.
 
     Attributes:
-        source: the other source.
-        rows: which of its examples, int64 [examples]; may repeat and reorder them.
+        source: The underlying source.
+        rows: Indices of the selected examples, `int64[examples]`; they may repeat and reorder the
+            examples of `source`.
+
+    Raises:
+        IndexError: If an index lies outside `source`.
     """
 
     source: Source
@@ -166,11 +231,15 @@ class View:
 
     @property
     def features(self) -> Mapping[str, Feature]:
-        """Those of the other source."""
+        """Features of the underlying source."""
         return self.source.features
 
     def select(self, names: Sequence[str]) -> "View":
-        """The same examples with some of their features, see `select`."""
+        """Returns a view of the same examples with only some of their features; see `select`.
+
+        Args:
+            names: Names of the features to keep.
+        """
         return View(select(self.source, names), self.rows)
 
     def __len__(self) -> int:
@@ -181,14 +250,25 @@ class View:
         return self.source[int(self.rows[index])]
 
     def gather(self, indices: np.ndarray) -> Example:
-        """See `Source.gather`."""
+        """Returns several examples, stacked; see `Source.gather`.
+
+        Args:
+            indices: Indices into this view, `int64[batch]` in `[0, len(self))`.
+        """
         check_indices(indices, len(self))
         return self.source.gather(self.rows[indices])
 
 
 @dataclasses.dataclass(frozen=True)
 class Concatenation:
-    """Several sources with the same features, one after the other."""
+    """Several sources with the same features, one after the other.
+
+    Attributes:
+        sources: The sources in order, at least one.
+
+    Raises:
+        ValueError: If the names of the sources' features differ.
+    """
 
     sources: tuple[Source, ...]
 
@@ -199,11 +279,15 @@ class Concatenation:
 
     @property
     def features(self) -> Mapping[str, Feature]:
-        """Those of the first source."""
+        """Features of the first source."""
         return self.sources[0].features
 
     def select(self, names: Sequence[str]) -> "Concatenation":
-        """The same examples with some of their features, see `select`."""
+        """Returns the concatenated examples with only some of their features; see `select`.
+
+        Args:
+            names: Names of the features to keep.
+        """
         return Concatenation(tuple(select(source, names) for source in self.sources))
 
     @functools.cached_property
@@ -219,7 +303,11 @@ class Concatenation:
         return self.sources[which][index - int(self._ends[which]) + len(self.sources[which])]
 
     def gather(self, indices: np.ndarray) -> Example:
-        """See `Source.gather`."""
+        """Returns several examples, stacked; see `Source.gather`.
+
+        Args:
+            indices: Indices into the concatenation, `int64[batch]` in `[0, len(self))`.
+        """
         check_indices(indices, len(self))
         which = np.searchsorted(self._ends, indices, side="right")
         if not len(indices):
@@ -229,7 +317,7 @@ class Concatenation:
             here = which == part
             start = self._ends[part] - len(self.sources[part])
             for name, values in self.sources[part].gather(indices[here] - start).items():
-                # A part without a mask is whole.
+                # All examples of a part without a mask could be read.
                 make = np.ones if name == "mask" else np.empty
                 rows = batch.setdefault(name, make((len(indices), *values.shape[1:]), values.dtype))
                 rows[here] = values
@@ -238,7 +326,7 @@ class Concatenation:
 
 @dataclasses.dataclass(frozen=True)
 class _Selection:
-    """Some features of a source that does not say how to leave the others out."""
+    """Some features of a source that has no method to select them itself."""
 
     source: Source
     names: tuple[str, ...]
@@ -261,17 +349,25 @@ class _Selection:
 
 
 def select(source: Source, names: Sequence[str]) -> Source:
-    """The examples of a source with some of their features alone.
+    """Returns a source of the same examples with only some of their features.
 
-    What is left out is not read where the source can do without it: no picture is decoded for its
-    text. A source of one's own may have a method `select(names)` of the same meaning.
+    Features that are left out are not read if the source can avoid it: selecting the text of
+    examples decodes no picture. A custom source may define a method `select(names)` with the same
+    meaning.
 
     Args:
         source: The examples.
-        names: Of the features, all of which the source has.
+        names: Names of the features to keep, all of which the source must have.
 
     Returns:
-        A source of as many examples in the same order.
+        A source of as many examples in the same order. `mask` is kept if there is one.
+
+    Example:
+        >>> import numpy as np
+        >>> from rcnn_jax.data.sources import ArraySource, select
+        >>> source = ArraySource({"image": np.zeros((2, 8, 8, 1)), "label": np.array([3, 5])})
+        >>> select(source, ["label"])[1]
+        {'label': array(5)}
     """
-    own = getattr(source, "select", None)
-    return _Selection(source, tuple(names)) if own is None else own(names)
+    method = getattr(source, "select", None)
+    return _Selection(source, tuple(names)) if method is None else method(names)

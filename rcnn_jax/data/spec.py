@@ -1,4 +1,4 @@
-"""What a data set is: its features, its splits, and how its original files become arrays."""
+"""The description of a data set: its features, its splits and how its original files are read."""
 
 import dataclasses
 import functools
@@ -11,11 +11,11 @@ import numpy as np
 from rcnn_jax.data.columns import LazyColumn
 from rcnn_jax.errors import nearest
 
-# One entry a feature: an array [examples, *shape], or, where examples differ in shape or do not
-# fit in memory, any sequence that makes example i when asked for it.
+# One entry per feature: an array [examples, *shape], or, where examples differ in shape or do not
+# fit in memory, any sequence that computes example i on access.
 Columns = Mapping[str, np.ndarray | Sequence[Any]]
 
-# What a feature is to transforms, and how one example of it is laid out.
+# The roles of features for transforms, and the layout of one example of each.
 ROLES = {
     "image": "[height, width, channels]",
     "frames": "[time, height, width, channels]",
@@ -23,42 +23,56 @@ ROLES = {
     "boxes": "numbers [boxes, 4]",
     "relative_boxes": "floating numbers [boxes, 4]",
 }
-# The role of a feature that is not tied to the pixels of any other, though its shape may look so.
+# The role of a feature that is not tied to the pixels of any other, even if its shape suggests it.
 UNTIED = "none"
 
 
 @dataclasses.dataclass(frozen=True)
 class Feature:
-    """One feature of an example.
+    """Type, shape and meaning of one feature of an example.
 
     Attributes:
-        shape: of one example; `None` for an axis that varies between examples.
-        dtype: NumPy's name of the type it is stored in.
-        classes: for a label, how many classes there are or what they are called. Its values are
-            integers in [0, number of classes).
-        entries: for a vector, what each of its numbers is of, for people; (): they have no names.
-        role: what it is to transforms, which crop, flip and resize the features of an example
-            together. One of:
+        shape: Shape of one example, `None` for an axis whose size varies between examples.
+        dtype: NumPy's name of the dtype that the feature is stored in, such as `"uint8"`.
+        classes: For a label, the number of its classes or a tuple of their names; `None` for any
+            other feature. The values of a label are integers in `[0, number of classes)`.
+        entries: For a vector, a human-readable name of each of its numbers; `()` where the numbers
+            have no names.
+        role: The feature's role for transforms, which crop, flip and resize the features of an
+            example together. It is one of:
 
-            - `"image"`: `[height, width, channels]`. A feature called `image` has this role
+            - `"image"`: Pixels `[height, width, channels]`. A feature called `image` has this role
               without stating it.
-            - `"frames"`: `[time, height, width, channels]`, images that all move alike.
-            - `"label_map"`: an integer label for each pixel of the image, `[height, width]` or
+            - `"frames"`: Images `[time, height, width, channels]` that all move alike.
+            - `"label_map"`: An integer label for each pixel of the image, `[height, width]` or
               `[height, width, 1]`.
-            - `"boxes"`: `[boxes, 4]`, rows `y0, x0, y1, x1` in pixels of the image. A box covers
-              the half-open ranges from `y0` to `y1` and from `x0` to `x1`. A row without area,
-              such as -1 in all four places, is an absent box and stays as it is.
-            - `"relative_boxes"`: as `"boxes"`, in shares of the image's height and width.
-            - `"none"`: tied to no pixels, though its height and width may be those of the image.
-            - `""`: not stated. Transforms leave the feature alone, and those that move pixels
-              refuse one that looks like a label map, a further image or boxes.
+            - `"boxes"`: Boxes `[boxes, 4]`, rows `y0, x0, y1, x1` in pixels of the image. A box
+              covers the half-open ranges from `y0` to `y1` and from `x0` to `x1`. A row without
+              area, such as -1 in all four places, is an absent box and stays as it is.
+            - `"relative_boxes"`: Boxes as for `"boxes"`, in fractions of the image's height and
+              width.
+            - `"none"`: The feature is not tied to any pixels, though its height and width may be
+              those of the image.
+            - `""`: The role is not stated. Transforms leave the feature alone, and those that move
+              pixels reject a feature that looks like a label map, a further image or boxes.
+
+    Example:
+        >>> import numpy as np
+        >>> from rcnn_jax.data.spec import Feature
+        >>> label = Feature((), "int32", classes=("cat", "dog"))
+        >>> label.num_classes
+        2
+        >>> label.fault(np.array(2, np.int32))
+        'holds 2, allowed are 0 to 1'
+        >>> Feature((None, 40), "float32").accepts(np.zeros((7, 40), np.float32))
+        True
     """
 
     shape: tuple[int | None, ...]
     dtype: str
     classes: int | tuple[str, ...] | None = None
-    # These two are not in what decides whether prepared records are old: they change nothing of
-    # them.
+    # These two do not enter the fingerprint of prepared records, because the records do not depend
+    # on them.
     entries: tuple[str, ...] = dataclasses.field(default=(), repr=False)
     role: str = dataclasses.field(default="", repr=False)
 
@@ -90,16 +104,23 @@ class Feature:
 
     @property
     def num_classes(self) -> int | None:
-        """How many classes a label has; `None` where the feature is not a label."""
+        """The number of classes of a label; `None` if the feature is not a label."""
         return len(self.classes) if isinstance(self.classes, tuple) else self.classes
 
     @property
     def names(self) -> tuple[str, ...]:
-        """What its classes or entries are called; () where they have no names."""
+        """The names of the feature's classes or entries; `()` if it has none."""
         return self.classes if isinstance(self.classes, tuple) else self.entries
 
     def accepts(self, value: np.ndarray) -> bool:
-        """Whether one example's value has this type and shape."""
+        """Returns whether the value of one example has this feature's dtype and shape.
+
+        Args:
+            value: The feature's value for one example, without a batch axis.
+
+        Returns:
+            True if the dtype is equal and every axis has its size or is one that varies.
+        """
         return (
             value.dtype == np.dtype(self.dtype)
             and len(value.shape) == len(self.shape)
@@ -107,7 +128,16 @@ class Feature:
         )
 
     def stray(self, value: np.ndarray) -> int | None:
-        """Returns a number in a label's `value` that is no class; None where there is none."""
+        """Returns a number in the value of a label that is not one of its classes.
+
+        Args:
+            value: Values of the label, an array of any shape.
+
+        Returns:
+            The smallest value if it is negative, else the largest if it is not below the number of
+            classes. `None` if all values are classes, `value` is empty or the feature is not a
+            label.
+        """
         classes = self.num_classes
         if classes is None or not value.size:
             return None
@@ -117,7 +147,14 @@ class Feature:
         return high if high >= classes else None
 
     def fault(self, value: np.ndarray) -> str:
-        """What is wrong with one example's value, the end of a sentence; "" where nothing is."""
+        """Describes what is wrong with the value of one example.
+
+        Args:
+            value: The feature's value for one example, without a batch axis.
+
+        Returns:
+            The end of a sentence that begins with the feature's name; `""` if nothing is wrong.
+        """
         if not self.accepts(value):
             return (
                 f"is {value.dtype}{list(value.shape)}, the spec says {self.dtype}{list(self.shape)}"
@@ -130,25 +167,30 @@ class Feature:
 
 @dataclasses.dataclass(frozen=True)
 class DatasetSpec:
-    """A data set, named in configs by the import path of such an object.
+    """A data set; configs name one by the import path of such an object.
 
     Attributes:
-        name: of the data set and of its folders, in lower case.
-        version: `major.minor.patch`; a change of what `read` returns needs a new one. Prepared
-            records are kept by name, version and the code that `read` reaches by name.
-        features: name to `Feature`; `mask` is taken, it marks the real rows of a batch.
-        splits: name to number of examples, `None` where that is not known beforehand.
-        files: `files(root, split)` finds a split's original files below the data root, or raises
-            `FileNotFoundError` naming every place it looked at.
-        read: `read(root, split)` turns them into `Columns` in the order of the files, and raises
-            `ValueError` naming the file, the value and what is allowed where they are damaged.
-        description: one line for people.
-        homepage: where the original distribution is.
-        citation: the paper to cite.
-        read_file: takes a file of a user's own to the features that a model reads, so that it can
-            be predicted; None where examples are not files.
-        read_several: takes a file that holds several of them to pairs (name, features); None where
-            a file is one.
+        name: Name of the data set and of its folders, in lower case.
+        version: Version `major.minor.patch`. A change of what `read` returns needs a new one.
+            Prepared records are kept by name, version and the code that `read` reaches by name.
+        features: Mapping from names to `Feature`s. The name `mask` is reserved: it marks the real
+            rows of a batch.
+        splits: Mapping from the name of a split to its number of examples, `None` where the number
+            is not known beforehand.
+        files: `files(root, split)` returns the original files of a split below the data root, or
+            raises `FileNotFoundError` naming every place that it searched.
+        read: `read(root, split)` reads these files into `Columns`, in the order of the files. It
+            raises `ValueError` naming the file, the value and what is allowed if they are damaged.
+        description: One line about the data set for people.
+        homepage: Address of the original distribution.
+        citation: The paper to cite.
+        read_file: Reads a file of the user into the features that a model reads, so that the file
+            can be predicted; `None` where examples are not files.
+        read_several: Reads a file that holds several examples into pairs `(name, features)`;
+            `None` where a file is one example.
+
+    Raises:
+        ValueError: If a feature is called `mask`.
     """
 
     name: str
@@ -168,14 +210,22 @@ class DatasetSpec:
             raise ValueError(f"{self.name}: a feature cannot be called 'mask', every batch has one")
 
     def columns(self, root: Path, split: str) -> Columns:
-        """Reads a split and holds it against what the spec promises.
+        """Reads a split and checks it against the spec.
 
-        A fork's reader is checked here once, so that a wrong one ends in one sentence instead of
-        a shape error in the middle of a model. Arrays and lists are checked in full; of a column
-        that makes its examples when asked, the first one, and each of the others as it is made.
+        A fork's reader is checked here once, so that a wrong one fails with one sentence instead of
+        a shape error in the middle of a model. Arrays and lists are checked in full. Of a lazy
+        column, the first example is checked now and each of the others when it is read.
+
+        Args:
+            root: Data root of the original files.
+            split: Name of the split, a key of `splits`.
+
+        Returns:
+            Columns with one entry per feature, all equally long.
 
         Raises:
-            ValueError: if the features, their types, shapes, classes or their number differ.
+            ValueError: If the features, their dtypes, shapes, classes or number of examples differ
+                from the spec.
         """
         columns = self.read(root, split)
         if not isinstance(columns, Mapping):
@@ -214,7 +264,7 @@ class DatasetSpec:
             for index, value in enumerate(column):
                 check(np.asarray(value), index)
             return column
-        # Reading all of a lazy column now would undo its laziness.
+        # Reading all of a lazy column here would defeat its laziness.
 
         def made(index: int) -> np.ndarray:
             value = np.asarray(column[index])
@@ -234,7 +284,15 @@ class DatasetSpec:
 
 
 def padding(features: Mapping[str, Feature]) -> dict[str, np.ndarray]:
-    """What stands for an example that cannot be read: zeros, an axis that varies is empty."""
+    """Returns the example that replaces one that cannot be read.
+
+    Args:
+        features: Mapping from names to `Feature`s.
+
+    Returns:
+        Zeros of each feature's dtype and shape, where axes that vary have size 0, and `mask`
+        `float32[]` of 0.
+    """
     zeros = {
         name: np.zeros([size or 0 for size in feature.shape], feature.dtype)
         for name, feature in features.items()
@@ -243,21 +301,22 @@ def padding(features: Mapping[str, Feature]) -> dict[str, np.ndarray]:
 
 
 def checked(name: str, feature: Feature, value: object) -> np.ndarray:
-    """One decoded value, in the type that its feature promises.
+    """Returns one decoded value as an array of the dtype that its feature promises.
 
     Args:
-        name: of the feature.
-        feature: what is promised.
-        value: as TFDS decodes it: an array, or a Python number for a scalar.
+        name: Name of the feature, for messages.
+        feature: The feature that the value must conform to.
+        value: The value as TFDS decodes it: an array, or a Python number for a scalar.
 
     Returns:
-        The array, of `feature.dtype` and a shape that `feature.shape` allows.
+        Array of `feature.dtype` and a shape that `feature.shape` allows.
 
     Raises:
-        ValueError: if the shape differs, a number does not fit the type, or a label is no class.
+        ValueError: If the shape differs, a number does not fit the dtype, or a label is not one of
+            the feature's classes.
     """
     array = value if isinstance(value, np.ndarray) else np.asarray(value, feature.dtype)
-    # A Python number is as wide as it likes; in the array it must be the same one, or NaN again.
+    # A Python number has any width; the array must hold the same number, or NaN for NaN.
     if array is not value and not array.ndim and array.item() != value and value == value:
         raise ValueError(f"feature {name!r} holds {value}, which {feature.dtype} cannot")
     fault = feature.fault(array)

@@ -1,6 +1,6 @@
 """The split syntax of configs: `train`, `train[:40000]`, `train[10%:]+validation`.
 
-It is the common part of TFDS's syntax with the same meaning, percent rounded to the nearest
+It is the common part of TFDS's syntax with the same meaning, percentages rounded to the nearest
 example, but works for every data set and without TFDS.
 """
 
@@ -12,19 +12,24 @@ from collections.abc import Mapping
 from rcnn_jax.errors import did_you_mean
 
 SPLITS = ("train", "validation", "test")
-"""The splits of data sets that the user divides, or that a hash of names divides."""
+"""Splits of data sets that are divided by the user or by a hash of file names."""
 
 _PART = re.compile(r"(?P<name>\w+)(?:\[(?P<start>-?\d+%?)?:(?P<stop>-?\d+%?)?\])?")
 
 
 @dataclasses.dataclass(frozen=True)
 class Part:
-    """One summand of a split expression.
+    """One term of a split expression.
 
     Attributes:
-        name: of the split.
-        start: first example, such as `100`, `-100` or `10%`; `None` is the beginning.
-        stop: one past the last example; `None` is the end.
+        name: Name of the split.
+        start: First example, such as `100`, `-100` or `10%`; `None` for the beginning.
+        stop: One past the last example, in the same notation; `None` for the end.
+
+    Example:
+        >>> from rcnn_jax.data.splits import Part
+        >>> Part("train", "10%", None).range(50)
+        range(5, 50)
     """
 
     name: str
@@ -37,11 +42,17 @@ class Part:
         return f"{self.name}[{self.start or ''}:{self.stop or ''}]"
 
     def range(self, size: int) -> range:
-        """The indices it selects from a split of `size` examples.
+        """Returns the indices that the part selects from its split.
+
+        Args:
+            size: Number of examples of the split.
+
+        Returns:
+            A range of indices in `[0, size)` that is not empty.
 
         Raises:
-            ValueError: if a bound lies outside the split, or nothing is left: a slice that
-                silently holds fewer examples than it says would falsify a result.
+            ValueError: If a bound lies outside the split or no example is left. A slice that
+                silently holds fewer examples than it states would falsify a result.
         """
         bounds = range(_bound(self.start, 0, size), _bound(self.stop, size, size))
         if bounds.start < 0 or bounds.stop > size or len(bounds) == 0:
@@ -62,8 +73,20 @@ def _bound(text: str | None, default: int, size: int) -> int:
 def parse(text: str) -> tuple[Part, ...]:
     """Parses a split expression.
 
+    Args:
+        text: Terms joined by `+`; each is the name of a split, optionally followed by
+            `[start:stop]` in examples or percent.
+
+    Returns:
+        The terms in their order.
+
     Raises:
-        ValueError: if it is none; the sentence shows the forms there are.
+        ValueError: If the text is not a split expression; the message shows the possible forms.
+
+    Example:
+        >>> from rcnn_jax.data.splits import parse
+        >>> parse("train[10%:]+validation")
+        (Part(name='train', start='10%', stop=None), Part(name='validation', start=None, stop=None))
     """
     matches = [_PART.fullmatch(part.strip()) for part in text.split("+")]
     parts = tuple(Part(m["name"], m["start"], m["stop"]) for m in matches if m is not None)
@@ -76,7 +99,16 @@ def parse(text: str) -> tuple[Part, ...]:
 
 
 def check_names(parts: tuple[Part, ...], known: Mapping[str, object], dataset: str) -> None:
-    """Raises `ValueError` naming the nearest split where the data set has no such split."""
+    """Raises `ValueError` if the data set lacks one of the splits.
+
+    Args:
+        parts: Terms of a split expression.
+        known: Mapping whose keys are the splits of the data set.
+        dataset: Name of the data set, for the message.
+
+    Raises:
+        ValueError: If a term names an unknown split; the message suggests the nearest name.
+    """
     for part in parts:
         if part.name not in known:
             raise ValueError(
@@ -86,11 +118,19 @@ def check_names(parts: tuple[Part, ...], known: Mapping[str, object], dataset: s
 
 
 def split_of(name: str, held_out: float) -> str:
-    """The split of a file that the user put in none, by a hash of its name.
+    """Returns the split of a file that the user assigned to none, by a hash of its name.
 
     Args:
-        name: Of the file, without its folder's path.
-        held_out: The share of files for validation, and again for test, in `[0, 0.5)`.
+        name: Name of the file without the path of its folder.
+        held_out: Fraction of files for `validation`, and again for `test`, in `[0, 0.5)`.
+
+    Returns:
+        `"train"`, `"validation"` or `"test"`. It depends on the name alone.
+
+    Example:
+        >>> from rcnn_jax.data.splits import split_of
+        >>> [split_of(name, held_out=0.2) for name in ("a.png", "b.png", "c.png", "d.png")]
+        ['train', 'validation', 'validation', 'train']
     """
     digest = hashlib.sha256(name.encode()).digest()
     place = int.from_bytes(digest[:8], "big") / 2**64

@@ -1,8 +1,8 @@
-"""Contiguous streams: each row of a batch goes on where the same row of the batch before ended.
+"""Contiguous streams: each row of a batch continues where the same row of the previous batch ended.
 
-Truncated backpropagation through time needs them: the recurrent state after a batch is that before
-the next one (the carry of the training state), so that what is longer than a chunk is still read
-in one go.
+Truncated backpropagation through time needs them: the recurrent state after a batch is the state
+before the next one (the carry of the training state), so that a sequence longer than a chunk is
+still read without interruption.
 """
 
 import dataclasses
@@ -18,14 +18,26 @@ class Contiguous:
     """All examples in their order, as `batch_size` streams side by side.
 
     The examples, chunks of one long text or recording, are cut into `batch_size` streams of equal
-    length. Batch `t` of an epoch holds chunk `t` of each stream. Where the number of chunks is no
-    multiple of `batch_size`, the last streams end in empty rows. Every epoch begins all streams
-    anew, which the column `fresh` says of each row: a task sets the carry of such a row to zero.
+    length. Batch `t` of an epoch holds chunk `t` of each stream. If the number of chunks is not a
+    multiple of `batch_size`, the last streams end in empty rows. Every epoch starts all streams
+    anew, which the column `fresh` marks for each row: a task sets the carry of such a row to zero.
 
     Attributes:
-        size: number of examples.
-        batch_size: rows of the global batch: the number of streams.
-        columns: what a batch gets besides: `fresh`, true where a row begins its stream.
+        size: Number of examples.
+        batch_size: Number of rows of the global batch, which is the number of streams.
+            It is in `[1, size]`.
+        columns: Columns added to each batch: `fresh`, true where a row starts its stream.
+
+    Raises:
+        ValueError: If `batch_size` lies outside its range.
+
+    Example:
+        >>> from rcnn_jax.data.streams import Contiguous
+        >>> sampler = Contiguous(size=6, batch_size=2)
+        >>> [sampler.indices(step).tolist() for step in range(3)]
+        [[0, 3], [1, 4], [2, 5]]
+        >>> sampler.column_values(3)["fresh"].tolist()
+        [True, True]
     """
 
     size: int
@@ -46,25 +58,46 @@ class Contiguous:
 
     @property
     def _length(self) -> int:
-        """Examples of a stream."""
+        """Number of examples of a stream."""
         return -(-self.size // self.batch_size)
 
     @property
     def steps_per_epoch(self) -> float:
-        """Batches in one pass over all streams."""
+        """Number of batches in one pass over all streams."""
         return float(self._length)
 
     def indices(self, step: int) -> np.ndarray:
-        """The rows of batch `step` >= 0, int64 [batch_size]; `PADDING` marks an empty row."""
+        """Returns the examples of one batch.
+
+        Args:
+            step: Number of the batch, at least 0.
+
+        Returns:
+            Indices `int64[batch_size]`; `PADDING` marks an empty row.
+
+        Raises:
+            ValueError: If `step` is negative.
+        """
         if step < 0:
             raise ValueError(f"step must be at least 0, got {step}")
         rows = np.arange(self.batch_size, dtype=np.int64) * self._length + step % self._length
         return np.where(rows < self.size, rows, PADDING)
 
     def column_values(self, step: int) -> dict[str, np.ndarray]:
-        """The columns of batch `step`, each [batch_size]."""
+        """Returns the added columns of a batch.
+
+        Args:
+            step: Number of the batch, from 0.
+
+        Returns:
+            `fresh` `bool[batch_size]`, true in the first batch of an epoch.
+        """
         return {"fresh": np.full(self.batch_size, step % self._length == 0)}
 
     def epoch(self, step: int) -> float:
-        """How many times the data have been seen before batch `step`."""
+        """Returns how many times the data have been read before a batch.
+
+        Args:
+            step: Number of the batch, from 0.
+        """
         return step / self._length

@@ -1,1 +1,1 @@
-"""Search over outputs, and the likelihood of what is sought."""
+"""Decoding: search over output sequences and the likelihood of labellings."""

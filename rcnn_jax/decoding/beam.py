@@ -1,4 +1,4 @@
-"""Beam search over sequences that a model writes id by id.
+"""Beam search over sequences that a model generates id by id.
 
 References:
     Sutskever, Vinyals & Le, Sequence to sequence learning with neural networks, NIPS 2014 (left to
@@ -19,15 +19,17 @@ from rcnn_jax.decoding.top_k import best_of
 
 
 class Beams(NamedTuple):
-    """The best sequences that were found, the best first.
+    """The best sequences that a beam search found, the best first.
 
     Attributes:
-        ids: int32 `[batch, n_best, steps]`, with the end id, and `PAD` behind it. One that has
-            not ended within `steps` ids is cut.
-        lengths: int32 `[batch, n_best]`, the end id counted; 0 where fewer were found.
-        log_probs: natural logarithms of their probabilities `[batch, n_best]`; -inf where fewer
+        ids: Generated ids, `int32[batch, n_best, steps]`, including the end id, and `PAD` after it.
+            A sequence that has not ended within `steps` ids is cut.
+        lengths: Number of ids including the end id, `int32[batch, n_best]`; 0 where fewer sequences
             were found.
-        scores: `log_probs / lengths ** length_power`, by which they are ordered.
+        log_probs: Natural logarithms of the sequences' probabilities, `[batch, n_best]`; -inf where
+            fewer sequences were found.
+        scores: The order of the sequences, `log_probs / lengths ** length_power`,
+            `[batch, n_best]`.
     """
 
     ids: Int[Array, "batch n_best steps"]
@@ -37,10 +39,12 @@ class Beams(NamedTuple):
 
 
 class _Search(NamedTuple):
-    number: Array
-    ids: Array  # of the beam, [batch, width, steps]
-    last: Array  # [batch, width]
-    log_probs: Array  # [batch, width], -inf for a free place
+    """State of the search: the unfinished sequences of the beam, and the finished ones."""
+
+    number: Array  # of steps so far, []
+    ids: Array  # of the unfinished sequences, [batch, width, steps]
+    last: Array  # last id of each, [batch, width]
+    log_probs: Array  # [batch, width], -inf for an unused entry of the beam
     state: PyTree
     found: Beams
 
@@ -60,31 +64,45 @@ def beam_search(
 ) -> Beams:
     """Searches for the most probable sequences.
 
-    At each step the `width` best continuations of the beam are kept. One that ends leaves it, and
-    its place goes to another continuation at the next step. The search stops when no sequence in
-    the beam can come before those that were found. A beam of 1 writes what `greedy` writes, one
-    that holds every sequence finds the best of all.
+    At each step the `width` best continuations of the beam are kept. A sequence that ends leaves
+    the beam, and another continuation takes its place at the next step. The search stops when no
+    sequence of the beam can overtake those that were found. A beam of width 1 generates the same
+    sequence as `greedy`, and one that holds all sequences finds the best of all.
 
     Args:
-        step: what writes, see `rcnn_jax.decoding.sampling`; it is called with `batch * width` rows.
-        state: before the first step, leaves `[batch, ...]`.
-        batch: how many searches there are.
-        width: sequences in the beam.
-        steps: most ids of a sequence.
-        start_id: read at the first step.
-        end_id: ends a sequence.
-        n_best: how many sequences are returned; more than `width` are possible, because sequences
+        step: Function `step(ids, state) -> (logits, state)` of the model, which is called with
+            `batch * width` rows; see `rcnn_jax.decoding.sampling`.
+        state: State of the model before the first step, with leaves `[batch, ...]`.
+        batch: Number of independent searches.
+        width: Number of sequences in the beam, at least 1.
+        steps: Largest number of ids of a sequence, at least 1.
+        start_id: Id that the model reads at the first step.
+        end_id: Id that ends a sequence.
+        n_best: Number of sequences to return, at least 1. It may exceed `width`, because sequences
             that have ended are no longer in the beam.
-        length_power: sequences are compared by their log-probability divided by this power of their
-            length, so that 0 compares probabilities, which favours short ones, and 1 the mean over
-            the ids.
-        banned: ids that are never written.
+        length_power: Power of the length by which log-probabilities are divided before sequences
+            are compared, at least 0: 0 compares probabilities, which favours short sequences, and 1
+            compares the mean over the ids.
+        banned: Ids that are never generated.
 
     Returns:
-        The best that were found.
+        The `n_best` sequences of each search.
 
     Raises:
-        ValueError: a number is impossible.
+        ValueError: A number is out of range, or a banned id is not a class.
+
+    Example:
+        The sequence 2, 0 is more probable than the greedy one, which starts with 1.
+
+        >>> import math
+        >>> import jax.numpy as jnp
+        >>> from rcnn_jax.decoding.beam import beam_search
+        >>> table = jnp.log(jnp.array([[0.1, 0.5, 0.4], [0.4, 0.3, 0.3], [0.9, 0.05, 0.05]]))
+        >>> def step(ids, state):
+        ...     return table[ids], state
+        >>> found = beam_search(step, (), 1, width=2, steps=4, start_id=0, end_id=0)
+        >>> found.ids.tolist(), round(math.exp(found.log_probs[0, 0]), 2)
+        ([[[2, 0, -1, -1]]], 0.36)
     """
     for name, value in (("width", width), ("steps", steps), ("n_best", n_best)):
         if value < 1:
@@ -96,7 +114,8 @@ def beam_search(
     dtype = jnp.promote_types(jax.eval_shape(step, start, state)[0].dtype, jnp.float32)
 
     def running(search: _Search) -> Array:
-        # A sequence can only lose probability, and counts for most when it is longest.
+        # Upper bound on what is reachable: further ids only reduce the probability, and the
+        # largest length divides it by most.
         hope = search.log_probs.max(axis=1) / steps**length_power
         return (search.number < steps) & jnp.any(hope > search.found.scores[:, -1])
 
@@ -107,7 +126,7 @@ def beam_search(
         jnp.int32(0),
         jnp.full((batch, width, steps), PAD, jnp.int32),
         start.reshape(batch, width),
-        # All places hold the empty sequence: one of them is enough.
+        # All entries of the beam hold the empty sequence, of which only the first is used.
         jnp.full((batch, width), -jnp.inf, dtype).at[:, 0].set(0.0),
         state,
         Beams(
@@ -123,35 +142,36 @@ def beam_search(
 def _advance(
     step: Step, search: _Search, end_id: int, length_power: float, banned: Sequence[int]
 ) -> _Search:
+    """Performs one step of the search."""
     batch, width, steps = search.ids.shape
     logits, state = step(search.last.reshape(-1), search.state)
     logits, total = allowed_logits(logits, banned)
-    # The best of all are among the best of each: two small selections instead of one large one.
-    # And the logarithms of probabilities are made of these alone, not of every id.
+    # The best continuations overall are among the best ones of each sequence: two small selections
+    # replace a large one, and only the selected logits are normalised to log-probabilities.
     each = min(width, logits.shape[-1])
     best, ids = best_of(logits, each)
     best -= total[:, None]
     totals = search.log_probs[..., None] + best.reshape(batch, width, each)
-    log_probs, places = jax.lax.top_k(totals.reshape(batch, width * each), width)
-    parents = places // each
-    last = jnp.take_along_axis(ids.reshape(batch, width * each), places, axis=1)
+    log_probs, positions = jax.lax.top_k(totals.reshape(batch, width * each), width)
+    parents = positions // each
+    last = jnp.take_along_axis(ids.reshape(batch, width * each), positions, axis=1)
     written = jnp.take_along_axis(search.ids, parents[..., None], axis=1)
     written = written.at[:, :, search.number].set(last)
     rows = (jnp.arange(batch)[:, None] * width + parents).reshape(-1)
     state = jax.tree.map(lambda leaf: leaf[rows], state)
     length = search.number + 1
     ended = (last == end_id) | (length == steps)
-    found = _merged(
+    finished = _merged(
         search.found, written, jnp.where(ended, log_probs, -jnp.inf), length, length_power
     )
     log_probs = jnp.where(ended, -jnp.inf, log_probs)
-    return _Search(length, written, last, log_probs, state, found)
+    return _Search(length, written, last, log_probs, state, finished)
 
 
 def _merged(
     found: Beams, ids: Array, log_probs: Array, length: Array, length_power: float
 ) -> Beams:
-    """The best of what was found before and of what has ended now."""
+    """Merges previously finished sequences with those that ended at this step, keeping the best."""
     new = Beams(
         ids,
         jnp.where(log_probs == -jnp.inf, 0, length),
@@ -159,11 +179,11 @@ def _merged(
         log_probs / length.astype(log_probs.dtype) ** length_power,
     )
     both = jax.tree.map(lambda one, other: jnp.concatenate([one, other], axis=1), found, new)
-    scores, places = jax.lax.top_k(both.scores, found.scores.shape[1])
-    ids = jnp.take_along_axis(both.ids, places[..., None], axis=1)
+    scores, positions = jax.lax.top_k(both.scores, found.scores.shape[1])
+    ids = jnp.take_along_axis(both.ids, positions[..., None], axis=1)
     return Beams(
         jnp.where((scores == -jnp.inf)[..., None], PAD, ids),
-        jnp.take_along_axis(both.lengths, places, axis=1),
-        jnp.take_along_axis(both.log_probs, places, axis=1),
+        jnp.take_along_axis(both.lengths, positions, axis=1),
+        jnp.take_along_axis(both.log_probs, positions, axis=1),
         scores,
     )

@@ -1,8 +1,8 @@
-"""Writing a sequence id by id: the most probable id at each step, or one drawn at random.
+"""Generates a sequence id by id: the most probable id at each step, or a random one.
 
-What writes is a function `step(ids, state) -> (logits, state)`: it reads the id that was written
-last in each row, `[rows]`, and gives the logits of the next one, `[rows, classes]`. The leaves of
-the state are `[rows, ...]`. `rcnn_jax.decoding.beam` searches with the same function.
+A model is given as a function `step(ids, state) -> (logits, state)`: it reads the last id of each
+row, `[rows]`, and returns the logits of the next one, `[rows, classes]`. The leaves of the state
+are `[rows, ...]`. `rcnn_jax.decoding.beam` searches with such a function.
 """
 
 from collections.abc import Callable, Sequence
@@ -20,12 +20,12 @@ Choose = Callable[[Array, Array], Array]
 
 
 class Written(NamedTuple):
-    """Sequences that were written.
+    """Generated sequences.
 
     Attributes:
-        ids: int32 `[rows, steps]`, with the end id, and `PAD` behind it.
-        lengths: int32 `[rows]`, the end id counted.
-        log_probs: natural logarithm of the probability of all of a row's ids, `[rows]`.
+        ids: Generated ids, `int32[rows, steps]`, including the end id, and `PAD` after it.
+        lengths: Number of ids including the end id, `int32[rows]`.
+        log_probs: Natural logarithm of the probability of all ids of a row, `[rows]`.
     """
 
     ids: Int[Array, "rows steps"]
@@ -34,20 +34,20 @@ class Written(NamedTuple):
 
 
 def allowed_logits(logits: Array, banned: Sequence[int] = ()) -> tuple[Array, Array]:
-    """Logits with -inf for what must not be written, and the logarithm of the softmax's divisor.
+    """Returns logits with -inf for banned ids, and the logarithm of the softmax's denominator.
 
-    Their difference are logarithms of probabilities. Those of the ids that may be written stay what
-    the model says: they are not scaled up.
+    Their difference is the log-probability of each id. The probabilities of the allowed ids are
+    those of the model: they are not renormalised.
 
     Args:
-        logits: `[rows, classes]`.
-        banned: ids that must not be written.
+        logits: Logits of the next id, `[rows, classes]`.
+        banned: Ids that must not be generated.
 
     Returns:
-        `[rows, classes]` and `[rows]`, in float32 or wider.
+        The logits `[rows, classes]` and the logarithms `[rows]`, in float32 or wider.
 
     Raises:
-        ValueError: a banned id is none of the classes, or all are banned.
+        ValueError: A banned id is not a class, or all classes are banned.
     """
     classes = logits.shape[-1]
     wrong = [number for number in banned if not 0 <= number < classes]
@@ -74,22 +74,34 @@ def greedy(
     end_id: int,
     banned: Sequence[int] = (),
 ) -> Written:
-    """Writes the most probable id at each step.
+    """Generates the most probable id at each step.
 
     Args:
-        step: what writes, see above.
-        state: before the first step, leaves `[rows, ...]`.
-        rows: how many sequences are written.
-        steps: most ids of a sequence, at least 1; one that has not ended by then is cut.
-        start_id: read at the first step.
-        end_id: ends a sequence.
-        banned: ids that are never written.
+        step: Function `step(ids, state) -> (logits, state)` of the model; see the module docstring.
+        state: State of the model before the first step, with leaves `[rows, ...]`.
+        rows: Number of sequences to generate.
+        steps: Largest number of ids of a sequence, at least 1; a sequence that has not ended is
+            cut.
+        start_id: Id that the model reads at the first step.
+        end_id: Id that ends a sequence.
+        banned: Ids that are never generated.
 
     Returns:
-        What was written.
+        The generated sequences.
 
     Raises:
-        ValueError: `steps` is not positive, or a banned id is impossible.
+        ValueError: `steps` is not positive, or a banned id is not a class.
+
+    Example:
+        >>> import math
+        >>> import jax.numpy as jnp
+        >>> from rcnn_jax.decoding.sampling import greedy
+        >>> table = jnp.log(jnp.array([[0.1, 0.5, 0.4], [0.4, 0.3, 0.3], [0.9, 0.05, 0.05]]))
+        >>> def step(ids, state):
+        ...     return table[ids], state
+        >>> written = greedy(step, (), 1, steps=4, start_id=0, end_id=0)
+        >>> written.ids.tolist(), round(math.exp(written.log_probs[0]), 2)
+        ([[1, 0, -1, -1]], 0.2)
     """
 
     def choose(log_probs: Array, number: Array) -> Array:
@@ -111,26 +123,27 @@ def sample(
     top_k: int = 0,
     banned: Sequence[int] = (),
 ) -> Written:
-    """Draws each id from the probabilities that the model gives it.
+    """Samples each id from the probabilities of the model.
 
     Args:
-        step: what writes, see above.
-        state: before the first step, leaves `[rows, ...]`.
-        keys: a random key for each row, so that what it draws depends on no other row.
-        steps: most ids of a sequence, at least 1.
-        start_id: read at the first step.
-        end_id: ends a sequence.
-        temperature: logarithms of probabilities are divided by it: below 1 the probable becomes
-            more probable, above 1 less; positive.
-        top_k: draw from the most probable ids only, so many; 0: from all.
-        banned: ids that are never written.
+        step: Function `step(ids, state) -> (logits, state)` of the model; see the module docstring.
+        state: State of the model before the first step, with leaves `[rows, ...]`.
+        keys: Random key of each row, `[rows]`, so that its sample does not depend on other rows.
+        steps: Largest number of ids of a sequence, at least 1; a sequence that has not ended is
+            cut.
+        start_id: Id that the model reads at the first step.
+        end_id: Id that ends a sequence.
+        temperature: Positive divisor of log-probabilities: below 1, probable ids become more
+            probable; above 1, less.
+        top_k: Number of most probable ids to sample from; 0 samples from all.
+        banned: Ids that are never generated.
 
     Returns:
-        What was written; its `log_probs` are the model's own, whatever the temperature.
+        The generated sequences; `log_probs` are those of the model, whatever the temperature.
 
     Raises:
-        ValueError: `steps` or `temperature` is not positive, `top_k` is negative, or a banned id
-            is impossible.
+        ValueError: `steps` or `temperature` is not positive, `top_k` is negative, or a banned id is
+            not a class.
     """
     if not temperature > 0 or top_k < 0:
         raise ValueError(
@@ -157,6 +170,7 @@ def _write(
     end_id: int,
     banned: Sequence[int],
 ) -> Written:
+    """Generates sequences whose next id `choose(log_probs, step number)` selects."""
     if steps < 1:
         raise ValueError(f"at least 1 id is written, got steps={steps}")
 
@@ -170,17 +184,17 @@ def _write(
         logits, total = allowed_logits(logits, banned)
         log_probs = logits - total[:, None]
         chosen = choose(log_probs, number).astype(jnp.int32)
-        own = jnp.take_along_axis(log_probs, chosen[:, None], axis=1)[:, 0]
-        live = ~_ended(written, end_id)
-        shown = jnp.where(live, chosen, PAD)
+        chosen_log_probs = jnp.take_along_axis(log_probs, chosen[:, None], axis=1)[:, 0]
+        mask = ~_ended(written, end_id)
+        shown = jnp.where(mask, chosen, PAD)
         return (
             number + 1,
             chosen,
             state,
             Written(
                 written.ids.at[:, number].set(shown),
-                written.lengths + live,
-                written.log_probs + jnp.where(live, own, 0),
+                written.lengths + mask,
+                written.log_probs + jnp.where(mask, chosen_log_probs, 0),
             ),
         )
 
@@ -195,4 +209,5 @@ def _write(
 
 
 def _ended(written: Written, end_id: int) -> Array:
+    """Returns whether each row contains the end id."""
     return jnp.any(written.ids == end_id, axis=1)

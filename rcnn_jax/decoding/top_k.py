@@ -1,4 +1,4 @@
-"""The k best of many."""
+"""The k largest of many values."""
 
 import jax
 import jax.numpy as jnp
@@ -10,30 +10,39 @@ _BLOCK = 128
 def best_of(
     values: Float[Array, "rows classes"], k: int
 ) -> tuple[Float[Array, "rows k"], Int[Array, "rows k"]]:
-    """The k largest values of each row, the largest first, and where they stand.
+    """Returns the k largest values of each row, in descending order, and their positions.
 
-    The same as `jax.lax.top_k`, but that of equal values another may be taken. Where there are
-    many, only the k blocks with the largest maxima are searched, among which the k best must be: a
-    maximum is found much faster than an order.
+    The result is that of `jax.lax.top_k`, except that it may choose another one of equal values.
+    Where there are many classes, only the k blocks with the largest maxima are searched, which must
+    contain the k largest values: finding a maximum is much faster than sorting.
 
     Args:
-        values: `[rows, classes]`.
-        k: how many, at most `classes`.
+        values: Values to compare, `[rows, classes]`.
+        k: Number of values to return, at most `classes`.
 
     Returns:
-        Values and places, `[rows, k]` each.
+        Values and positions, `[rows, k]` each.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> from rcnn_jax.decoding.top_k import best_of
+        >>> values, positions = best_of(jnp.array([[1.0, 5.0, 3.0]]), 2)
+        >>> values.tolist(), positions.tolist()
+        ([[5.0, 3.0]], [[1, 2]])
     """
     rows, classes = values.shape
     if classes < 2 * _BLOCK * k:
-        best, places = jax.lax.top_k(values, k)
-        return best, places
+        best, positions = jax.lax.top_k(values, k)
+        return best, positions
     blocks = -(-classes // _BLOCK)
     filled = jnp.pad(
         values, ((0, 0), (0, blocks * _BLOCK - classes)), constant_values=-jnp.inf
     ).reshape(rows, blocks, _BLOCK)
     _, chosen = jax.lax.top_k(filled.max(axis=-1), k)
     few = jnp.take_along_axis(filled, chosen[..., None], axis=1).reshape(rows, k * _BLOCK)
-    best, places = jax.lax.top_k(few, k)
-    places = jnp.take_along_axis(chosen, places // _BLOCK, axis=1) * _BLOCK + places % _BLOCK
-    # What fills the last block is among the best only where nothing else is left.
-    return best, jnp.minimum(places, classes - 1)
+    best, positions = jax.lax.top_k(few, k)
+    positions = (
+        jnp.take_along_axis(chosen, positions // _BLOCK, axis=1) * _BLOCK + positions % _BLOCK
+    )
+    # The filling of the last block is selected only where no other value is left.
+    return best, jnp.minimum(positions, classes - 1)

@@ -1,1 +1,1 @@
-"""From a config to the things it names, and to a run that trains or evaluates them."""
+"""Experiments: components built from a config, and runs that train or evaluate them."""

@@ -26,19 +26,20 @@ from rcnn_jax.training.parallel.mesh import Devices
 def open_split(
     config: Config, split: str, data_dir: str | None, damage: Damage | None = None
 ) -> Source:
-    """Opens a split.
+    """Opens a split of the data set that a config names.
 
     Args:
-        config: A complete config.
-        split: A key of `config.data`, or what the split is literally called.
-        data_dir: Where original data sets lie.
-        damage: Counts damaged records; None where nobody asks for the number.
+        config: Complete config.
+        split: Key of `config.data` that names the split, or the name of the split itself.
+        data_dir: Folder of original data sets. None selects the default; see `rcnn_jax.data.roots`.
+        damage: Counter of damaged records. None makes a new one, for a caller who does not need the
+            number.
 
     Returns:
-        The examples.
+        The examples as the data set stores them.
 
     Raises:
-        UserError: It is missing or damaged.
+        UserError: The split is missing or damaged.
     """
     return catalog.open_source(
         config.data.name,
@@ -51,17 +52,17 @@ def open_split(
 
 
 def make_encoder(config: Config) -> Encoder | None:
-    """What turns text into numbers, not fitted yet; None where the config names nothing.
+    """Builds the encoder that converts text to numbers, not yet fitted.
 
     Args:
-        config: A complete config.
+        config: Complete config.
 
     Returns:
-        The encoder.
+        The encoder, or None if the config names none.
 
     Raises:
-        UsageError: It cannot be imported or does not take its arguments, or there are arguments
-            without a name.
+        UsageError: The encoder cannot be imported or does not accept its arguments, or there are
+            arguments without a name.
     """
     section = config.encoder
     if not section.name:
@@ -79,15 +80,15 @@ def make_encoder(config: Config) -> Encoder | None:
 
 
 def check_encoder(config: Config, encoder: Encoder | None) -> None:
-    """Checks, before an encoder is fitted, that it and what it feeds fit each other.
+    """Checks, before an encoder is fitted, that it fits the model and the task.
 
     Args:
-        config: A complete config.
-        encoder: From `make_encoder`.
+        config: Complete config.
+        encoder: Encoder from `make_encoder`.
 
     Raises:
-        UsageError: The model or the task misses an argument that the encoder does not offer, or
-            neither takes one that the encoder must hand over.
+        UsageError: The model or the task requires an argument that the encoder does not offer, or
+            neither accepts one that the encoder must pass on.
     """
     if encoder is None:
         return
@@ -110,12 +111,12 @@ def check_encoder(config: Config, encoder: Encoder | None) -> None:
 
 @dataclasses.dataclass(frozen=True)
 class Reader:
-    """What turns the splits of a config into what its model reads.
+    """Reads the splits of a config in the form that its model needs.
 
     Attributes:
-        config: A complete config.
-        encoder: What turns text into numbers, not fitted; None where nothing does.
-        assets: What was fitted on the training split, for the encoder and the transforms.
+        config: Complete config.
+        encoder: Encoder that converts text to numbers, not fitted; None if the config names none.
+        assets: Arrays fitted on the training split, by name, for the encoder and the transforms.
     """
 
     config: Config
@@ -124,45 +125,53 @@ class Reader:
 
     @classmethod
     def fit(cls, config: Config, source: Source) -> "Reader":
-        """Fits the encoder and all transforms on a training split, as the data set stores it."""
+        """Fits the encoder and all transforms on a training split.
+
+        Args:
+            config: Complete config.
+            source: Training split as the data set stores it.
+        """
         encoder = make_encoder(config)
-        texts = [text for _, own in stages(config) for text in chains(own)]
+        texts = [text for _, staged in stages(config) for text in chains(staged)]
         assets = chain.fit_all(texts, source)
         assets |= {} if encoder is None else encoder.fit(source)
         return cls(config, encoder, assets)
 
     @classmethod
     def load(cls, config: Config, folder: str | pathlib.Path) -> "Reader":
-        """Takes what a run fitted.
+        """Loads the assets that a run has fitted.
 
         Args:
-            config: A complete config.
-            folder: Of the run's assets.
+            config: Complete config.
+            folder: Folder of the run's assets.
 
         Raises:
-            ValueError: They are damaged.
+            ValueError: The assets are damaged.
         """
         return cls(config, make_encoder(config), assets_lib.load(folder))
 
     def bind(self, others: Sequence[Source] = ()) -> Encoding | None:
-        """The encoder with what it learnt; None where there is none.
+        """Combines the encoder with its assets.
 
         Args:
-            others: Splits besides the training split, whose labels may be others.
+            others: Splits besides the training split, which may have other labels.
+
+        Returns:
+            The encoding, or None if the config names no encoder.
         """
         return None if self.encoder is None else self.encoder.bind(self.assets, others)
 
 
 def encoded(config: Config, encoding: Encoding | None, source: Source) -> Source:
-    """A split as the model reads it.
+    """Encodes a split for the model.
 
     Args:
-        config: A complete config.
-        encoding: What turns its text into numbers, if anything does.
-        source: The split as the data set stores it.
+        config: Complete config.
+        encoding: Encoding that converts text to numbers. None returns the split unchanged.
+        source: Split as the data set stores it.
 
     Returns:
-        The same examples. Where they lie in memory they are encoded once, and not at every step.
+        The same examples, encoded. Examples in memory are encoded once and not at every step.
     """
     if encoding is None:
         return source
@@ -180,58 +189,82 @@ def encoded(config: Config, encoding: Encoding | None, source: Source) -> Source
 
 
 def chains(config: Config) -> tuple[str, str]:
-    """The transforms of training and of evaluation images, as text."""
+    """Returns the transforms of training images and those of evaluation images, as text.
+
+    Args:
+        config: Complete config.
+
+    Returns:
+        Two chains of transforms, joined by `|`.
+    """
     data = config.data
     return tuple(
-        "|".join(t for t in (data.preprocess, own) if t) for own in (data.augment, data.evaluate)
+        "|".join(t for t in (data.preprocess, last) if t) for last in (data.augment, data.evaluate)
     )  # pyright: ignore[reportReturnType]
 
 
 def added_columns(config: Config) -> dict[str, str]:
-    """Name -> type of the columns that the config's sampler adds to training batches."""
+    """Returns the columns that the sampler of a config adds to training batches.
+
+    Args:
+        config: Complete config.
+
+    Returns:
+        Type of each column by name.
+    """
     return samplers.columns(importing.resolve(config.sampler.name, "config.sampler.name"))
 
 
 def evaluation_columns(config: Config) -> dict[str, str]:
-    """Name -> type of the columns that batches of evaluated splits have besides the examples'."""
+    """Returns the columns that the evaluation sampler of a config adds to evaluated batches.
+
+    Args:
+        config: Complete config.
+
+    Returns:
+        Type of each column by name.
+    """
     name = config.evaluation_sampler.name
     return samplers.columns(importing.resolve(name, "config.evaluation_sampler.name"))
 
 
 def stages(config: Config) -> list[tuple[float, Config]]:
-    """The parts of training, each with its own augmentation; one, unless the config has more.
+    """Returns the stages of training, each with its own augmentation.
+
+    There is one stage, unless the config has `data.augment_until`.
 
     Args:
-        config: A complete config.
+        config: Complete config.
 
     Returns:
-        Pairs (fraction of all steps before which it ends, config with that augmentation), in
+        Pairs (fraction of all steps at which the stage ends, config with its augmentation) in
         order; the last fraction is 1.
     """
-    found = []
+    result = []
     for end, augment in (*config.data.augment_until, (1.0, config.data.augment)):
-        own = copy.deepcopy(config)
-        own.data.augment = augment
-        found.append((end, own))
-    return found
+        staged = copy.deepcopy(config)
+        staged.data.augment = augment
+        result.append((end, staged))
+    return result
 
 
 def batch_shapes(config: Config, source: Source) -> dict[str, jax.ShapeDtypeStruct]:
-    """Shapes and types of a training batch.
+    """Returns the shapes and types of a training batch.
 
     Args:
-        config: A complete config.
-        source: Any split, encoded; its first example gives the shapes.
+        config: Complete config.
+        source: Any split, encoded; its first example determines the shapes.
 
     Returns:
-        Each feature, `mask` and what the sampler adds, `[batch_size, ...]`.
+        Shape `[batch_size, ...]` and type, by name, of each feature, of `mask` and of the columns
+        that the sampler adds.
     """
     example = {k: v[None] for k, v in source[0].items()}
     example |= {"mask": np.ones(1, np.float32)}
     example |= {name: np.zeros(1, dtype) for name, dtype in added_columns(config).items()}
     return {
         name: jax.ShapeDtypeStruct(
-            # As it is on the devices, where int64 is int32.
+            # The type on the devices, where int64 becomes int32.
             (config.batch_size, *value.shape[1:]),
             jax.dtypes.canonicalize_dtype(value.dtype),
         )
@@ -240,7 +273,16 @@ def batch_shapes(config: Config, source: Source) -> dict[str, jax.ShapeDtypeStru
 
 
 def resident(config: Config, source: Source, devices: Devices) -> Source | pipeline.DeviceSource:
-    """Puts a split that is evaluated again and again on the devices, if the config says so."""
+    """Places an evaluated split on the devices if `config.data.residency` is "device".
+
+    Args:
+        config: Complete config.
+        source: The split, encoded.
+        devices: Devices that the split is placed on.
+
+    Returns:
+        The split on the devices, or `source` unchanged.
+    """
     if config.data.residency != "device":
         return source
     return pipeline.DeviceSource(source, devices.replicate)
@@ -253,13 +295,13 @@ def evaluation_batches(
     *,
     in_order: bool = False,
 ) -> pipeline.Batches:
-    """Batches over a whole split.
+    """Returns batches over a whole split.
 
     Args:
-        config: A complete config.
-        source: The split.
-        devices: Where the batches go.
-        in_order: Whether examples come in their order, instead of that of
+        config: Complete config.
+        source: The split, encoded.
+        devices: Devices that the batches are placed on.
+        in_order: Whether examples come in the order of the split, instead of that of
             `config.evaluation_sampler`.
     """
     size = devices.divisible(config.evaluation_batch_size)
@@ -291,37 +333,37 @@ def open_training(
     batch_size: int | None = None,
     encoding: Encoding | None = None,
 ) -> tuple[Source, Sampler]:
-    """Opens the training split and makes the order of its examples.
+    """Opens the training split and determines the order of its examples.
 
     Args:
-        config: A complete config.
-        data_dir: Where original data sets lie.
-        batch_size: Rows of a batch; None: the config's.
-        encoding: What turns its text into numbers, if anything does.
+        config: Complete config.
+        data_dir: Folder of original data sets. None selects the default; see `rcnn_jax.data.roots`.
+        batch_size: Number of rows of a batch. None means `config.batch_size`.
+        encoding: Encoding that converts text to numbers. None leaves the examples as they are.
 
     Returns:
         The examples and their order.
 
     Raises:
-        UserError: The split is missing, or the sampler does not take its arguments.
+        UserError: The split is missing, or the sampler does not accept its arguments.
     """
     source = encoded(config, encoding, open_split(config, "train", data_dir))
     return source, make_sampler(config, source, batch_size)
 
 
 def make_sampler(config: Config, source: Source, batch_size: int | None = None) -> Sampler:
-    """Makes the order of training examples.
+    """Builds the sampler that determines the order of training examples.
 
     Args:
-        config: A complete config.
-        source: The training split, encoded.
-        batch_size: Rows of a batch; None: the config's.
+        config: Complete config.
+        source: Training split, encoded.
+        batch_size: Number of rows of a batch. None means `config.batch_size`.
 
     Returns:
-        The order.
+        The sampler.
 
     Raises:
-        UsageError: The sampler does not take its arguments.
+        UsageError: The sampler does not accept its arguments.
     """
     sampler = importing.build(
         config.sampler,
@@ -344,7 +386,16 @@ def training_batches(
     start: int,
     count: int,
 ) -> pipeline.Batches:
-    """Training batches `start` to `start + count - 1`, placed on the devices ahead of time."""
+    """Returns training batches, which are placed on the devices ahead of time.
+
+    Args:
+        config: Complete config.
+        devices: Devices that the batches are placed on.
+        source: Training split, encoded.
+        sampler: Order of the training examples.
+        start: Number of the first batch, counted from 0.
+        count: Number of batches.
+    """
     data = config.data
     return pipeline.train_batches(
         source,

@@ -1,4 +1,4 @@
-"""A trained run, built again from its workdir to be evaluated or asked."""
+"""A trained run, rebuilt from its workdir for evaluation and prediction."""
 
 import dataclasses
 import functools
@@ -36,16 +36,27 @@ NO_ARGUMENTS: Mapping[str, Any] = types.MappingProxyType({})
 
 @dataclasses.dataclass(frozen=True)
 class EvaluationRun:
-    """What evaluation needs: a split, and the shapes of the variables to restore."""
+    """Components of an evaluation: a split, its task, and the shapes of the variables to restore.
+
+    Attributes:
+        config: Config of the workdir.
+        devices: Devices that the evaluation runs on.
+        task: Task that is evaluated.
+        source: Split that is evaluated, encoded.
+        split: Name of the split.
+        batch: Shapes and types of a training batch.
+        abstract: Shapes, types and shardings of the variables.
+        encoding: Encoding that converts text to numbers; None if the examples are not encoded.
+    """
 
     config: Config
     devices: Devices
     task: Task
     source: Source
     split: str
-    batch: PyTree  # shapes of a training batch
-    abstract: state.Variables  # their shapes, types and shardings
-    encoding: Encoding | None = None  # what turned text into numbers
+    batch: PyTree
+    abstract: state.Variables
+    encoding: Encoding | None = None
 
     @functools.cached_property
     def _resident(self) -> Source | pipeline.DeviceSource:
@@ -57,12 +68,12 @@ class EvaluationRun:
         """Evaluates the split.
 
         Args:
-            variables: (params, model_state).
-            task: Another form of the run's task; None: its own.
-            counts: Count what the task's details are made of, too.
+            variables: Pair (params, model_state).
+            task: Another form of the task of the run. None means the task itself.
+            counts: Whether the counts are returned from which the task's details are computed.
 
         Returns:
-            The metrics, the number of examples, and what was counted.
+            The metrics, the number of examples, and the counts.
         """
         task = self.task if task is None else task
         metrics = build_metrics(self.config)
@@ -79,14 +90,14 @@ class EvaluationRun:
     def predictions(
         self, variables: tuple[PyTree, PyTree], task: Task | None = None
     ) -> Iterator[dict[str, np.ndarray]]:
-        """Predicts for all examples, in order.
+        """Predicts for all examples of the split, in order.
 
         Args:
-            variables: (params, model_state).
-            task: Another form of the run's task; None: its own.
+            variables: Pair (params, model_state).
+            task: Another form of the task of the run. None means the task itself.
 
         Yields:
-            The predictions of each batch for its real examples, on the host.
+            The predictions for the real examples of each batch by name, on the host.
         """
         compiled = step_lib.compile_prediction(self.task if task is None else task, self.devices)
         yield from predictions(self.config, self.devices, compiled, variables, self._resident)
@@ -102,14 +113,14 @@ def predictions(
     """Predicts for all examples of a source, in order.
 
     Args:
-        config: A complete config.
-        devices: Where it runs.
-        compiled: From `step.compile_prediction`.
-        variables: (params, model_state).
-        source: The examples as the model reads them.
+        config: Complete config.
+        devices: Devices that the prediction runs on.
+        compiled: Compiled prediction, from `step.compile_prediction`.
+        variables: Pair (params, model_state).
+        source: Examples, encoded.
 
     Yields:
-        The predictions of each batch for its real examples, on the host.
+        The predictions for the real examples of each batch by name, on the host.
     """
     left = len(source)
     with evaluation_batches(config, source, devices, in_order=True) as batches:
@@ -127,20 +138,21 @@ def prepare_evaluation(
     data_dir: str | None = None,
     call: Mapping[str, Any] = NO_ARGUMENTS,
 ) -> EvaluationRun:
-    """Builds what a workdir's config names, with the assets that training left there.
+    """Builds the components that a workdir's config names, with the assets that training saved.
 
     Args:
-        config: The workdir's config.
-        path: The workdir.
-        split: A key of `config.data` or any split's name.
-        data_dir: Where original data sets lie; None: see `rcnn_jax.data.roots`.
+        config: Config of the workdir.
+        path: Path of the workdir.
+        split: "train", "validation" or "test" for the split that `config.data` names, or the name
+            of any split.
+        data_dir: Folder of original data sets. None selects the default; see `rcnn_jax.data.roots`.
         call: Further keyword arguments of the model's call.
 
     Returns:
-        The run.
+        The components of the evaluation.
 
     Raises:
-        UserError: Something the config names is missing or does not fit.
+        UserError: A component is missing or does not fit the others.
     """
     named = split in ("train", "validation", "test")
     if named and not config.data[split]:
@@ -156,20 +168,20 @@ def evaluation_of(
     name: str,
     call: Mapping[str, Any] = NO_ARGUMENTS,
 ) -> EvaluationRun:
-    """Builds what a workdir's config names, for examples from anywhere.
+    """Builds the components that a workdir's config names, for examples from any source.
 
     Args:
-        config: The workdir's config.
-        path: The workdir.
+        config: Config of the workdir.
+        path: Path of the workdir.
         source: Examples as the data set stores them.
-        name: What they are called.
+        name: Name of the examples, which takes the place of a split's name.
         call: Further keyword arguments of the model's call.
 
     Returns:
-        The run.
+        The components of the evaluation.
 
     Raises:
-        UserError: Something the config names is missing or does not fit.
+        UserError: A component is missing or does not fit the others.
     """
     configure_jax(config)
     devices = evaluation_devices()
@@ -191,17 +203,17 @@ def evaluation_of(
 
 
 def evaluation_devices() -> Devices:
-    """All devices of this machine: whatever mesh a run was trained on, these share the work."""
+    """Returns a mesh of all devices that jax sees, whatever mesh a run was trained on."""
     return make_devices({"data": -1, "fsdp": 1}, "jit")
 
 
 def abstract_variables(task: Task, batch: PyTree, devices: Devices) -> state.Variables:
-    """Shapes, types and shardings of what a task evaluates with.
+    """Returns the shapes, types and shardings of the variables that a task evaluates with.
 
     Args:
-        task: What is evaluated.
-        batch: Shapes of a training batch.
-        devices: Where it runs; every one of them holds all variables.
+        task: Task that is evaluated.
+        batch: Shapes and types of a training batch.
+        devices: Devices that the evaluation runs on. Each of them holds all variables.
     """
     shapes = jax.eval_shape(lambda b: task.init(jax.random.key(0), b), batch)
     return jax.tree.map(
@@ -216,53 +228,54 @@ def restore_step(
     """Restores the checkpoint that a user names.
 
     Args:
-        run: From `prepare_evaluation`.
-        path: The workdir.
-        step: "best", "latest" or a number of steps. A run without a validation split knows of no
-            best one, the latest stands for it.
+        run: Evaluation run from `prepare_evaluation`.
+        path: Path of the workdir.
+        step: "best", "latest" or a number of training steps. For a run without a validation split,
+            "best" means the latest.
 
     Returns:
-        The checkpoint; its state are `state.Variables`.
+        The checkpoint, whose state is of type `state.Variables`.
 
     Raises:
-        UserError: There is none of that name, or it is damaged or of another model.
+        UserError: There is no such checkpoint, or it is damaged or belongs to another model.
     """
     return restore_variables(run.config, path, step, run.abstract)
 
 
 def require_checkpoints(path: str | pathlib.Path) -> list[int]:
-    """The steps that have a checkpoint.
+    """Returns the steps that have a checkpoint.
 
     Args:
-        path: The workdir.
+        path: Path of the workdir.
 
     Raises:
-        UserError: There is none.
+        UserError: The workdir has no checkpoint.
     """
-    there = reading.steps(Workdir(path).checkpoints)
-    if not there:
+    saved = reading.steps(Workdir(path).checkpoints)
+    if not saved:
         raise UserError(f"--workdir={path} holds no checkpoint yet.")
-    return there
+    return saved
 
 
 def restore_variables(
     config: Config, path: str | pathlib.Path, step: str | int, abstract: state.Variables
 ) -> reading.Restored:
-    """Restores what evaluation uses of a checkpoint.
+    """Restores the variables of a checkpoint that evaluation uses.
 
     Args:
-        config: The workdir's config.
-        path: The workdir.
-        step: See `restore_step`.
+        config: Config of the workdir.
+        path: Path of the workdir.
+        step: "best", "latest" or a number of training steps. For a run without a validation split,
+            "best" means the latest.
         abstract: Shapes, types and shardings of the variables.
 
     Returns:
-        The checkpoint; its state are `state.Variables`.
+        The checkpoint, whose state is of type `state.Variables`.
 
     Raises:
-        UserError: There is none of that name, or it is damaged or of another model.
+        UserError: There is no such checkpoint, or it is damaged or belongs to another model.
     """
-    folder, there = Workdir(path).checkpoints, require_checkpoints(path)
+    folder, saved = Workdir(path).checkpoints, require_checkpoints(path)
     damaged: list[str] = []
     if step == "best" and config.data.validation:
         metric, mode = config.best_metric, config.best_mode
@@ -270,11 +283,11 @@ def restore_variables(
     elif step in ("best", "latest"):
         restored = reading.restore_latest(folder, abstract, damaged)
         assert restored is not None
-    elif str(step).isdecimal() and int(step) in there:
+    elif str(step).isdecimal() and int(step) in saved:
         restored = reading.restore(folder, int(step), abstract)
     else:
         raise UsageError(
-            f"--step={step}: there are checkpoints of the steps {', '.join(map(str, there))}, "
+            f"--step={step}: there are checkpoints of the steps {', '.join(map(str, saved))}, "
             "and 'best' and 'latest'."
         )
     for message in damaged:

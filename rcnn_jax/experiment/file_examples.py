@@ -1,4 +1,4 @@
-"""Files of a user's own as examples of a run's data set."""
+"""A user's files as examples of the data set of a run."""
 
 import functools
 import pathlib
@@ -11,20 +11,21 @@ from rcnn_jax.data.spec import Feature
 from rcnn_jax.errors import UserError
 from rcnn_jax.training.workdir import Workdir
 
-# Pairs (name inside the file, features); a file that is one example has no name inside.
+# Pairs (name of the example in its file, features by name). The name is "" if the file is one
+# example.
 Examples = Sequence[tuple[str, Mapping[str, Any]]]
 
 
 def stored_features(config: Any, path: str | pathlib.Path) -> dict[str, Feature]:
-    """The features of a run's data as the data set stores them, without opening it.
+    """Returns the features of a run's data as the data set stores them, without opening it.
 
     Args:
-        config: The workdir's config.
-        path: The workdir. A run of an older version did not write them there; then they are the
-            spec's, unless the spec reads files that are not at hand.
+        config: Config of the workdir.
+        path: Path of the workdir. If a run of an older version did not record the features there,
+            those of the spec are used, unless the spec reads files that are not available.
 
     Returns:
-        The features by name; none where neither says so.
+        The features by name; empty if neither source has them.
     """
     facts = Workdir(path).data_facts()
     if "features" in facts:
@@ -40,15 +41,15 @@ def stored_features(config: Any, path: str | pathlib.Path) -> dict[str, Feature]
 
 
 def read_features(config: Any, path: str | pathlib.Path) -> dict[str, Feature] | None:
-    """The features of a run's data as the model reads them, without opening the data set.
+    """Returns the features of a run's data as the model reads them, without opening the data set.
 
     Args:
-        config: The workdir's config.
-        path: The workdir.
+        config: Config of the workdir.
+        path: Path of the workdir.
 
     Returns:
-        The features by name; None where a run of an older version did not write them and an encoder
-        makes others of those that the data set stores.
+        The features by name. None if a run of an older version did not record them and an encoder
+        derives others from those that the data set stores.
     """
     facts = Workdir(path).data_facts()
     if "read" in facts:
@@ -59,17 +60,18 @@ def read_features(config: Any, path: str | pathlib.Path) -> dict[str, Feature] |
 def reader(
     config: Any, path: str | pathlib.Path
 ) -> tuple[Mapping[str, Feature], Callable[[pathlib.Path], Examples]]:
-    """What takes a file to examples.
+    """Returns a function that reads a file as examples of a run's data set.
 
     Args:
-        config: The workdir's config.
-        path: The workdir.
+        config: Config of the workdir.
+        path: Path of the workdir.
 
     Returns:
-        The features of the run's data, and a function from a file to examples with some of them.
+        The features of the run's data by name, and a function from the path of a file to its
+        examples, which have some of these features.
 
     Raises:
-        UserError: The data set does not say how a file is read.
+        UserError: The data set does not define how a file is read.
     """
     name = config.data.name
     if name.startswith("tfds:"):
@@ -98,13 +100,13 @@ def reader(
 def _checked(
     read: Callable[[pathlib.Path], Examples], shapes: Mapping[str, Any], path: pathlib.Path
 ) -> Examples:
-    """The examples of a file, if what it holds of them has the shapes of the run's."""
-    found = read(path)
-    for _, example in found[:1]:
+    """Reads the examples of a file and checks their shapes against those of the run."""
+    examples = read(path)
+    for _, example in examples[:1]:
         for name, shape in shapes.items():
             if name in example and list(example[name].shape) != shape:
                 raise ValueError(
                     f"{path} holds {name} of shape {list(example[name].shape)}, the run was "
                     f"trained on {shape}"
                 )
-    return found
+    return examples

@@ -1,7 +1,7 @@
-"""What can be found out before a run starts: everything that would end or spoil it later.
+"""Checks before a run starts that find what would end or spoil it later.
 
-Shapes are traced without being computed. What only numbers show, the evaluation on the host and
-whether the rows of a batch are independent, is tried on a few examples.
+Shapes are traced without computation. What only values show, namely whether the evaluation on the
+host works and whether the rows of a batch are independent, is tried on a few examples.
 """
 
 import contextlib
@@ -25,21 +25,21 @@ from rcnn_jax.training.parallel import distributed
 from rcnn_jax.training.parallel.mesh import FSDP_AXIS, Devices
 from rcnn_jax.training.step import EvaluationStep
 
-# What a step reports besides the task's metrics.
+# Names that a training step reports besides the metrics of the task.
 RESERVED = ("loss", "gradient_norm", "learning_rate")
 
 
 @contextlib.contextmanager
 def explained(what: str, path: str = "") -> Iterator[None]:
-    """Turns an error inside the code of a config's model or task into one sentence.
+    """Context that turns an error inside the code of a model or task into one sentence.
 
     Args:
-        what: What was tried, the beginning of the sentence.
-        path: Import path of what was at work.
+        what: Clause that says what failed, the beginning of the sentence.
+        path: Import path of the code that runs inside. The message names the file and the line in
+            it that raised the error.
 
     Raises:
-        UsageError: Something else than a sentence of this package was raised inside. It names the
-            file and the line of the fork's code.
+        UsageError: An exception other than an error message of this package was raised inside.
     """
     try:
         yield
@@ -53,15 +53,15 @@ def explained(what: str, path: str = "") -> Iterator[None]:
 
 
 def check_training_pass(config: Config, recipe: Recipe) -> None:
-    """Traces one training step's loss and checks all that it returns.
+    """Traces the loss of one training step and checks all that it returns.
 
     Args:
-        config: A complete config; names the task in messages.
-        recipe: How the state is made.
+        config: Complete config; the name of its task appears in messages.
+        recipe: Components from which the state is created.
 
     Raises:
         UserError: The model or the task cannot be trained on such batches, or the state after a
-            batch would not be like the state before it, so that no checkpoint could be restored.
+            batch differs in form from the state before it, so that no checkpoint could be restored.
     """
     task, name = recipe.task, config.task.name
 
@@ -110,15 +110,15 @@ def check_training_pass(config: Config, recipe: Recipe) -> None:
 
 
 def check_evaluation_pass(config: Config, recipe: Recipe, added: Mapping[str, Metric]) -> None:
-    """Traces the evaluation of a batch, and checks that what ranks checkpoints is measured.
+    """Traces the evaluation of a batch, and checks that `config.best_metric` is measured.
 
     Args:
-        config: A complete config.
-        recipe: How the state is made.
-        added: The metrics that the config adds.
+        config: Complete config.
+        recipe: Components from which the state is created.
+        added: Metrics that the config adds to those of the task, by name.
 
     Raises:
-        UserError: A batch cannot be evaluated, or the task has no such metric.
+        UserError: A batch cannot be evaluated, or no metric is named `config.best_metric`.
     """
     task, name = recipe.task, config.task.name
     trained = added_columns(config)
@@ -159,21 +159,22 @@ def check_evaluation_pass(config: Config, recipe: Recipe, added: Mapping[str, Me
         names = [*sums, *added]
         if counting:
             names += task.ratios({key: np.ones(c.shape) for key, c in counts.items()})
-    # The metrics of an evaluation on the host have names once it has run, see `rehearse`.
+    # The names of metrics computed on the host are known only once they have been computed; see
+    # `rehearse_evaluation`.
     if not task.evaluates_on_host:
         check_best_metric(config, names)
 
 
 def check_answers(config: Config, recipe: Recipe, features: Mapping[str, Any]) -> None:
-    """Checks that the model has enough answers for the labels of the data set.
+    """Checks that the model has enough outputs for the labels of the data set.
 
     Args:
-        config: A complete config; names the task in messages.
-        recipe: How the state is made.
-        features: `rcnn_jax.data.spec.Feature` by name.
+        config: Complete config; the name of its task appears in messages.
+        recipe: Components from which the state is created.
+        features: Features of the data set by name, each an `rcnn_jax.data.spec.Feature`.
 
     Raises:
-        ValueError: There are too few.
+        ValueError: The model has too few outputs.
     """
     task = recipe.task
     wanted = task.wanted_answers(features)
@@ -190,11 +191,11 @@ def check_answers(config: Config, recipe: Recipe, features: Mapping[str, Any]) -
 
 
 def check_best_metric(config: Config, names: Iterable[str]) -> None:
-    """Checks that what ranks checkpoints is measured.
+    """Checks that the metric that ranks checkpoints is measured.
 
     Args:
-        config: A complete config.
-        names: The metrics there are.
+        config: Complete config.
+        names: Names of the metrics that are measured.
 
     Raises:
         UsageError: `config.best_metric` is not among them.
@@ -215,23 +216,23 @@ def rehearse_evaluation(
     devices: Devices,
     metrics: Mapping[str, Metric],
 ) -> dict[str, float]:
-    """Evaluates one padded batch, the part on the host included.
+    """Evaluates one padded batch, including the part on the host.
 
     Args:
-        config: A complete config.
-        task: What is evaluated.
-        step: The run's own, so that it is compiled once.
-        variables: (params, model_state), perhaps untrained.
-        source: The validation split, encoded.
-        devices: Where it runs.
-        metrics: Those that the config adds.
+        config: Complete config.
+        task: Task that is evaluated.
+        step: Evaluation step of the run, which is thus compiled only once.
+        variables: Pair (params, model_state), which need not be trained.
+        source: Validation split, encoded.
+        devices: Devices that the evaluation runs on.
+        metrics: Metrics that the config adds to those of the task, by name.
 
     Returns:
-        The metrics.
+        Value of each metric by name.
 
     Raises:
-        UsageError: The evaluation fails, gives no mapping from names to numbers, or does not
-            measure what ranks checkpoints.
+        UsageError: The evaluation fails, does not return a mapping from names to numbers, or does
+            not measure the metric that ranks checkpoints.
     """
     name, size = config.task.name, devices.divisible(config.evaluation_batch_size)
     batch = evaluated_batch(config, source, size, devices)
@@ -242,13 +243,13 @@ def rehearse_evaluation(
 
 
 def evaluated_batch(config: Config, source: Source, size: int, devices: Devices) -> PyTree:
-    """A batch of an evaluated split on the devices, at least one row of which is padding.
+    """Makes a batch of an evaluated split with at least one row of padding, on the devices.
 
     Args:
-        config: A complete config.
+        config: Complete config.
         source: The split, encoded.
-        size: Rows of the batch.
-        devices: Where it is put.
+        size: Number of rows of the batch. A batch of 1 row has no padding.
+        devices: Devices that the batch is placed on.
     """
     real = min(len(source), max(size - 1, 1))
     rows = np.append(np.arange(real), np.full(size - real, samplers.PADDING))
@@ -262,25 +263,25 @@ def evaluated_batch(config: Config, source: Source, size: int, devices: Devices)
 def coupled_rows(
     config: Config, recipe: Recipe, devices: Devices, source: Source, sampler: samplers.Sampler
 ) -> str:
-    """Finds out whether the loss of a batch depends on how its rows are spread.
+    """Checks whether the loss of a batch depends on how its rows are distributed.
 
-    A few rows are taken at once, and spread as the config says: over devices by pmap, in parts by
-    `accumulate`. A loss over all pairs of a batch, or a normalization by statistics of what one
-    device holds, gives other numbers then.
+    The loss of a few rows is computed at once, and distributed as the config says: over devices by
+    pmap, in parts by `accumulate`. The results differ for a loss over all pairs of a batch, or for
+    a normalization by statistics of the rows on one device.
 
     Args:
-        config: A complete config.
-        recipe: How the state is made.
-        devices: Where the run will be.
-        source: The training split, encoded.
-        sampler: Its order.
+        config: Complete config.
+        recipe: Components from which the state is created.
+        devices: Devices that the run will use.
+        source: Training split, encoded.
+        sampler: Order of the training examples.
 
     Returns:
-        A sentence where the parts of an accumulated batch differ from the batch and the model
-        keeps batch statistics, as batch normalization is said to; else "".
+        A sentence if an accumulated batch has another loss than the whole batch and the model keeps
+        batch statistics, which is the documented behaviour of batch normalization; otherwise "".
 
     Raises:
-        UsageError: The loss would silently be another one than on a single device.
+        UsageError: Training would silently minimise another loss than on a single device.
     """
     groups = devices.count if config.parallelism == "pmap" else 1
     parts = config.accumulate
@@ -315,17 +316,18 @@ def coupled_rows(
 def losses(
     recipe: Recipe, source: Source, sampler: samplers.Sampler, groups: int, parts: int
 ) -> tuple[float, float, bool]:
-    """The summed loss of the first rows of the first batch, at once and spread.
+    """Computes the summed loss of the first rows of the first batch, at once and distributed.
 
     Args:
-        recipe: How the state is made.
-        source: The training split, encoded.
-        sampler: Its order.
-        groups: Over how many devices the rows are spread, as under pmap; all are simulated on one.
-        parts: In how many parts each device takes its rows.
+        recipe: Components from which the state is created.
+        source: Training split, encoded.
+        sampler: Order of the training examples.
+        groups: Number of devices that the rows are distributed over, as under pmap; all are
+            simulated on one device.
+        parts: Number of parts in which each device processes its rows.
 
     Returns:
-        The loss at once, the loss spread, and whether the model keeps a state.
+        The loss at once, the loss distributed, and whether the model keeps a state.
     """
     task = recipe.task
     count = min(2 * groups * parts, sampler.batch_size)
@@ -338,11 +340,11 @@ def losses(
             return task.loss(params, model_state, carry, batch, key).total
         summed = jnp.zeros(())
         for number in range(parts):
-            piece, own = jax.tree.map(
+            piece, part_carry = jax.tree.map(
                 lambda rows, n=number: accumulation.cut(rows, parts, 1)[n], (batch, carry)
             )
             with part_of_batch(number, parts):
-                out = task.loss(params, model_state, own, piece, key)
+                out = task.loss(params, model_state, part_carry, piece, key)
             summed, model_state = summed + out.total, out.model_state
         return summed
 
@@ -387,7 +389,7 @@ def _check_pairs(metrics: Any, origin: str) -> None:
 
 
 def _check_unchanged(before: PyTree, after: PyTree, what: str) -> None:
-    """A state that changes its form could be saved and never restored."""
+    """Checks that a state keeps its form; otherwise it could be saved but never restored."""
     left, right = parameters.flatten(before), parameters.flatten(after)
     for path in left.keys() | right.keys():
         forms = [

@@ -1,4 +1,4 @@
-"""Weights that a run begins with in place of random ones: another run's, a file's, or fitted."""
+"""Initial weights in place of random ones: from another run, from a file, or fitted."""
 
 import pathlib
 from collections.abc import Mapping
@@ -14,27 +14,27 @@ from rcnn_jax.training.parallel.mesh import Devices
 
 
 def read(config: Config, abstract: state.TrainState) -> dict[str, np.ndarray]:
-    """Reads what `config.init_from` names.
+    """Reads the weights that `config.init_from` names.
 
     Args:
-        config: A complete config.
+        config: Complete config.
         abstract: Shapes of the state before the first step.
 
     Returns:
         Arrays by the paths of the model.
 
     Raises:
-        UserError: It is missing or damaged, or fits nothing of the model.
+        UserError: The workdir or file is missing or damaged, or its weights do not fit the model.
     """
-    # Here and not above: it knows the names of all backbones, and most runs start from none.
+    # Imported here, because it loads the names of all backbones, which most runs do not need.
     from rcnn_jax.interop import weights as weight_files
 
     origin = config.init_from
     if pathlib.Path(origin).suffix in weight_files.SUFFIXES:
-        found = weight_files.renamed(weight_files.read(pathlib.Path(origin))).arrays
+        weights = weight_files.renamed(weight_files.read(pathlib.Path(origin))).arrays
     else:
-        found = initial.read(origin)
-    return initial.read_for(abstract, found, origin, config.init_include, config.init_into)
+        weights = initial.read(origin)
+    return initial.read_for(abstract, weights, origin, config.init_include, config.init_into)
 
 
 def fit(
@@ -44,20 +44,20 @@ def fit(
     assets: Mapping[str, np.ndarray],
     devices: Devices,
 ) -> dict[str, np.ndarray]:
-    """Fits what `config.init_fit` names to the training images.
+    """Fits the parameter that `config.init_fit` names to the training images.
 
     Args:
-        config: A complete config.
-        fresh: The state before the first step.
-        source: The training split, encoded.
-        assets: What was fitted on it, for the transforms.
-        devices: Where the state lies.
+        config: Complete config.
+        fresh: State before the first step.
+        source: Training split, encoded.
+        assets: Arrays fitted on the training split, by name, which the transforms read.
+        devices: Devices that hold the state.
 
     Returns:
         Arrays by the paths of the model.
 
     Raises:
-        UserError: It cannot be built, or fits nothing of the model.
+        UserError: The fitter cannot be built, or does not fit the model or the images.
     """
     preprocess = chain.build(config.data.preprocess, assets)
     fitted = importing.build(config.init_fit, "config.init_fit")

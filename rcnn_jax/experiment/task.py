@@ -1,4 +1,4 @@
-"""From a config to the things it names: devices, data, transforms, model, task, optimiser.
+"""Builds the components that a config names: transforms, model, task, metrics, optimiser.
 
 Training, evaluation and prediction build the same experiment from the same config.
 """
@@ -22,7 +22,7 @@ from rcnn_jax.training import optimizer, schedules, state
 from rcnn_jax.training.interface import Config, Metric, PyTree, Task
 from rcnn_jax.training.parallel.mesh import Devices
 
-# Compute type and parameter type by `config.precision`.
+# `config.precision` -> (type of computation, type of parameters).
 PRECISIONS = {
     "float32": ("float32", "float32"),
     "bfloat16": ("bfloat16", "float32"),
@@ -31,7 +31,11 @@ PRECISIONS = {
 
 
 def configure_jax(config: Config) -> None:
-    """Sets what must be set before the first array is made."""
+    """Sets options of jax that must be set before the first array is created.
+
+    Args:
+        config: Complete config. Its `precision` "float64" enables 64-bit types.
+    """
     if config.precision == "float64":
         jax.config.update("jax_enable_x64", True)
 
@@ -47,20 +51,20 @@ def build_task(
     """Builds the model and the task.
 
     Args:
-        config: A complete config.
-        assets: What was fitted on the training split.
-        encoding: What turns text into numbers, if anything does: the model and the task are
-            handed the sizes that it knows.
-        features: Of the examples, whose roles say what the transforms change together; None:
-            `image` alone.
+        config: Complete config.
+        assets: Arrays fitted on the training split, by name.
+        encoding: Encoding that converts text to numbers; the sizes it knows are passed to the model
+            and the task. None if the examples are not encoded.
+        features: Features of the examples by name; their roles determine which of them the
+            transforms change together. None means the feature `image` alone.
         **call: Further keyword arguments of the model's call in evaluation.
 
     Returns:
         The task.
 
     Raises:
-        UsageError: Something named cannot be imported or does not take its arguments, or the
-            config states a size that the data contradict.
+        UsageError: A component cannot be imported or does not accept its arguments, or the config
+            states a size that contradicts the data.
     """
     for_model = {} if encoding is None else encoding.for_model
     for_task = {} if encoding is None else encoding.for_task
@@ -96,14 +100,15 @@ def build_metrics(config: Config) -> dict[str, Metric]:
     """Builds the metrics that a config adds to those of its task.
 
     Args:
-        config: A complete config; `config.metrics` is name -> section of `name`, an import path,
-            and arguments.
+        config: Complete config. `config.metrics` maps the name of each metric to a section of
+            `name`, an import path, and arguments.
 
     Returns:
-        name -> metric.
+        The metrics by name.
 
     Raises:
-        UsageError: One of them cannot be imported, does not take its arguments, or is no metric.
+        UsageError: A metric cannot be imported, does not accept its arguments, or does not
+            implement `rcnn_jax.training.interface.Metric`.
     """
     metrics = {}
     for name, section in config.metrics.items():
@@ -120,11 +125,11 @@ def build_metrics(config: Config) -> dict[str, Metric]:
 
 
 def _task_section(config: Config, decided: Mapping[str, Any]) -> dict[str, Any]:
-    """What makes the task: its section, and how it is to search for answers.
+    """Returns the arguments of the task: its section, and those for the search for answers.
 
     Args:
-        config: A complete config.
-        decided: What the data say of the task's arguments, which nobody else does.
+        config: Complete config.
+        decided: Arguments of the task that the data determine, which the config must not state.
     """
     task, name = dict(config.task), config.task.name
     taken = {*decided, "model", "train_transform", "evaluation_transform", "call"}
@@ -151,13 +156,23 @@ def _check_agreement(section: Config, origin: str, decided: Mapping[str, Any]) -
 
 @dataclasses.dataclass(frozen=True)
 class Recipe:
-    """How the state is made and moved on: what training and restoring both need."""
+    """Components from which a state is created and advanced, for training as well as for restoring.
+
+    Attributes:
+        task: Task that is trained.
+        optimizer: Optimiser without its learning rate.
+        schedule: Function from the step to the learning rate; None if nothing is trained.
+        plateau: Rule that lowers the learning rate at evaluations.
+        batch: Shapes and types of a training batch.
+        seed: Seed of the initial weights and of all later randomness.
+        ema: Whether averages of the variables are kept.
+    """
 
     task: Task
     optimizer: Any
-    schedule: Any  # None where nothing is trained
+    schedule: Any
     plateau: schedules.Plateau
-    batch: PyTree  # shapes of a training batch
+    batch: PyTree
     seed: int
     ema: bool
 
@@ -167,14 +182,25 @@ class Recipe:
         )
 
     def create_state(self, devices: Devices) -> state.TrainState:
-        """Makes the state before the first step, laid out over the devices."""
+        """Creates the state before the first step.
+
+        Args:
+            devices: Devices that the state is placed on.
+
+        Returns:
+            The state at step 0.
+        """
         shapes = jax.eval_shape(self._create, self.batch)
-        # NumPy's, which the compiled function takes in the widths that jax has.
+        # NumPy arrays, which the compiled function converts to the widths that jax uses.
         batch = jax.tree.map(lambda s: np.zeros(s.shape, s.dtype), self.batch)
         return jax.jit(self._create, out_shardings=devices.state_shardings(shapes))(batch)
 
     def abstract_state(self, devices: Devices) -> state.TrainState:
-        """The shapes, types and shardings of the state, without making it."""
+        """Returns the shapes, types and shardings of the state without creating it.
+
+        Args:
+            devices: Devices that the state would be placed on.
+        """
         shapes = jax.eval_shape(self._create, self.batch)
         return jax.tree.map(
             lambda x, sharding: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=sharding),
@@ -184,13 +210,13 @@ class Recipe:
 
 
 def make_recipe(config: Config, task: Task, source: Source, steps: int) -> Recipe:
-    """Makes the optimiser and the shapes that a state is made from.
+    """Builds the optimiser and schedule, and determines the shapes that a state is created from.
 
     Args:
-        config: A complete config.
-        task: What is trained.
-        source: Any split; its features give the shapes.
-        steps: The number of training steps.
+        config: Complete config.
+        task: Task that is trained.
+        source: Any split, encoded; its features determine the shapes.
+        steps: Number of training steps of the whole run.
 
     Returns:
         The recipe.

@@ -1,4 +1,4 @@
-"""What a door needs, built and checked in full before anything is written."""
+"""A training run, built and checked in full before anything is written."""
 
 import bisect
 import dataclasses
@@ -44,29 +44,54 @@ from rcnn_jax.training.workdir import Workdir
 
 @dataclasses.dataclass(frozen=True)
 class TrainingRun:
-    """All that a training run needs, built and checked before anything is written."""
+    """Components of a training run, built and checked before anything is written.
+
+    Attributes:
+        config: Complete config.
+        devices: Devices that the run uses.
+        source: Training split, encoded.
+        evaluated_split: Validation split, encoded; None if the config names none.
+        validation: Validation split, placed according to `config.data.residency`; None if the
+            config names none.
+        sampler: Order of the training examples.
+        steps: Number of training steps of the whole run.
+        evaluate_every: Number of training steps between evaluations.
+        assets: Arrays fitted on the training split, by name.
+        recipe: Components from which the state is created and advanced, with the task of the last
+            stage.
+        stages: Pairs (last step of the stage, task) in order.
+        weights: Arrays by path that replace initial weights.
+        damage: Counter of records that this process could not read.
+        metrics: Metrics that the config adds to those of the task, by name.
+        fresh: List of at most one initial state, which was created for the checks before the start.
+        stored: Features as the data set stores them, before an encoder, by name.
+    """
 
     config: Config
     devices: Devices
     source: Source
-    evaluated_split: Source | None  # the validation split, encoded
-    validation: Source | pipeline.DeviceSource | None  # the same where `residency` wants it
+    evaluated_split: Source | None
+    validation: Source | pipeline.DeviceSource | None
     sampler: Sampler
     steps: int
     evaluate_every: int
     assets: dict[str, np.ndarray]
     recipe: Recipe
-    stages: tuple[tuple[int, Task], ...]  # (step up to which it is trained, task), in order
-    weights: dict[str, np.ndarray]  # by path, in place of initial ones
-    damage: Damage  # records that this process could not read
-    metrics: dict[str, Metric]  # those that the config adds to the task's
-    fresh: list[state.TrainState]  # one that was made for the checks before the start, or none
-    stored: Mapping[str, Feature]  # as the data set stores them, before an encoder
+    stages: tuple[tuple[int, Task], ...]
+    weights: dict[str, np.ndarray]
+    damage: Damage
+    metrics: dict[str, Metric]
+    fresh: list[state.TrainState]
+    stored: Mapping[str, Feature]
 
     def data_facts(self) -> dict[str, Any]:
-        """What a run that goes on must find again, and what the run can be loaded by without data.
+        """Describes the training data.
 
-        See `Workdir.adopt` and `rcnn_jax.load`.
+        A continued run must find the same data (see `Workdir.adopt`), and `rcnn_jax.load` needs the
+        description to load the run without them.
+
+        Returns:
+            Number of examples, shapes and features, representable as JSON, by name.
         """
         first = self.source[0]
         names = [name for name in self.recipe.task.reads if name in first]
@@ -84,24 +109,36 @@ class TrainingRun:
         }
 
     def save_assets(self, workdir: Workdir) -> None:
-        """Writes what was fitted on the training split, unless an earlier run has."""
+        """Writes the arrays fitted on the training split, unless an earlier start has written them.
+
+        Args:
+            workdir: Workdir of the run.
+        """
         if distributed.is_first() and not assets_lib.exist(workdir.assets):
             assets_lib.save(workdir.assets, self.assets)
 
     def initial_state(self) -> state.TrainState:
-        """The state before the first step, with weights from `config.init_from` if set."""
+        """Creates the state before the first step, with `weights` in place of initial ones."""
         fresh = self.fresh.pop() if self.fresh else self.recipe.create_state(self.devices)
         return initial.replace(fresh, self.weights, self.devices) if self.weights else fresh
 
     def train_step(self, step: int) -> step_lib.StepFunction:
-        """What takes step number `step` (from 1), compiled at its first call."""
+        """Returns the function that takes a training step, which is compiled at its first call.
+
+        Args:
+            step: Number of the step, counted from 1.
+        """
         return self._train_steps[self._stage(step)]
 
     def _stage(self, step: int) -> int:
         return bisect.bisect_left([end for end, _ in self.stages], step)
 
     def loss_of(self, step: int) -> Callable[..., LossOutput]:
-        """The loss of the task as step number `step` (from 1) takes it, see `Task.loss`."""
+        """Returns the loss of the task for a training step; see `Task.loss`.
+
+        Args:
+            step: Number of the step, counted from 1.
+        """
         loss = self.stages[self._stage(step)][1].loss
         return step_lib.over_real_rows(loss) if self._padded else loss
 
@@ -130,24 +167,37 @@ class TrainingRun:
 
     @functools.cached_property
     def evaluation_step(self) -> Any:
-        """What evaluates a batch, compiled at its first call."""
+        """Evaluation of one batch, which is compiled at its first call."""
         task = self.recipe.task
         return step_lib.EvaluationStep(
             task, self.devices, predictions=task.evaluates_on_host, metrics=self.metrics
         )
 
     def batches(self, start: int) -> pipeline.Batches:
-        """Training batches from step `start` on, placed on the devices ahead of time."""
+        """Returns training batches, which are placed on the devices ahead of time.
+
+        Args:
+            start: Number of steps that have been taken before the first batch.
+        """
         return training_batches(
             self.config, self.devices, self.source, self.sampler, start, self.steps - start
         )
 
     def with_rate_scale(self, current: state.TrainState, scale: float) -> state.TrainState:
-        """The state with another factor of the learning rate, after a divergence."""
+        """Returns a state with another factor of the learning rate, after a divergence.
+
+        Args:
+            current: Training state.
+            scale: New factor.
+        """
         return current.replace(rate_scale=self.devices.replicate(np.float32(scale)))
 
     def evaluates(self, step: int) -> bool:
-        """Whether the state after step number `step` is evaluated."""
+        """Returns whether the state after a training step is evaluated.
+
+        Args:
+            step: Number of the step, counted from 1.
+        """
         due = step == self.steps or step % self.evaluate_every == 0
         return step > 0 and due and self.validation is not None
 
@@ -157,11 +207,11 @@ class TrainingRun:
         """Evaluates the validation split.
 
         Args:
-            current: The training state.
-            stop: What may leave the evaluation early; None: nothing.
+            current: Training state.
+            stop: Request that may end the evaluation early. None means that it always completes.
 
         Returns:
-            The metrics.
+            Value of each metric by name.
 
         Raises:
             StopDuringEvaluation: The run has been asked to stop.
@@ -180,10 +230,17 @@ class TrainingRun:
     def after_evaluation(
         self, current: state.TrainState, metrics: Mapping[str, float]
     ) -> state.TrainState:
-        """Lets the learning rate answer to an evaluation.
+        """Adjusts the learning rate to the result of an evaluation.
+
+        Args:
+            current: Training state that was evaluated.
+            metrics: Value of each metric by name.
+
+        Returns:
+            The state with the new state of the plateau rule.
 
         Raises:
-            UsageError: What ranks checkpoints was not measured.
+            UsageError: The metrics lack the one that ranks checkpoints.
         """
         name = self.config.best_metric
         if name not in metrics:
@@ -195,16 +252,24 @@ class TrainingRun:
         return current.replace(plateau=self.devices.replicate(moved))
 
     def continued(self, restored: reading.Restored) -> state.TrainState:
-        """The state of a checkpoint as training goes on from it.
+        """Returns the state with which training continues from a checkpoint.
 
-        It was saved before its evaluation; what is known of that is made up for here.
+        The checkpoint was saved before its evaluation; if its metrics are known, the learning rate
+        is adjusted to them here.
+
+        Args:
+            restored: Restored checkpoint.
         """
         if restored.answered or not restored.metrics:
             return restored.state
         return self.after_evaluation(restored.state, restored.metrics)
 
     def summary(self, path: pathlib.Path) -> str:
-        """One line that says what is about to happen."""
+        """Describes the run in one line, for its user.
+
+        Args:
+            path: Path of the workdir.
+        """
         devices, processes = self.devices, distributed.count()
         together = f" in {processes} processes" if processes > 1 else ""
         return (
@@ -216,18 +281,19 @@ class TrainingRun:
 
 
 def prepare_training(config: Config, workdir: Workdir, data_dir: str | None) -> TrainingRun:
-    """Builds everything a config names for training.
+    """Builds all components of a training run that a config names.
 
     Args:
-        config: A complete config.
-        workdir: Only read: an earlier run may have left fitted assets there.
-        data_dir: Where original data sets lie.
+        config: Complete config.
+        workdir: Workdir of the run. It is only read: an earlier start may have left fitted assets
+            there.
+        data_dir: Folder of original data sets. None selects the default; see `rcnn_jax.data.roots`.
 
     Returns:
         The run.
 
     Raises:
-        UserError: Something the config names is missing or does not fit.
+        UserError: A component is missing or does not fit the others.
     """
     if config.init_into and not config.init_from:
         raise UsageError(
@@ -241,8 +307,8 @@ def prepare_training(config: Config, workdir: Workdir, data_dir: str | None) -> 
     rules = Rules(config.fsdp.rules, config.fsdp.min_size)
     devices = make_devices(config.mesh.to_dict(), config.parallelism, rules=rules)
     if config.data.residency == "device" and devices.platform == "tpu" and distributed.count() > 1:
-        # Rows are picked by programs started in another thread than the steps, and the processes
-        # of a pod must start all programs in one order.
+        # The programs that select rows are dispatched by another thread than the steps, and the
+        # processes of a pod must dispatch all programs in the same order.
         raise UsageError(
             "config.data.residency='device' is for one process on TPUs; use 'memory' or 'stream'."
         )
@@ -268,8 +334,8 @@ def prepare_training(config: Config, workdir: Workdir, data_dir: str | None) -> 
     sources.check_stacking(source, sampler.indices(0))
     steps = config.steps or max(1, math.ceil(config.epochs * sampler.steps_per_epoch))
     tasks = tuple(
-        (round(end * steps), build_task(own, assets, encoding, source.features))
-        for end, own in stages(config)
+        (round(end * steps), build_task(staged_config, assets, encoding, source.features))
+        for end, staged_config in stages(config)
     )
     task = tasks[-1][1]
     task.check(source.features)
@@ -315,10 +381,10 @@ def prepare_training(config: Config, workdir: Workdir, data_dir: str | None) -> 
 
 
 def _rehearse(run: TrainingRun) -> None:
-    """Tries what only numbers show, before a run begins for the first time.
+    """Tries on a few examples, before a run begins for the first time, what only values can show.
 
     Raises:
-        UserError: The run would end later, or minimise something else than on one device.
+        UserError: The run would fail later, or minimise another loss than on one device.
     """
     config, recipe, devices = run.config, run.recipe, run.devices
     note = rehearsal.coupled_rows(config, recipe, devices, run.source, run.sampler)

@@ -1,1 +1,1 @@
-"""Pictures through a network whose weights others trained: features in one file."""
+"""Extraction of features from pictures by a pretrained network into one file."""

@@ -1,17 +1,18 @@
-r"""Features of pictures by a pretrained net.
+r"""Extracts features of pictures with a pretrained network.
 
     python -m rcnn_jax.features --backbone=squeezenet --weights=FILE --output=features.npz FOLDER
     python -m rcnn_jax.features --backbone=vgg16 --weights=vgg16.pth --output=vgg_feats.mat \
         --images=FOLDER dataset.json
 
-Pictures are those of folders, of the list of a data set, or named one by one. They are brought to
-the size and the pixels that the backbone was trained on; rcnn_jax/interop/backbones.py says which,
-and what weights it expects: a torch state dict, .safetensors or .npz. The result is .npz, or
-Karpathy's vgg_feats.mat with a column for each imgid, see rcnn_jax/data/files/image_vectors.py.
+Pictures are given by folders, by the list of a data set, or one by one. They are brought to the
+size and the pixel values with which the backbone was trained; rcnn_jax/interop/backbones.py states
+these and the weights that each backbone expects: a torch state dict, .safetensors or .npz. The
+result is an .npz file, or Karpathy's vgg_feats.mat with a column for each imgid; see
+rcnn_jax/data/files/image_vectors.py.
 
-What has been computed is kept beside the output: after a stop or a kill the same command goes on.
-A picture that cannot be read ends it; with --damaged=skip such pictures are named and left out, and
-the exit code is then 1.
+Computed features are kept beside the output: after a stop or a kill the same command continues. A
+picture that cannot be read ends the command; with --damaged=skip such pictures are named and left
+out, and the exit code is then 1.
 """
 
 import pathlib
@@ -48,13 +49,24 @@ _OVERWRITE = flags.DEFINE_bool(
 
 
 def main(argv: list[str]) -> int:
-    """Computes features; returns the exit code."""
+    """Extracts the features of the pictures that the command line names.
+
+    Args:
+        argv: The command line: the program's name and the names of folders, lists and pictures.
+
+    Returns:
+        The exit code: 0, or 1 if pictures were left out.
+
+    Raises:
+        UsageError: No pictures are named.
+        UserError: The features cannot be computed or written.
+    """
     if not argv[1:]:
         raise UsageError(
             "no pictures are named: python -m rcnn_jax.features --backbone=NAME --weights=FILE "
             "--output=features.npz FOLDER|dataset.json|FILE..."
         )
-    # Convolutions of whole nets forward are fastest when nothing is taken over by YNN.
+    # Forward passes of whole networks are fastest if YNN takes over no operation.
     xla_flags.apply(xla_flags.LARGE_FEED_FORWARD)
     doors.quiet_libraries()
     from rcnn_jax.features import extraction, picture_lists

@@ -1,4 +1,4 @@
-"""Pictures through a backbone, part after part, so that a kill costs one part."""
+"""Passes pictures through a backbone in parts, so that a kill costs one part."""
 
 import concurrent.futures
 import functools
@@ -13,7 +13,7 @@ import numpy as np
 
 from rcnn_jax.errors import UsageError, UserError, about_file
 
-# Pictures of a part, about: what a kill can cost.
+# Approximate number of pictures of a part, which is what a kill can cost.
 _PART = 128
 
 
@@ -33,20 +33,21 @@ def extract(
     """Computes the features of pictures and writes them to a file.
 
     Args:
-        name: Of the backbone.
-        weights: File of its weights, or "random".
-        pictures: From `rcnn_jax.features.picture_lists.listed`.
-        output: The file, `.npz` or `.mat`.
-        batch_size: Pictures at a time; it changes no more than rounding.
-        skip: Leave pictures out that cannot be read.
-        overwrite: Begin anew.
+        name: Name of the backbone.
+        weights: File of the backbone's weights, or "random" for untrained weights; None is an
+            error.
+        pictures: Pictures from `rcnn_jax.features.picture_lists.listed`.
+        output: File for the features, `.npz` or `.mat`.
+        batch_size: Number of pictures at a time; it changes results only by rounding.
+        skip: Whether pictures that cannot be read are left out; otherwise they are an error.
+        overwrite: Whether earlier results are discarded.
 
     Returns:
         A sentence for each picture that was left out.
 
     Raises:
-        UserError: The backbone is unknown, weights do not fit, the output cannot be what is asked,
-            or holds something else.
+        UserError: The backbone is unknown, the weights do not fit, the output cannot have the
+            requested form, or it holds something else.
         OSError, ValueError: A picture cannot be read.
     """
     from rcnn_jax.data.files import image_vectors, photographs
@@ -143,7 +144,7 @@ def _checksum(weights: str) -> str:
 
 
 def _present(output: pathlib.Path, job: str) -> list[str]:
-    """What was left out of an output that this very job wrote."""
+    """Returns the pictures that were left out of an output that this very job wrote."""
     from rcnn_jax.data.files import image_vectors
 
     about = image_vectors.read(output).about if output.suffix == ".npz" else {}
@@ -156,7 +157,7 @@ def _present(output: pathlib.Path, job: str) -> list[str]:
 
 
 def _compiled(backbone: Any, model: Any, variables: Any) -> Callable[[np.ndarray], np.ndarray]:
-    """Takes pixels uint8 `[batch, size, size, 3]` to features `[batch, features]`."""
+    """Returns a function from uint8 `[batch, size, size, 3]` to features `[batch, features]`."""
     import jax
 
     from rcnn_jax.data.transforms import chain as transforms
@@ -179,14 +180,14 @@ def _compute(
     each: int,
     skip: bool,
 ) -> tuple[list[int], list[str]]:
-    """Makes the parts that are not there; returns the places of features, and what is damaged."""
+    """Computes the missing parts; returns the places that have features, and damaged pictures."""
     from rcnn_jax.features import picture_lists
 
     places, damaged, progress = [], [], _Progress(len(pictures))
     for number in numbers:
         piece = pictures[number * each : (number + 1) * each]
         part = parts.read(number)
-        # Pictures may have been mended since, and what was to be skipped may now be an error.
+        # Pictures may have been repaired since, and skipped pictures may now be an error.
         if part is not None and part.pictures != picture_lists.fingerprint(piece):
             part = None
         there = part is not None and (skip or not part.damaged)
@@ -209,7 +210,7 @@ def _part(
     start: int,
     pictures: Sequence[Any],
 ) -> Any:
-    """The features of some pictures, the first of which has the place `start`."""
+    """Computes the features of consecutive pictures, the first of which has the place `start`."""
     from rcnn_jax.data.files import photographs
     from rcnn_jax.features import picture_lists
     from rcnn_jax.features.parts import Part
@@ -238,7 +239,7 @@ def _part(
 
 
 class _Progress:
-    """A bar on a terminal, a line a part elsewhere."""
+    """Shows a progress bar on a terminal, and prints a line for each part elsewhere."""
 
     def __init__(self, total: int) -> None:
         from rcnn_jax.output.progress import bar
@@ -248,7 +249,12 @@ class _Progress:
         self._bar = bar(total, "image", shown=self._live)
 
     def part(self, images: int, there: bool) -> None:
-        """Says that a part is complete; `there` if it was so from an earlier start."""
+        """Reports that a part is complete.
+
+        Args:
+            images: Number of pictures of the part.
+            there: Whether the part was complete from an earlier start.
+        """
         self._done += images
         self._bar.update(images)
         if there:
@@ -261,5 +267,5 @@ class _Progress:
             print(f"features {self._done}/{self._total} images  {how}", flush=True)
 
     def close(self) -> None:
-        """Ends the bar."""
+        """Closes the progress bar."""
         self._bar.close()

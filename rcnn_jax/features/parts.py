@@ -1,4 +1,4 @@
-"""Features computed so far, in small files beside the result, so that a killed job can go on."""
+"""Features computed so far, in small files beside the result, so that a killed job can continue."""
 
 import dataclasses
 import io
@@ -16,19 +16,26 @@ from rcnn_jax.output.files import write_atomically
 
 
 def digest(value: Any) -> str:
-    """A short fingerprint of what JSON can hold, 32 hexadecimal digits."""
+    """Computes a short fingerprint of a value.
+
+    Args:
+        value: Value that JSON can represent.
+
+    Returns:
+        32 hexadecimal digits.
+    """
     return json_digest(value)[:32]
 
 
 @dataclasses.dataclass(frozen=True)
 class Part:
-    """The features of some pictures that follow each other.
+    """The features of consecutive pictures.
 
     Attributes:
-        values: float32 `[pictures that could be read, size]`.
-        places: their places in the list of all pictures, int64.
-        damaged: for each of the others, a sentence.
-        pictures: `digest` of what all of them were when they were read.
+        values: Features of the pictures that could be read, `float32[readable, features]`.
+        places: Positions of these pictures in the list of all pictures, `int64[readable]`.
+        damaged: A sentence for each picture that could not be read.
+        pictures: The `digest` of the state of all pictures of the part when they were read.
     """
 
     values: np.ndarray
@@ -40,20 +47,20 @@ class Part:
 class Parts:
     """The folder `NAME.parts` beside a file of features.
 
-    Each part is there in full or not at all, and belongs to a job that `job.json` describes: that
-    of another net, other weights or other pictures is refused.
+    Each part is either complete or absent, and belongs to the job that `job.json` describes: parts
+    of another network, other weights or other pictures are refused.
     """
 
     def __init__(self, output: Path, job: Mapping[str, Any], *, anew: bool = False) -> None:
-        """Opens the folder, or makes it.
+        """Opens the folder, or creates it.
 
         Args:
-            output: the file of features that the parts become.
-            job: all that decides about the features.
-            anew: remove parts of an earlier job.
+            output: File of features that the parts will be joined to.
+            job: Description of everything that determines the features.
+            anew: Whether parts of an earlier job are removed.
 
         Raises:
-            UserError: there are parts of another job.
+            UserError: The folder holds parts of another job.
         """
         self._folder = output.with_name(f"{output.name}.parts")
         self._folder.mkdir(exist_ok=True)
@@ -79,9 +86,16 @@ class Parts:
         return self._folder / f"part-{number:06}.npz"
 
     def read(self, number: int) -> Part | None:
-        """A part; None where it is not there, or damaged, so that it must be computed."""
+        """Reads a part.
+
+        Args:
+            number: Number of the part.
+
+        Returns:
+            The part; None if it is absent or damaged, so that it must be computed.
+        """
         try:
-            # Each array in the archive has a checksum, which reading it compares.
+            # Each array in the archive has a checksum, which is verified on reading.
             content = io.BytesIO(self._path(number).read_bytes())
             with np.load(content, allow_pickle=False) as file:
                 damaged, pictures = tuple(file["damaged"].tolist()), str(file["pictures"])
@@ -92,8 +106,12 @@ class Parts:
     def write(self, number: int, part: Part) -> None:
         """Writes a part.
 
+        Args:
+            number: Number of the part.
+            part: Features and places of the part.
+
         Raises:
-            OSError: it cannot be written; nothing of it is there then.
+            OSError: The part cannot be written; nothing of it exists then.
         """
         content = io.BytesIO()
         np.savez(
@@ -106,10 +124,16 @@ class Parts:
         write_atomically(self._path(number), content.getvalue())
 
     def values(self, numbers: Sequence[int]) -> Iterator[np.ndarray]:
-        """The features of parts that are there, one part at a time.
+        """Yields the features of parts, one part at a time.
+
+        Args:
+            numbers: Numbers of parts that exist.
+
+        Yields:
+            Features `float32[readable, features]`.
 
         Raises:
-            UserError: one has gone in the meantime.
+            UserError: A part has disappeared or is damaged.
         """
         for number in numbers:
             part = self.read(number)
@@ -118,7 +142,7 @@ class Parts:
             yield part.values
 
     def remove(self) -> None:
-        """Removes what was written here, and the folder if nothing else is in it."""
+        """Removes the files of this job, and the folder if nothing else is in it."""
         for path in [*self._folder.glob("part-*.npz"), self._folder / "job.json"]:
             path.unlink(missing_ok=True)
         if not any(self._folder.iterdir()):

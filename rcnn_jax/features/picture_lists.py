@@ -1,4 +1,4 @@
-"""Which pictures a user means: folders, files, or the list of a data set."""
+"""Finds the pictures that a user names: by folders, by files, or by the list of a data set."""
 
 import dataclasses
 import json
@@ -12,12 +12,12 @@ from rcnn_jax.features.parts import digest
 
 @dataclasses.dataclass(frozen=True)
 class Listed:
-    """A picture somewhere.
+    """A picture to process.
 
     Attributes:
-        path: of the file, which need not be there.
-        name: what it is called in results; each is different.
-        number: its `imgid` in a data set's list; None where it has none.
+        path: Path of the file, which need not exist.
+        name: Name of the picture in results, unique among all pictures.
+        number: The `imgid` of the picture in a data set's list; None if it has none.
     """
 
     path: Path
@@ -26,45 +26,52 @@ class Listed:
 
 
 def listed(inputs: Sequence[Path], images: Path | None = None) -> list[Listed]:
-    """The pictures that a user names.
+    """Lists the pictures that a user names.
 
     Args:
-        inputs: each a folder, whose pictures at any depth are meant, in the order of their names;
-            a list `.json` in the form of Karpathy's dataset.json (`images` with `filename`, perhaps
-            `filepath` and `imgid`) or of COCO (`file_name`); or a picture.
-        images: the folder of the pictures of a list; None: that of the list.
+        inputs: Paths. Each is a folder, of which pictures at any depth are taken in the order of
+            their names; a `.json` list in the form of Karpathy's dataset.json (`images` with
+            `filename`, optionally `filepath` and `imgid`) or of COCO (`file_name`); or a picture.
+        images: Folder of the pictures of a list; None means the folder of the list.
 
     Returns:
-        The pictures; those of a list in the order of their `imgid`, where they have one. One of a
-        folder is called by its path from there, one of a list by its `filename`.
+        The pictures; those of a list in the order of their `imgid` if they have one. A picture of a
+        folder is named by its path relative to the folder, one of a list by its `filename`.
 
     Raises:
-        FileNotFoundError: a folder, list or picture is not there.
-        ValueError: a list is damaged, nothing was found, or two have one name.
+        FileNotFoundError: A folder, list or picture does not exist.
+        ValueError: A list is damaged, there are no pictures, or two pictures have one name.
     """
-    found: list[Listed] = []
+    pictures: list[Listed] = []
     for given in inputs:
         if given.is_dir():
-            found += _of_folder(given)
+            pictures += _of_folder(given)
         elif not given.is_file():
             raise FileNotFoundError(f"there is no file or folder {str(given)!r}")
         elif given.suffix == ".json":
-            found += _of_list(given, images or given.parent)
+            pictures += _of_list(given, images or given.parent)
         else:
-            found.append(Listed(given, given.name))
+            pictures.append(Listed(given, given.name))
     names: dict[str, Path] = {}
-    for picture in found:
+    for picture in pictures:
         if picture.name in names:
             raise ValueError(
                 f"two pictures are called {picture.name!r}, {names[picture.name]} and "
                 f"{picture.path}: name the folder above both"
             )
         names[picture.name] = picture.path
-    return found
+    return pictures
 
 
 def fingerprint(pictures: Sequence[Listed]) -> str:
-    """What tells whether the files of pictures are still those that were read before."""
+    """Computes a fingerprint by which changes of picture files are detected.
+
+    Args:
+        pictures: Pictures from `listed`.
+
+    Returns:
+        32 hexadecimal digits, which depend on the names, sizes and modification times of the files.
+    """
     seen: list[Any] = []
     for picture in pictures:
         try:
@@ -94,13 +101,13 @@ def _of_list(path: Path, folder: Path) -> list[Listed]:
     images = content.get("images") if isinstance(content, dict) else None
     if not isinstance(images, list) or not images:
         raise ValueError(f"{path} has no list 'images', or an empty one")
-    found = [_entry(path, folder, place, entry) for place, entry in enumerate(images)]
-    numbers = [picture.number for picture in found]
+    pictures = [_entry(path, folder, place, entry) for place, entry in enumerate(images)]
+    numbers = [picture.number for picture in pictures]
     if None in numbers:
-        return found
+        return pictures
     if len(set(numbers)) != len(numbers):
         raise ValueError(f"{path} gives one imgid to several images")
-    return sorted(found, key=lambda picture: picture.number or 0)
+    return sorted(pictures, key=lambda picture: picture.number or 0)
 
 
 def _entry(path: Path, folder: Path, place: int, entry: Any) -> Listed:
@@ -111,6 +118,6 @@ def _entry(path: Path, folder: Path, place: int, entry: Any) -> Listed:
     if number is not None and (type(number) is not int or number < 0):
         raise ValueError(f"{path}: the imgid of {name!r} is {number!r}, no number from 0 on")
     inside = folder / str(entry.get("filepath", "")) / name
-    # People keep the pictures of a list in one folder, whatever `filepath` says.
+    # The pictures of a list are often kept in a single folder, whatever `filepath` says.
     beside = folder / name
     return Listed(beside if beside.is_file() and not inside.is_file() else inside, name, number)

@@ -1,1 +1,1 @@
-"""Figures: what is measured and how it is drawn, one file each."""
+"""Figures: each file measures one figure and draws it."""

@@ -4,8 +4,8 @@
     python -m rcnn_jax.figures gradient_norms hopfield_capacity --output=figures
     python -m rcnn_jax.figures my_fork.my_figure                     a module of your own
 
-A figure is a module with `measure` and `draw`, see rcnn_jax/figures/README.md. Pictures need
-matplotlib: pip install 'rcnn-jax[figures]'; without it the numbers are written alone.
+A figure is a module with the functions `measure` and `draw`; see rcnn_jax/figures/README.md.
+Pictures need matplotlib: pip install 'rcnn-jax[figures]'; without it only the numbers are written.
 """
 
 import importlib
@@ -34,9 +34,20 @@ _SEED = flags.DEFINE_integer(
 
 
 def main(argv: list[str]) -> int:
-    """Makes what was asked for; returns the exit code."""
+    """Lists the figures, or measures and draws those that are named.
+
+    Args:
+        argv: The command line: the program's name and the names of figures.
+
+    Returns:
+        The exit code 0.
+
+    Raises:
+        UsageError: There is no such figure, or the output cannot be a folder.
+        UserError: A file cannot be written.
+    """
     names = list(dict.fromkeys(argv[1:]))
-    # What is measured is small: an accelerator that another program uses is left alone.
+    # The computations are small and need no accelerator, which another program may be using.
     os.environ.setdefault("JAX_PLATFORMS", "cpu")
     doors.quiet_libraries()
     if not names:
@@ -46,19 +57,19 @@ def main(argv: list[str]) -> int:
         ]
         print(tables.table(rows, ["figure", "what it shows"]), flush=True)
         return 0
-    found = {name: find(name) for name in names}
+    figures = {name: find(name) for name in names}
     folder = pathlib.Path(_OUTPUT.value)
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise UsageError(f"--output={folder} cannot be a folder ({error.strerror}).") from error
-    for name, module in found.items():
+    for name, module in figures.items():
         make(name, module, folder, _SEED.value)
     return 0
 
 
 def known() -> dict[str, types.ModuleType]:
-    """The files of `rcnn_jax/figures` that are figures, by name."""
+    """Returns the modules of `rcnn_jax/figures` that are figures, by name."""
     from rcnn_jax import figures
 
     names = [info.name for info in pkgutil.iter_modules(figures.__path__) if info.name[0] != "_"]
@@ -71,10 +82,13 @@ def known() -> dict[str, types.ModuleType]:
 
 
 def find(name: str) -> types.ModuleType:
-    """The module of a figure.
+    """Returns the module of a figure.
 
     Args:
-        name: Of a file in `rcnn_jax/figures`; or the import path of a module, which has a dot.
+        name: Name of a file in `rcnn_jax/figures`, or the import path of a module, which has a dot.
+
+    Returns:
+        The module.
 
     Raises:
         UsageError: There is no such figure.
@@ -96,10 +110,10 @@ def make(name: str, module: Any, folder: pathlib.Path, seed: int) -> None:
     """Measures a figure and writes its two files.
 
     Args:
-        name: What the files are called.
-        module: It has `measure` and `draw`.
-        folder: Where the files go; it exists.
-        seed: Of all that is random.
+        name: Name of the files without suffix.
+        module: Module with the functions `measure` and `draw`.
+        folder: Folder of the files, which must exist.
+        seed: Seed of all random numbers of the figure.
 
     Raises:
         UserError: A file cannot be written.

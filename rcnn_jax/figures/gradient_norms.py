@@ -1,8 +1,9 @@
 """How much of the gradient of the last step arrives at earlier states: Elman, GRU and LSTM.
 
-The networks are as they are before training and read noise. A gradient that shrinks by a factor at
-each step is gone after a hundred; the memory of an LSTM hands it on as far as its forget gate stays
-open, which the bias of that gate decides at first, and in the cell of 1997 there is none.
+The networks are untrained and read noise. A gradient that shrinks by a constant factor at each step
+vanishes within a hundred steps. The memory cell of an LSTM passes it on as far as its forget gate
+stays open, which at first is determined by the bias of that gate; the cell of 1997 has no forget
+gate.
 
 References:
     Hochreiter & Schmidhuber, Long short-term memory, Neural Computation 1997;
@@ -27,7 +28,11 @@ from rcnn_jax.output.picture_style import COLOURS
 
 
 def networks(hidden: int) -> dict[str, Cell]:
-    """The cells that are compared, by the name they have in the figure."""
+    """Returns the cells that are compared, by their names in the figure.
+
+    Args:
+        hidden: Number of units of each cell.
+    """
     return {
         "Elman": Elman(hidden),
         "GRU": GRU(hidden),
@@ -45,31 +50,32 @@ def measure(
     sequences: int = 8,
     repeats: int = 5,
 ) -> dict[str, np.ndarray]:
-    """Norms of the gradient of the last step by the state at each step before.
+    """Computes gradient norms of the loss at the last step by the state at each earlier step.
 
-    Inputs are normal, the loss is the last output along a random direction of length 1. So the
-    gradient by the last hidden vector has the norm 1, and all others are relative to it.
+    Inputs are drawn from a normal distribution, and the loss is the last output along a random
+    direction of length 1. The gradient with respect to the last hidden vector therefore has norm 1,
+    and all other norms are relative to it.
 
     Args:
-        seed: of weights, inputs and directions.
-        steps: length of the sequences.
-        hidden: units of each network.
-        features: numbers read at each step.
-        sequences: read by each network; norms are their geometric means.
-        repeats: networks of each kind.
+        seed: Seed of weights, inputs and directions.
+        steps: Number of steps of the sequences.
+        hidden: Number of units of each network.
+        features: Number of input features at each step.
+        sequences: Number of sequences that each network reads; norms are geometric means over them.
+        repeats: Number of networks of each kind.
 
     Returns:
-        `steps_back` `[steps]`: how many steps before the last state, from `steps` to 1. For each
-        of `networks` its norms `[repeats, steps]` by the whole state, which of an LSTM is hidden
-        vector and memory together; and where a state has several parts, the norms by each as
-        `NAME: PART`, the others held fixed.
+        `steps_back` `[steps]`, the number of steps before the last state, from `steps` to 1; and
+        for each of `networks` the norms `[repeats, steps]` with respect to the whole state, which
+        for an LSTM is hidden vector and memory cell together. If a state has several parts, the
+        norms with respect to each part, the others held fixed, are returned as `NAME: PART`.
     """
-    # In double precision: after a hundred steps a square of single precision is nothing.
+    # Double precision, because after a hundred steps a squared norm underflows in float32.
     with jax.enable_x64(True):
         keys = jax.random.split(jax.random.key(seed), repeats)
-        found = jax.device_get(_norms(keys, steps, hidden, features, sequences))
+        norms = jax.device_get(_norms(keys, steps, hidden, features, sequences))
     measured = {"steps_back": np.arange(steps, 0, -1)}
-    for name, parts in found.items():
+    for name, parts in norms.items():
         measured[name] = _geometric_mean(np.sqrt(sum(norm**2 for norm in parts.values())))
         if len(parts) > 1:
             measured |= {f"{name}: {part}": _geometric_mean(n) for part, n in parts.items()}
@@ -80,7 +86,7 @@ def measure(
 def _norms(
     keys: jax.Array, steps: int, hidden: int, features: int, sequences: int
 ) -> dict[str, dict[str, jax.Array]]:
-    """Norms `[keys, steps, sequences]` by network and by part of its state."""
+    """Returns norms `[keys, steps, sequences]` by network and by part of its state."""
 
     def of_one(cell: Cell, key: jax.Array) -> dict[str, jax.Array]:
         of_weights, of_inputs, of_direction = jax.random.split(key, 3)
@@ -100,16 +106,16 @@ def _norms(
 
 
 def _geometric_mean(norms: np.ndarray) -> np.ndarray:
-    """Over the sequences: `[repeats, steps, sequences]` -> `[repeats, steps]`."""
+    """Averages over the sequences: `[repeats, steps, sequences]` -> `[repeats, steps]`."""
     return np.exp(np.log(norms).mean(axis=-1))
 
 
 def draw(axes: Any, measured: Mapping[str, np.ndarray]) -> None:
-    """A line for each network, and a band from the least to the largest of its repeats.
+    """Draws a line for each network, and a band from the smallest to the largest of its repeats.
 
     Args:
-        axes: of matplotlib.
-        measured: see `measure`.
+        axes: Axes of a matplotlib figure.
+        measured: Result of `measure`.
     """
     back = measured["steps_back"]
     shown = [name for name in measured if name != "steps_back" and ":" not in name]

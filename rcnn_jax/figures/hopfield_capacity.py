@@ -1,8 +1,8 @@
-"""How many random patterns a Hopfield network recalls, by their number per unit.
+"""How many random patterns a Hopfield network recalls, as a function of their number per unit.
 
-Each network starts at one of its patterns and runs until it has had time to leave it. Up to about
-0.138 patterns per unit most units stay as they are; beyond, the patterns are no longer near any
-state of rest, the more abruptly the larger the network is.
+Each network starts at one of its patterns and runs long enough to leave it. Up to about 0.138
+patterns per unit most units keep their values; beyond that no stable state lies near the patterns
+any more, and the transition is sharper for larger networks.
 
 References:
     Hopfield, Neural networks and physical systems with emergent collective computational
@@ -21,8 +21,8 @@ from rcnn_jax.models.hopfield import CAPACITY, capacity_curve
 from rcnn_jax.output.picture_style import COLOURS, MARKERS
 
 RECALLED = 0.95
-"""A pattern counts as recalled where the state overlaps with it by this much: at most 2.5 % of the
-units have the wrong value."""
+"""Smallest overlap between state and pattern at which the pattern counts as recalled: at most 2.5 %
+of the units have the wrong value."""
 
 LOADS = (0.04, 0.06, 0.08, 0.1, 0.11, 0.12, 0.13, 0.14, 0.15, 0.16, 0.18, 0.2, 0.25, 0.3)
 
@@ -36,21 +36,21 @@ def measure(
     starts: int = 20,
     sweeps: int = 10,
 ) -> dict[str, np.ndarray]:
-    """Shares of patterns that are recalled, starting at the patterns themselves.
+    """Measures the share of patterns that are recalled by networks that start at them.
 
     Args:
-        seed: of patterns and orders of updates.
-        units: sizes N of the networks.
-        loads: patterns per unit; `round(load * N)` are stored, at least 1.
-        networks: of each size and load.
-        starts: how many of its patterns each network starts at, or all where there are fewer.
-        sweeps: asynchronous updates of each unit.
+        seed: Seed of patterns and update orders.
+        units: Sizes N of the networks.
+        loads: Patterns per unit; `round(load * N)` patterns are stored, at least 1.
+        networks: Number of networks of each size and load.
+        starts: Number of patterns at which each network starts; all if it stores fewer.
+        sweeps: Number of asynchronous updates of each unit.
 
     Returns:
-        `units` `[sizes]` and `patterns` `[sizes, loads]`, the number stored; and for each network
-        `[sizes, loads, networks]`: `recalled`, the share of its patterns whose overlap
-        `1/N sum_i p(i) s(i)` is at least `RECALLED` in the end; `exactly`, the share of which
-        every unit is right; and `overlap`, their mean.
+        `units` `[sizes]`; `patterns` `[sizes, loads]`, the number of stored patterns; and three
+        measurements `[sizes, loads, networks]`: `recalled`, the share of a network's patterns whose
+        final overlap `1/N sum_i p(i) s(i)` is at least `RECALLED`; `exactly`, the share of patterns
+        in which every unit is right; and `overlap`, the mean final overlap.
     """
     keys = jax.random.split(jax.random.key(seed), len(units))
     curves = [
@@ -61,16 +61,16 @@ def measure(
         for n, key in zip(units, keys, strict=True)
     ]  # fmt: skip
     names = ("patterns", "recalled", "exactly", "overlap")
-    found = {name: np.stack([curve[name] for curve in curves]) for name in names}
-    return {"units": np.array(units)} | found
+    stacked = {name: np.stack([curve[name] for curve in curves]) for name in names}
+    return {"units": np.array(units)} | stacked
 
 
 def draw(axes: Any, measured: Mapping[str, np.ndarray]) -> None:
-    """A curve for each size, with the standard error of its networks, and the published capacity.
+    """Draws recall over load for each size with the standard error, and the published capacity.
 
     Args:
-        axes: of matplotlib.
-        measured: see `measure`.
+        axes: Axes of a matplotlib figure.
+        measured: Result of `measure`.
     """
     rows = zip(measured["units"], measured["patterns"], measured["recalled"], strict=True)
     for (units, patterns, recalled), colour, marker in zip(rows, COLOURS, MARKERS, strict=False):

@@ -1,1 +1,1 @@
-"""Weights from and to other frameworks, as plain NumPy arrays: none of them is imported."""
+"""Weights from and to other frameworks as NumPy arrays; torch is imported only for its files."""

@@ -1,9 +1,9 @@
-"""What others call the weights of VGG, SqueezeNet and EfficientNet-Lite0.
+"""Names that other frameworks give to the weights of VGG, SqueezeNet and EfficientNet-Lite0.
 
-Each net has one or more ways to name its weights: name in the file to our path and the layout that
-turns it into ours, see `rcnn_jax.interop.weights.layout_of`. Names are those of torchvision, of the
-released Caffe models as arrays `LAYER/w` and `LAYER/b`, and of the torch package
-efficientnet_lite_pytorch.
+Each network has one or more naming schemes. A scheme maps the name in the file to a path of this
+package and the layout to convert from; see `rcnn_jax.interop.weights.layout_of`. The names are
+those of torchvision, of the released Caffe models as arrays `LAYER/w` and `LAYER/b`, and of the
+torch package efficientnet_lite_pytorch.
 """
 
 from collections.abc import Iterator
@@ -14,7 +14,7 @@ Names = dict[str, tuple[str, str]]
 
 
 def _layer(theirs: str, ours: str, layout: str = "convolution", caffe: bool = False) -> Names:
-    """Kernel and bias of a layer."""
+    """Returns names of the kernel and bias of a layer."""
     weight, bias = (
         (f"{theirs}/w", f"{theirs}/b") if caffe else (f"{theirs}.weight", f"{theirs}.bias")
     )
@@ -22,36 +22,37 @@ def _layer(theirs: str, ours: str, layout: str = "convolution", caffe: bool = Fa
 
 
 def _vgg(depth: int) -> tuple[Names, ...]:
-    torch, caffe, place = Names(), Names(), 0
+    """Returns the schemes of torchvision and of the Caffe models for a VGG."""
+    torch, caffe, index = Names(), Names(), 0
     for block in vgg.convolution_names(depth):
         for name in block:
-            torch |= _layer(f"features.{place}", f"features/{name}")
+            torch |= _layer(f"features.{index}", f"features/{name}")
             caffe |= _layer(name, f"features/{name}", caffe=True)
-            place += 2  # a convolution and its relu
-        place += 1  # the pool
-    for number, (place, name) in enumerate(((0, "fc6"), (3, "fc7"), (6, "fc8"))):
+            index += 2  # a convolution and its relu
+        index += 1  # the pool
+    for number, (index, name) in enumerate(((0, "fc6"), (3, "fc7"), (6, "fc8"))):
         layout = "dense" if number else "dense_of_maps"
-        torch |= _layer(f"classifier.{place}", name, layout)
+        torch |= _layer(f"classifier.{index}", name, layout)
         caffe |= _layer(name, name, layout, caffe=True)
     return torch, caffe
 
 
 def _squeezenet(places: tuple[int, ...]) -> tuple[Names, ...]:
-    """By the places of the fire modules in torchvision's list of layers."""
+    """Returns the schemes for a SqueezeNet whose fire modules have these indices in torchvision."""
     torch, caffe = _layer("features.0", "conv1"), _layer("conv1", "conv1", caffe=True)
-    for number, place in enumerate(places, start=2):
+    for number, index in enumerate(places, start=2):
         for part, released in (
             ("squeeze", "conv1x1_1"), ("expand1x1", "conv1x1_2"), ("expand3x3", "conv3x3_2")
         ):  # fmt: skip
             ours = f"fire{number}_{part}"
-            torch |= _layer(f"features.{place}.{part}", ours)
+            torch |= _layer(f"features.{index}.{part}", ours)
             caffe |= _layer(f"fire{number}/{released}", ours, caffe=True)
     torch |= _layer("classifier.1", "conv10")
     return torch, caffe | _layer("conv_final", "conv10", caffe=True)
 
 
 def _filtered(convolution: str, norm: str, ours: str) -> Iterator[tuple[str, tuple[str, str]]]:
-    """A convolution without bias and its normalization."""
+    """Yields names of a convolution without bias and of its normalization."""
     yield f"{convolution}.weight", (f"params/{ours}/kernel", "convolution")
     for theirs, path in (
         ("weight", "params/{}/scale"),
@@ -63,6 +64,7 @@ def _filtered(convolution: str, norm: str, ours: str) -> Iterator[tuple[str, tup
 
 
 def _efficientnet_lite0() -> Names:
+    """Returns the scheme of efficientnet_lite_pytorch."""
     names = Names(_filtered("_conv_stem", "_bn0", "stem"))
     number = 0
     for repeats, _, _, widening, _ in efficientnet_lite.STAGES:
@@ -83,4 +85,4 @@ NAMES: dict[str, tuple[Names, ...]] = {
     "squeezenet_1_1": _squeezenet((3, 4, 6, 7, 9, 10, 11, 12)),
     "efficientnet_lite0": (_efficientnet_lite0(),),
 }
-"""By the preset in `rcnn_jax/models`, the ways to name its weights."""
+"""Naming schemes of the weights of each preset in `rcnn_jax/models`."""

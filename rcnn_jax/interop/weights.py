@@ -1,13 +1,13 @@
-"""Weight files of this and other frameworks: read as arrays by name, renamed, and checked.
+"""Reads, renames and checks weight files of this and other frameworks.
 
-    .npz           arrays by name, as `numpy.savez` writes them
+    .npz           arrays by name, as `numpy.savez` saves them
     .safetensors   needs the package safetensors
-    .pt .pth       state dicts of torch; needs torch, which reads tensors alone and runs nothing
+    .pt .pth       torch state dicts; needs torch, which loads tensors only and runs no code
 
-`read` gives the arrays as the file names them. `renamed` gives them by the paths of our parameters
-and statistics, such as `params/features/conv1_1/kernel`, in our layouts, if it knows the names of
-the file; see `rcnn_jax/interop/backbone_names.py`. `require` says what is missing, too much, or of
-another shape.
+`read` returns the arrays with the names in the file. `renamed` converts them to the paths of the
+parameters and statistics of this package, such as `params/features/conv1_1/kernel`, and to their
+layouts, if it knows the names in the file; see `rcnn_jax/interop/backbone_names.py`. `require`
+reports arrays that are missing, unexpected, or of another shape.
 """
 
 import zipfile
@@ -25,20 +25,20 @@ from rcnn_jax.interop.backbone_names import NAMES, Names
 from rcnn_jax.training import parameters
 
 SUFFIXES = (".npz", ".safetensors", ".pt", ".pth")
-"""Ends of the names of files that hold weights."""
+"""Suffixes of files that hold weights."""
 
 _SHOWN = 5
-# What torch counts beside the statistics of batch normalization, and nothing here needs.
+# A counter beside torch's batch normalization statistics, which is not needed here.
 _COUNTER = "num_batches_tracked"
 
 
 class Renamed(NamedTuple):
-    """Weights by our paths.
+    """Weights by paths of this package.
 
     Attributes:
-        arrays: `params/...` and `model_state/...` to array, in our layout; what no name is known
-            for keeps the name of the file.
-        origin: our path to the name in the file.
+        arrays: Arrays by path, `params/...` and `model_state/...`, in the layout of this package;
+            an array with an unknown name keeps the name in the file, below `params/`.
+        origin: Name in the file by path.
     """
 
     arrays: dict[str, np.ndarray]
@@ -49,14 +49,14 @@ def read(path: Path) -> dict[str, np.ndarray]:
     """Reads a weight file.
 
     Args:
-        path: of a file with one of `SUFFIXES`.
+        path: Path of a file with one of `SUFFIXES`.
 
     Returns:
-        Name to array, as the file has them; numbers of bfloat16 as float32.
+        Arrays by the names in the file; bfloat16 becomes float32.
 
     Raises:
-        UserError: the file is missing, of another kind or damaged, holds something else, or needs
-            a package that is not installed.
+        UserError: The file is missing, of another type or damaged, holds something else, or needs a
+            package that is not installed.
     """
     readers = {".npz": _npz, ".safetensors": _safetensors, ".pt": _torch, ".pth": _torch}
     if path.suffix not in readers:
@@ -66,18 +66,19 @@ def read(path: Path) -> dict[str, np.ndarray]:
             f"there is no weight file {str(path)!r}: see config.init_from, or --weights."
         )
     try:
-        found = readers[path.suffix](path)
+        arrays = readers[path.suffix](path)
     except UserError:
         raise
-    except Exception as error:  # each library has errors of its own for a damaged file
+    except Exception as error:  # each library raises different errors for a damaged file
         text = " ".join(str(error).split()).rstrip(".")[:300] or type(error).__name__
         raise UserError(f"the weights in {str(path)!r} cannot be read: {text}.") from error
-    if not found:
+    if not arrays:
         raise UserError(f"{str(path)!r} holds no weights.")
-    return {name: array for name, array in found.items() if not name.endswith(_COUNTER)}
+    return {name: array for name, array in arrays.items() if not name.endswith(_COUNTER)}
 
 
 def _npz(path: Path) -> dict[str, np.ndarray]:
+    """Reads an .npz file without pickles."""
     if not zipfile.is_zipfile(path):
         raise ValueError("it is no .npz file")
     # Opened here: NumPy leaves a damaged file open.
@@ -86,6 +87,7 @@ def _npz(path: Path) -> dict[str, np.ndarray]:
 
 
 def _safetensors(path: Path) -> dict[str, np.ndarray]:
+    """Reads a .safetensors file."""
     try:
         from safetensors import safe_open  # pyright: ignore[reportMissingImports]
     except ImportError as error:
@@ -97,6 +99,7 @@ def _safetensors(path: Path) -> dict[str, np.ndarray]:
 
 
 def _torch(path: Path) -> dict[str, np.ndarray]:
+    """Reads a torch state dict."""
     try:
         import torch  # pyright: ignore[reportMissingImports]
     except ImportError as error:
@@ -124,19 +127,20 @@ def _torch(path: Path) -> dict[str, np.ndarray]:
 
 
 def _plain(array: np.ndarray) -> np.ndarray:
+    """Returns an array that NumPy can compute with: bfloat16 becomes float32."""
     return array.astype(np.float32) if array.dtype.name == "bfloat16" else array
 
 
 def renamed(found: Mapping[str, np.ndarray], kinds: Iterable[str] = tuple(NAMES)) -> Renamed:
-    """Weights by our paths, in our layouts.
+    """Converts weights to the paths and layouts of this package.
 
     Args:
-        found: from `read`.
-        kinds: which nets they may be of, keys of `NAMES`; others have no names but ours. The one
-            whose names fit best is taken.
+        found: Arrays by name, from `read`.
+        kinds: Networks that the weights may belong to, keys of `NAMES`; other networks only have
+            the names of this package. The naming scheme that fits best is used.
 
     Returns:
-        The weights. A name that is a path of ours already stands for itself.
+        The renamed weights. A name that already is a path of this package is kept.
     """
 
     def fit(names: Names) -> tuple[int, int]:
@@ -157,24 +161,31 @@ def renamed(found: Mapping[str, np.ndarray], kinds: Iterable[str] = tuple(NAMES)
 
 
 def _own(name: str) -> str:
-    """A path of ours: in our own files parameters stand without the collection."""
+    """Returns a name as a path of this package, whose own files omit the collection `params`."""
     return name if name.startswith(("params/", "model_state/")) else f"params/{name}"
 
 
 def layout_of(array: np.ndarray, layout: str, maps: int) -> np.ndarray:
-    """An array of another framework in our layout.
+    """Converts an array of another framework to the layout of this package.
 
     Args:
-        array: as the file has it.
-        layout: `convolution`: `[features, channels, rows, columns]` becomes `[rows, columns,
-            channels, features]`, also where each channel has a window of its own; `dense`:
-            `[features, inputs]` is transposed; `dense_of_maps`: the same where the inputs are maps,
-            which are read map by map there and place by place here; `same`: it stays.
-        maps: how many maps the convolution before it has, for `dense_of_maps`.
+        array: Array as the file holds it.
+        layout: Layout of the array in the file. `convolution`:
+            `[features, channels, rows, columns]` becomes `[rows, columns, channels, features]`,
+            also for depthwise convolutions; `dense`: `[features, inputs]` is transposed;
+            `dense_of_maps`: transposed for inputs that are maps, which the file flattens map by map
+            and this package position by position; `same`: unchanged.
+        maps: Number of maps of the previous convolution, for `dense_of_maps`.
 
     Returns:
-        The array. One whose axes do not fit the layout stays as it is: its shape is found wrong
-        later, by name.
+        The converted array. An array whose axes do not fit the layout is returned unchanged, so
+        that `require` reports its shape by name.
+
+    Example:
+        >>> import numpy as np
+        >>> from rcnn_jax.interop.weights import layout_of
+        >>> layout_of(np.zeros((64, 3, 7, 5)), "convolution", maps=0).shape
+        (7, 5, 3, 64)
     """
     if layout == "convolution" and array.ndim == 4:
         return array.transpose(2, 3, 1, 0)
@@ -192,21 +203,21 @@ def require(
     origin: str,
     extra: Iterable[str] = (),
 ) -> dict[str, np.ndarray]:
-    """Checks that weights are those of a model, no more and no less.
+    """Checks that weights are exactly those of a model.
 
     Args:
-        weights: from `renamed`.
-        expected: path of each parameter and statistic to its shape.
-        origin: the file, for the message.
-        extra: paths that may be there beside the expected ones, such as a last layer that was left
-            out.
+        weights: Weights from `renamed`.
+        expected: Shape of each parameter and statistic by path.
+        origin: Name of the file, for the message.
+        extra: Paths that may be present besides the expected ones, such as those of a last layer
+            that is left out.
 
     Returns:
-        The expected ones, float32.
+        The expected arrays by path, float32.
 
     Raises:
-        UserError: some are missing, are not expected, or have another shape; the sentence names
-            the first few of each kind as the file calls them.
+        UserError: Arrays are missing, unexpected, not finite or of another shape; the message lists
+            the first few of each kind by their names in the file.
     """
     extra = set(extra)
     missing = [path for path in expected if path not in weights.arrays]
@@ -244,20 +255,21 @@ def require(
 def variables(
     path: Path, model: nn.Module, shape: tuple[int, ...], kind: str
 ) -> dict[str, dict[str, Any]]:
-    """The variables of a net from a weight file that fits it exactly.
+    """Reads the variables of a network from a weight file that must fit it exactly.
 
     Args:
-        path: of the file.
-        model: called as `model(x, train=False)`; without its last layer if it has `classes=0`, and
+        path: Path of the file.
+        model: Network, called as `model(x, train=False)`. With `classes=0` it has no last layer;
             the file may have one all the same.
-        shape: of a batch of images.
-        kind: which net it is, see `renamed`.
+        shape: Shape of a batch of images.
+        kind: Key of `NAMES` that identifies the network.
 
     Returns:
-        What `model.apply` takes, float32.
+        Variables that `model.apply` takes, float32.
 
     Raises:
-        UserError: see `read` and `require`.
+        UserError: The file cannot be read, or its weights do not fit the network; see `read` and
+            `require`.
     """
     x = jax.ShapeDtypeStruct(shape, jnp.float32)
     shapes = jax.eval_shape(lambda x: model.init(jax.random.key(0), x, train=False), x)
@@ -268,14 +280,14 @@ def variables(
     }
     known = {ours for names in NAMES.get(kind, ()) for ours, _ in names.values()}
     sizes = {name: leaf.shape for name, leaf in expected.items()}
-    found = require(renamed(read(path), (kind,)), sizes, str(path), known)
+    arrays = require(renamed(read(path), (kind,)), sizes, str(path), known)
     tree: dict[str, Any] = {}
-    for name, array in found.items():
+    for name, array in arrays.items():
         *parents, leaf = name.removeprefix("model_state/").split("/")
-        place = tree
+        branch = tree
         for parent in parents:
-            place = place.setdefault(parent, {})
-        place[leaf] = array
+            branch = branch.setdefault(parent, {})
+        branch[leaf] = array
     return tree
 
 

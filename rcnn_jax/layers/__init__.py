@@ -1,1 +1,1 @@
-"""Layers: one idea a file, pure functions on arrays first, thin Linen modules on top."""
+"""Layers: one idea per file, pure functions on arrays first, thin Linen modules on top."""

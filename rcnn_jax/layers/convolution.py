@@ -1,4 +1,4 @@
-"""Stride-1 convolution over any number of spatial axes, and the initial kernels for it."""
+"""Stride-1 convolution over any number of spatial axes."""
 
 import contextlib
 from collections.abc import Iterator, Sequence
@@ -12,18 +12,22 @@ from jaxtyping import Array, Float
 from rcnn_jax.configuration.environment import WINOGRAD, switched_on
 from rcnn_jax.layers.winograd import FILTERS, winograd_convolve, winograd_pays
 
-# Known to jax, so that what it has traced within `direct_convolutions` is never taken outside.
+# A user context is part of JAX's cache keys: traces inside `direct_convolutions` stay inside.
 _direct = jax.make_user_context(False)
 
 
 @contextlib.contextmanager
 def direct_convolutions() -> Iterator[None]:
-    """Within it `convolve` states each convolution as one, as what counts its arithmetic needs."""
+    """Makes `convolve` use direct convolutions only, within this context.
+
+    Counting the arithmetic of a program needs each convolution as a single operation.
+    """
     with _direct(True):
         yield
 
 
 def _dimension_numbers(rank: int) -> tuple[str, str, str]:
+    """Returns the dimension numbers of channels-last arrays with `rank` spatial axes."""
     axes = "".join(chr(ord("W") - rank + 1 + axis) for axis in range(rank))
     return f"N{axes}C", f"{axes}IO", f"N{axes}C"
 
@@ -34,30 +38,37 @@ def convolve(
     *,
     in_loop: bool = False,
 ) -> Float[Array, "batch *spatial features"]:
-    """Cross-correlation with zero padding that keeps the spatial shape.
+    """Computes a cross-correlation with zero padding that keeps the spatial shape.
+
+    In a loop XLA's CPU backend evaluates the kernel gradient of a convolution in a layout that runs
+    as a naive nest of loops, about 30 times slower than outside. With `in_loop` the gradient is an
+    ordinary convolution of transposed operands: channels as batch, batch as channels, and the
+    output gradient as a kernel as large as the image.
+
+    On a CPU and outside loops, kernels of width 3 in float32 are computed by `winograd_convolve`
+    where `winograd_pays`: rounding errors are at most three times those of a direct convolution,
+    the speed is 1.05 to 1.65 times as high where measured, and only reverse-mode differentiation is
+    defined. `RCNN_JAX_WINOGRAD=0` in the environment, or `direct_convolutions`, makes all
+    convolutions direct. Both act while a function is traced; a compiled function does not change.
 
     Args:
-        x: input `[batch, *spatial, channels]`.
-        kernel: `[*window, channels, features]`, one window size for each spatial axis.
-        in_loop: take the backward pass that stays fast inside a `while` loop, see below. Values
-            and gradients are the same; only reverse mode is defined then.
+        x: Input `[batch, *spatial, channels]`.
+        kernel: Kernel `[*window, channels, features]`, one window size for each spatial axis.
+        in_loop: Whether to use the backward pass that stays fast inside a `while` loop. Values and
+            gradients are the same, but only reverse-mode differentiation is defined.
 
     Returns:
-        `[batch, *spatial, features]`.
+        Output `[batch, *spatial, features]`.
 
     Raises:
-        UsageError: the environment variable `RCNN_JAX_WINOGRAD` is neither 0 nor 1.
+        UsageError: If the environment variable `RCNN_JAX_WINOGRAD` is neither 0 nor 1.
 
-    In a loop XLA's CPU backend evaluates the kernel gradient of a convolution in a layout that
-    runs as a naive nest of loops, about 30 times slower than outside. With `in_loop` the gradient
-    is stated as an ordinary convolution of transposed operands: channels as batch, batch as
-    channels, and the output gradient as a kernel as large as the image.
-
-    On a CPU and outside loops, kernels of width 3 in float32 are taken by `winograd_convolve`
-    where `winograd_pays`: rounding errors at most three times those of a direct convolution, 1.05
-    to 1.65 times as fast where measured, and only reverse mode is defined. `RCNN_JAX_WINOGRAD=0` in
-    the environment, or `direct_convolutions`, has all taken directly: either while a function is
-    traced, for what is compiled stays as it is.
+    Example:
+        >>> import jax.numpy as jnp
+        >>> from rcnn_jax.layers.convolution import convolve
+        >>> x = jnp.array([1.0, 2.0, 3.0]).reshape(1, 3, 1)
+        >>> convolve(x, jnp.ones((3, 1, 1))).ravel().tolist()
+        [3.0, 6.0, 5.0]
     """
     if in_loop:
         return _convolve_in_loop(x, kernel)
@@ -67,18 +78,24 @@ def convolve(
 
 
 def filters() -> str:
-    """The minimal filters that convolutions of this process may take, such as `F(4, 3)`."""
+    """Returns the minimal filters that convolutions of this process may use, such as `F(4, 3)`.
+
+    Returns:
+        Names separated by commas, empty if all convolutions are direct.
+    """
     return ", ".join(f"F({one.tile}, 3)" for one in FILTERS) if _filtering() else ""
 
 
 def _filtering() -> bool:
+    """Returns whether this process may use minimal filters."""
     return switched_on(WINOGRAD, "direct convolutions") and jax.default_backend() == "cpu"
 
 
 def _by_winograd(x: Array, kernel: Array) -> bool:
+    """Returns whether the convolution of `x` with `kernel` is computed by `winograd_convolve`."""
     return (
         x.dtype == kernel.dtype == jnp.float32
-        # A program that `jax.export` makes for any number of rows is made for any device, too.
+        # A program that `jax.export` makes for any number of rows is meant for any device, too.
         and all(isinstance(side, int) for side in x.shape)
         and winograd_pays(x.shape, kernel.shape)
         and not _direct.value
@@ -93,10 +110,20 @@ def conv_general_dilated(
     padding: str | Sequence[tuple[int, int]],
     **options: Any,
 ) -> Array:
-    """`lax.conv_general_dilated` as `nn.Conv` calls it, faster where `convolve` is.
+    """Computes `lax.conv_general_dilated` as `nn.Conv` calls it, with the fast paths of `convolve`.
 
-    For `nn.Conv(..., conv_general_dilated=conv_general_dilated)`. What is not a plain convolution
-    of stride 1 that keeps the spatial shape is taken directly.
+    It is meant for `nn.Conv(..., conv_general_dilated=conv_general_dilated)`. Anything but a plain
+    convolution of stride 1 that keeps the spatial shape is passed on to `lax`.
+
+    Args:
+        x: Input `[batch, *spatial, channels]`.
+        kernel: Kernel `[*window, channels, features]`.
+        strides: Stride along each spatial axis.
+        padding: `"SAME"`, `"VALID"` or (before, after) pairs, one for each spatial axis.
+        **options: Further arguments of `lax.conv_general_dilated`.
+
+    Returns:
+        Output `[batch, *out, features]`.
     """
     same = "SAME", [(side // 2, side // 2) for side in kernel.shape[:-2]]
     dilations = (options.get("lhs_dilation"), options.get("rhs_dilation"))
@@ -138,7 +165,7 @@ def _convolve_backward(residuals: tuple[Array, Array], gradient: Array) -> tuple
     )
     pads = lax.padtype_to_pads(x.shape[1:-1], kernel.shape[:-2], (1,) * rank, "SAME")
     kernel_gradient = _convolve(images, window, pads)
-    # The output is as large as the input: what was padded before is now padded behind.
+    # The output is as large as the input, so padding before and after is exchanged.
     input_gradient = _convolve(gradient, flipped, [(after, before) for before, after in pads])
     return input_gradient, kernel_gradient.transpose(*spatial, 0, rank + 1)
 

@@ -1,4 +1,4 @@
-"""Dropout whose masks belong to an example, on however many devices a batch lies."""
+"""Dropout with one random mask per example, independent of how a batch is spread over devices."""
 
 import flax.linen as nn
 import jax
@@ -18,27 +18,36 @@ def dropout(
     rate: float,
     broadcast_dims: tuple[int, ...] = (),
 ) -> Float[Array, "batch *features"]:
-    """Sets a random share `rate` of each example to zero and scales up the rest.
+    """Sets a random fraction `rate` of each example to zero and scales up the rest.
 
-    A draw costs 16 random bits, so the rate is rounded to the nearest multiple of 2**-16. The
-    scale is that of the rounded rate: the expectation of the output is exactly `x`.
+    A draw costs 16 random bits, so the rate is rounded to the nearest multiple of 2**-16. The scale
+    follows the rounded rate, so that the expectation of the output is exactly `x`.
 
     Args:
-        x: activations `[batch, ...]`.
-        key: the same key on every device.
-        rate: share of zeros, in [0, 1].
-        broadcast_dims: axes of `x` that share one draw, for example `(1, 2)` drops whole feature
-            maps of `[batch, height, width, channels]`. The batch axis cannot be among them.
+        x: Activations `[batch, ...]`.
+        key: Random key, the same on every device.
+        rate: Fraction of activations set to zero, in [0, 1].
+        broadcast_dims: Axes of `x` along which one draw is shared, for example `(1, 2)` to drop
+            whole feature maps of `[batch, height, width, channels]`. The batch axis cannot be among
+            them.
 
     Returns:
         An array of the shape and dtype of `x`.
 
     Raises:
-        ValueError: the rate lies outside [0, 1], or an axis to share is not one of 1..ndim-1.
+        ValueError: If the rate lies outside [0, 1], or a shared axis is not one of 1..ndim-1.
 
-    Reference:
-        Srivastava et al., Dropout: a simple way to prevent neural networks from overfitting,
-        JMLR 2014, section 10 (inverted form).
+    References:
+        Srivastava et al., Dropout: a simple way to prevent neural networks from overfitting, JMLR
+        2014, section 10 (inverted form).
+
+    Example:
+        >>> import jax
+        >>> import jax.numpy as jnp
+        >>> from rcnn_jax.layers.dropout import dropout
+        >>> y = dropout(jnp.ones((2, 8)), jax.random.key(0), rate=0.5)
+        >>> sorted(set(y.ravel().tolist()))
+        [0.0, 2.0]
     """
     if not 0.0 <= rate <= 1.0:
         raise ValueError(f"dropout rate must lie in [0, 1], got {rate}")
@@ -72,11 +81,12 @@ def dropout(
 class Dropout(nn.Module):
     """Dropout whose masks do not depend on how a batch is spread over devices.
 
-    It draws from the random collection `dropout`, which must carry the same key on all devices.
+    The masks are drawn from the random collection `dropout`, which must carry the same key on all
+    devices.
 
     Attributes:
-        rate: share of zeros, in [0, 1].
-        broadcast_dims: axes that share one draw, see `dropout`.
+        rate: Fraction of activations set to zero, in [0, 1].
+        broadcast_dims: Axes along which one draw is shared; never the batch axis.
     """
 
     rate: float
@@ -84,7 +94,15 @@ class Dropout(nn.Module):
 
     @nn.compact
     def __call__(self, x: Array, *, train: bool) -> Array:
-        """Applies dropout to `x: [batch, ...]` in training, and returns it unchanged otherwise."""
+        """Applies dropout in training, and returns the input unchanged otherwise.
+
+        Args:
+            x: Activations `[batch, ...]`.
+            train: Whether to drop activations (random collection `dropout`).
+
+        Returns:
+            An array of the shape and dtype of `x`.
+        """
         if not train or self.rate == 0.0:
             return x
         key = self.make_rng("dropout")

@@ -1,4 +1,4 @@
-"""Tables of vectors, read by index, and the neighbours of a word."""
+"""Lookup of vectors in a table by id, and windows of neighbouring time steps."""
 
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
@@ -7,30 +7,43 @@ from jaxtyping import Array, Float, Int
 def rows(
     table: Float[Array, "entries features"], ids: Int[Array, "*places"]
 ) -> Float[Array, "*places features"]:
-    """The product of 1-of-N vectors with a table: the row of each id.
+    """Looks up the row of each id in a table, the product of 1-of-N vectors with it.
 
     Args:
-        table: `[entries, features]`.
-        ids: integers of any shape. A negative id is the vector of zeros, whose product is zero.
+        table: Vectors `[entries, features]`.
+        ids: Integers of any shape `[*places]`. A negative id is read as the vector of zeros.
 
     Returns:
-        `[*places, features]`. An id beyond the table has no row: its place is NaN, for another row
-        would be a wrong word that nobody notices.
+        Vectors `[*places, features]` in the dtype of `table`. An id beyond the end of the table has
+        no row and gives NaN, since another row would be a wrong word that goes unnoticed.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> from rcnn_jax.layers.embedding import rows
+        >>> table = jnp.array([[1.0, 2.0], [3.0, 4.0]])
+        >>> rows(table, jnp.array([1, -1, 2])).tolist()
+        [[3.0, 4.0], [0.0, 0.0], [nan, nan]]
     """
-    found = table.at[jnp.maximum(ids, 0)].get(mode="fill", fill_value=jnp.nan)
-    return jnp.where((ids >= 0)[..., None], found, jnp.zeros((), table.dtype))
+    vectors = table.at[jnp.maximum(ids, 0)].get(mode="fill", fill_value=jnp.nan)
+    return jnp.where((ids >= 0)[..., None], vectors, jnp.zeros((), table.dtype))
 
 
 def neighbours(x: Array, window: int, outside: Array | int | float) -> list[Array]:
-    """What stands at each place of a window around each time step.
+    """Returns the values at each place of a window around each time step.
 
     Args:
-        x: `[batch, time, ...]`.
-        window: number of places, odd; the middle one is the time step itself.
-        outside: what stands before the first and behind the last step, `[...]`.
+        x: Sequences `[batch, time, ...]`.
+        window: Number of places of the window, odd; the middle one is the time step itself.
+        outside: Value before the first and after the last step, a scalar or an array `[...]`.
 
     Returns:
-        `window` arrays like `x`, from the leftmost place to the rightmost.
+        A list of `window` arrays of the shape of `x`, from the leftmost place to the rightmost.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> from rcnn_jax.layers.embedding import neighbours
+        >>> [place.tolist() for place in neighbours(jnp.array([[1, 2, 3]]), 3, 0)]
+        [[[0, 1, 2]], [[1, 2, 3]], [[2, 3, 0]]]
     """
     reach = window // 2
     edge = jnp.broadcast_to(jnp.asarray(outside, x.dtype), (x.shape[0], reach, *x.shape[2:]))

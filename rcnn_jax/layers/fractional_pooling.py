@@ -1,10 +1,10 @@
-"""Fractional max-pooling: regions of mixed sizes shrink an image by a factor that is no integer.
+"""Fractional max-pooling: regions of mixed sizes that shrink an image by a non-integer factor.
 
-Regions are drawn along each axis independently; a region of the image is a product of one of each.
-Sizes are static and only positions are random, so that everything runs inside jit. Positions are
-computed with integers: no rounding of `alpha * (j + u)` can lose or gain a pixel.
+Regions are drawn along each axis independently; a region of the image is the product of one region
+of each axis. Sizes are static and only positions are random, so that everything runs inside jit.
+Positions are computed with integers: no rounding of `alpha * (j + u)` can lose or gain a pixel.
 
-Reference:
+References:
     Graham, Fractional max-pooling, arXiv:1412.6071, section 2; formulas as in the released
     SparseConvNet code.
 """
@@ -25,19 +25,24 @@ _MOST_PRODUCT = 2**31 - 1
 def pseudorandom_bounds(
     total: int, parts: int, phase: int | Int[Array, ""]
 ) -> Int[Array, " bounds"]:
-    """Splits `total` into `parts` increments of nearly the same size, in a regular order.
+    """Splits `total` into `parts` increments of nearly equal size, in a regular order.
 
     Bound j is `floor((j + u) alpha) - floor(u alpha)` with `alpha = total / parts`, for any u with
-    `floor(u total) = phase`: the fraction of `u total` that is left cannot carry any multiple of
-    1 / parts over an integer. A uniform u in (0, 1) is hence a uniform phase in 0..total - 1.
+    `floor(u total) = phase`: the remaining fraction of `u total` cannot carry any multiple of 1 /
+    parts over an integer. A uniform u in (0, 1) is hence a uniform phase in 0..total - 1.
 
     Args:
-        total: the sum of the increments, at least 0.
-        parts: their number, at least 1.
-        phase: integer from 0 to `max(total - 1, 0)`, may be traced.
+        total: Sum of the increments, at least 0.
+        parts: Number of increments, at least 1.
+        phase: Integer from 0 to `max(total - 1, 0)`, which may be traced.
 
     Returns:
-        Bounds `[parts + 1]` int32, from 0 to `total`; increments are floor(alpha) or one more.
+        Bounds `int32[parts + 1]` from 0 to `total`; each increment is floor(alpha) or one more.
+
+    Example:
+        >>> from rcnn_jax.layers.fractional_pooling import pseudorandom_bounds
+        >>> pseudorandom_bounds(7, 4, phase=0).tolist(), pseudorandom_bounds(7, 4, phase=3).tolist()
+        ([0, 1, 3, 5, 7], [0, 2, 4, 6, 7])
     """
     j = jnp.arange(parts + 1, dtype=jnp.int32)
     return (j * total + phase) // parts - jnp.asarray(phase, jnp.int32) // parts
@@ -46,15 +51,15 @@ def pseudorandom_bounds(
 def random_bounds(
     key: Key[Array, ""] | UInt32[Array, "2"], total: int, parts: int
 ) -> Int[Array, " bounds"]:
-    """Splits `total` into `parts` increments floor(alpha) or one more, in a random order.
+    """Splits `total` into `parts` increments of floor(alpha) or one more, in a random order.
 
     Args:
-        key: a random key.
-        total: the sum of the increments, at least 0.
-        parts: their number, at least 1.
+        key: Random key of the order.
+        total: Sum of the increments, at least 0.
+        parts: Number of increments, at least 1; alpha is `total / parts`.
 
     Returns:
-        Bounds `[parts + 1]` int32, from 0 to `total`.
+        Bounds `int32[parts + 1]` from 0 to `total`.
     """
     small, larger = divmod(total, parts)
     increments = small + (jnp.arange(parts, dtype=jnp.int32) < larger).astype(jnp.int32)
@@ -73,25 +78,25 @@ def draw_regions(
 ) -> Int[Array, "pooled longest"]:
     """Draws the pooling regions of one axis.
 
-    Overlapping regions all have length `window`; their first pixels are the bounds that split
-    `size - window` into `pooled - 1`. Disjoint regions lie between the bounds that split `size`
-    into `pooled`. Either way the regions start at the first pixel, end at the last, and leave
-    none out.
+    Overlapping regions all have length `window`, and their first pixels are the bounds that split
+    `size - window` into `pooled - 1` increments. Disjoint regions lie between the bounds that split
+    `size` into `pooled` increments. In both cases the regions start at the first pixel, end at the
+    last, and cover all pixels in between.
 
     Args:
-        key: a random key.
-        size: pixels along the axis.
-        pooled: number of regions.
-        generator: `"pseudorandom"` or `"random"`, the order of long and short increments.
-        overlapping: whether neighbouring regions may share pixels.
-        window: length of overlapping regions.
+        key: Random key of the positions.
+        size: Number of pixels along the axis.
+        pooled: Number of regions.
+        generator: Order of long and short increments, `"pseudorandom"` or `"random"`.
+        overlapping: Whether neighbouring regions may share pixels.
+        window: Length of overlapping regions in pixels.
 
     Returns:
-        The pixels of each region, int32. A region shorter than the longest repeats its last pixel,
-        which changes no maximum.
+        Pixels of each region, `int32[pooled, longest]`. A region shorter than the longest repeats
+        its last pixel, which changes no maximum.
 
     Raises:
-        ValueError: the generator is unknown, or no such regions cover the axis.
+        ValueError: If the generator is unknown, or no such regions cover the axis.
     """
     if generator not in GENERATORS:
         raise ValueError(
@@ -99,7 +104,7 @@ def draw_regions(
         )
     total, parts = (size - window, pooled - 1) if overlapping else (size, pooled)
     _check_cover(size, pooled, window, overlapping)
-    if parts == 0:  # one window as long as the axis
+    if parts == 0:  # a single window as long as the axis
         starts = jnp.zeros(1, jnp.int32)
         return starts[:, None] + jnp.arange(window, dtype=jnp.int32)[None]
     if generator == "random":
@@ -113,6 +118,7 @@ def draw_regions(
 
 
 def _check_cover(size: int, pooled: int, window: int, overlapping: bool) -> None:
+    """Raises an error if no regions of these sizes cover the axis."""
     if not 1 <= pooled <= size:
         raise ValueError(
             f"fractional pooling needs 1 to {size} regions on an axis of {size} pixels, got "
@@ -133,29 +139,30 @@ def _check_cover(size: int, pooled: int, window: int, overlapping: bool) -> None
 def pool_regions(
     x: Float[Array, "batch *spatial channels"], regions: Sequence[Int[Array, "..."]]
 ) -> Float[Array, "batch *pooled channels"]:
-    """Largest value of each channel in each region.
+    """Computes the largest value of each channel in each region.
 
     Args:
-        x: input `[batch, *spatial, channels]`.
-        regions: for each spatial axis its regions, `[pooled, longest]`, or `[batch, pooled,
-            longest]` where each example has its own; as from `draw_regions`.
+        x: Input `[batch, *spatial, channels]`.
+        regions: Regions of each spatial axis as `draw_regions` returns them, integers `[pooled,
+            longest]`, or `[batch, pooled, longest]` with different regions for each example.
 
     Returns:
-        `[batch, *pooled, channels]`, dtype of `x`. Of ties along an axis the first gets the
-        gradient.
+        Maxima `[batch, *pooled, channels]` in the dtype of `x`. The first of tied values along an
+        axis receives the gradient.
 
     Raises:
-        ValueError: there is not one array of regions for each spatial axis.
+        ValueError: If the number of arrays of regions is not the number of spatial axes.
     """
     if len(regions) != x.ndim - 2:
         raise ValueError(
             f"pooling needs the regions of each of {x.ndim - 2} spatial axes, got {len(regions)}"
         )
-    own = tuple(0 if r.ndim == 3 else None for r in regions)
-    return jax.vmap(_pool_example, (0, own))(x, tuple(regions))
+    region_axes = tuple(0 if r.ndim == 3 else None for r in regions)
+    return jax.vmap(_pool_example, (0, region_axes))(x, tuple(regions))
 
 
 def _pool_example(x: Array, regions: tuple[Array, ...]) -> Array:
+    """Computes `pool_regions` of one example `[*spatial, channels]`."""
     # The maximum over a product of intervals is a maximum along one axis after the other.
     for axis, members in enumerate(regions):
         gathered = jnp.take(x, members, axis=axis, mode="clip")
@@ -173,23 +180,33 @@ def fractional_max_pool(
     window: int = 2,
     per_example: bool = False,
 ) -> Float[Array, "batch *pooled channels"]:
-    """Max-pooling to `pooled` regions along each axis, drawn anew from `key`.
+    """Max-pools to `pooled` regions along each axis, drawn anew from `key`.
 
     Args:
-        x: input `[batch, *spatial, channels]`.
-        pooled: number of regions along each spatial axis.
-        key: the same key on every device; axis i folds i in.
-        generator: see `draw_regions`.
-        overlapping: see `draw_regions`.
-        window: see `draw_regions`.
-        per_example: False: one draw for the whole batch, as in the released code, whatever devices
-            hold it; True: one for each example, from a key that belongs to the example.
+        x: Input `[batch, *spatial, channels]`.
+        pooled: Number of regions along each spatial axis.
+        key: Random key, the same on every device; axis i folds i in.
+        generator: Order of long and short increments, `"pseudorandom"` or `"random"`.
+        overlapping: Whether neighbouring regions may share pixels.
+        window: Length of overlapping regions in pixels.
+        per_example: Whether each example has separate regions, drawn from a key that belongs to the
+            example. Otherwise one draw serves the whole batch on all devices, as in the released
+            code.
 
     Returns:
-        `[batch, *pooled, channels]`, dtype of `x`.
+        Maxima `[batch, *pooled, channels]` in the dtype of `x`.
 
     Raises:
-        ValueError: see `draw_regions`, or `pooled` does not have one size for each spatial axis.
+        ValueError: If the generator is unknown, no such regions cover an axis, or `pooled` does not
+            have one size for each spatial axis.
+
+    Example:
+        >>> import jax
+        >>> import jax.numpy as jnp
+        >>> from rcnn_jax.layers.fractional_pooling import fractional_max_pool
+        >>> x = jnp.arange(4.0).reshape(1, 4, 1)
+        >>> fractional_max_pool(x, (3,), jax.random.key(0)).ravel().tolist()
+        [1.0, 2.0, 3.0]
     """
     sizes = x.shape[1:-1]
     if len(pooled) != len(sizes):

@@ -1,7 +1,7 @@
-"""Losses that look at all rows of the global batch, such as a ranking of all pairs.
+"""Access to all rows of the global batch, for losses such as a ranking of all pairs.
 
-Under `jit` the arrays are global, and all rows are there. Under `pmap` a device holds its share of
-the rows, and without a word a loss over "all" pairs would be one over those of a device.
+Under `jit` arrays are global and contain all rows. Under `pmap` a device holds its share of the
+rows, and a loss over all pairs would silently become one over the pairs of a single device.
 """
 
 from typing import TypeVar
@@ -18,26 +18,30 @@ T = TypeVar("T")
 
 
 def whole_batch(rows: T) -> T:
-    """The rows of all devices, in the order of the global batch.
+    """Gathers the rows of all devices, in the order of the global batch.
 
-    The loss of a device is then that of its own rows against these; summed over devices it is the
+    The loss of a device then compares the local rows with all rows. Summed over devices it is the
     loss of the global batch, and so is its gradient.
 
-    Example:
-        ```python
-        scores = images @ whole_batch(sentences).T  # [rows here, rows of the batch]
-        right = row_numbers(len(images))  # the column of each row's own sentence
-        ```
-
     Args:
-        rows: a pytree of arrays `[rows here, ...]`.
+        rows: Pytree of arrays `[local rows, ...]`.
 
     Returns:
         The same pytree with arrays `[rows of the global batch, ...]`.
 
     Raises:
-        UsageError: the batch is taken in parts (`config.accumulate`), of which none sees the
-            others.
+        UsageError: If the batch is processed in parts (`config.accumulate`), none of which contains
+            the rows of the others.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> from rcnn_jax.layers.global_batch import row_numbers, whole_batch
+        >>> images, sentences = jnp.ones((2, 3)), jnp.ones((2, 3))
+        >>> scores = images @ whole_batch(sentences).T  # [local rows, rows of the batch]
+        >>> scores.shape
+        (2, 2)
+        >>> row_numbers(len(images)).tolist()  # The column of the matching sentence of each row.
+        [0, 1]
     """
     if is_part_of_batch():
         raise UsageError(
@@ -50,13 +54,13 @@ def whole_batch(rows: T) -> T:
 
 
 def row_numbers(rows: int) -> Int[Array, "rows"]:
-    """The numbers of the caller's rows in the global batch.
+    """Returns the indices of the local rows in the global batch.
 
     Args:
-        rows: how many rows the caller holds.
+        rows: Number of rows that the caller holds.
 
     Returns:
-        int32 `[rows]`: 0 to `rows` - 1 under `jit`, the share of a device under `pmap`.
+        `int32[rows]`: 0 to `rows` - 1 under `jit`, the share of a device under `pmap`.
     """
     first = lax.axis_index(DATA_AXIS) * rows if data_axis_bound() else 0
     return first + jnp.arange(rows, dtype=jnp.int32)

@@ -1,6 +1,6 @@
 """Local response normalization across channels, as functions on channels-last arrays.
 
-Sums run in float32 at least, whatever the dtype of the activations.
+Sums are computed in float32 or wider, regardless of the dtype of the activations.
 """
 
 import functools
@@ -12,13 +12,21 @@ from jaxtyping import Array, Float
 
 
 def lrn_window(features: int) -> int:
-    """Number of channels in the paper's normalization window, `features / 8 + 1`.
+    """Returns the number of channels in the paper's normalization window, `features / 8 + 1`.
+
+    Args:
+        features: Number of channels, a positive multiple of 8.
 
     Raises:
-        ValueError: `features` is not a positive multiple of 8.
+        ValueError: If `features` is not a positive multiple of 8.
 
-    Reference:
+    References:
         Liang & Hu, CVPR 2015.
+
+    Example:
+        >>> from rcnn_jax.layers.local_response import lrn_window
+        >>> lrn_window(96)
+        13
     """
     if features < 8 or features % 8:
         raise ValueError(
@@ -31,8 +39,8 @@ def lrn_window(features: int) -> int:
 def _window_sum(x: Array, before: int, after: int) -> Array:
     """Sums channels `k - before .. k + after` for each channel k, clipped at both ends.
 
-    Windows of 1, 2, 4, ... channels are built by doubling and then joined, so that a window of
-    N costs about 2 log2(N) shifted additions and no product with a banded matrix.
+    Windows of 1, 2, 4, ... channels are built by doubling and then joined, so that a window of N
+    channels costs about 2 log2(N) shifted additions and no product with a banded matrix.
     """
     channels, axis = x.shape[-1], x.ndim - 1
     edges = [(0, 0, 0)] * axis + [(before, after, 0)]
@@ -53,7 +61,7 @@ def _window_sum(x: Array, before: int, after: int) -> Array:
 
 
 def _power(denominator: Array, exponent: float) -> Array:
-    """`denominator ** -exponent`, by square roots alone where the exponent is a multiple of 1/4."""
+    """Computes `denominator ** -exponent`, by square roots alone for multiples of 1/4."""
     quarters = round(exponent * 4)
     if quarters != exponent * 4 or not 0 <= quarters <= 12:
         return jnp.exp(-exponent * jnp.log(denominator))
@@ -90,7 +98,7 @@ def _lrn_backward(
 ) -> tuple[Array]:
     # With d = k + alpha/N sum x^2 and y = x d^-beta, and j over the windows that hold i:
     #   dL/dx_i = g_i d_i^-beta - 2 alpha beta / N  x_i  sum_j g_j x_j d_j^(-beta-1)
-    # d is stated again: XLA merges it with that of the forward pass where this pays.
+    # d is recomputed: XLA merges it with the d of the forward pass where this is faster.
     x, g = (a.astype(jnp.promote_types(a.dtype, jnp.float32)) for a in (activity, gradient))
     d = _lrn_denominator(x, size, alpha, k)
     scaled = g * _power(d, beta)
@@ -113,27 +121,34 @@ def local_response_norm(
     beta: float = 0.75,
     k: float = 1.0,
 ) -> Float[Array, "*batch channels"]:
-    """Divides each channel by the activity of its neighbours at the same position.
+    """Divides each channel by the activity of neighbouring channels at the same position.
 
     `y_i = x_i / (k + alpha / size * sum_j x_j^2) ** beta`, where j runs over the `size` channels
     around i (`size // 2` before it, the rest from i on), clipped at the first and last channel.
     alpha is divided by the window size, never by the number of channels left after clipping.
 
     Args:
-        x: activations `[..., channels]`.
-        size: channels in a window, at least 1; the paper's is `lrn_window(channels)`.
-        alpha: strength.
-        beta: exponent; multiples of 1/4 are computed by square roots.
-        k: offset, positive.
+        x: Activations `[..., channels]`.
+        size: Number of channels in the window, at least 1; the paper uses `lrn_window(channels)`.
+        alpha: Strength of the normalization.
+        beta: Exponent of the denominator; multiples of 1/4 are computed by square roots.
+        k: Offset of the denominator, positive.
 
     Returns:
-        An array of the shape and dtype of `x`. Only reverse mode is defined.
+        An array of the shape and dtype of `x`. Only reverse-mode differentiation is defined.
 
     Raises:
-        ValueError: `size < 1` or `k <= 0`.
+        ValueError: If `size < 1` or `k <= 0`.
 
-    Reference:
+    References:
         Liang & Hu, CVPR 2015, equation 4 (with k = 1); Krizhevsky et al., NIPS 2012.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> from rcnn_jax.layers.local_response import local_response_norm
+        >>> y = local_response_norm(jnp.ones((1, 4)), size=3, alpha=3.0, beta=1.0)
+        >>> [round(value, 3) for value in y[0].tolist()]
+        [0.333, 0.25, 0.25, 0.333]
     """
     _check_lrn(size, k)
     return _lrn(False, size, alpha, beta, k, x)
@@ -147,7 +162,21 @@ def relu_lrn(
     beta: float = 0.75,
     k: float = 1.0,
 ) -> Float[Array, "*batch channels"]:
-    """`local_response_norm(relu(x))` with one backward pass for both; arguments as there."""
+    """Computes `local_response_norm(relu(x))` with a single backward pass for both.
+
+    Args:
+        x: Pre-activations `[..., channels]`.
+        size: Number of channels in the window, at least 1.
+        alpha: Strength of the normalization.
+        beta: Exponent of the denominator; multiples of 1/4 are computed by square roots.
+        k: Offset of the denominator, positive.
+
+    Returns:
+        An array of the shape and dtype of `x`. Only reverse-mode differentiation is defined.
+
+    Raises:
+        ValueError: If `size < 1` or `k <= 0`.
+    """
     _check_lrn(size, k)
     return _lrn(True, size, alpha, beta, k, x)
 

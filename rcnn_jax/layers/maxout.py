@@ -1,7 +1,7 @@
-"""Maxout: a unit is the largest of several linear pieces, or a random one of them.
+"""Maxout units: the maximum of several linear pieces, or a randomly sampled piece.
 
-Kernels are `[..., channels, features * pieces]`, the pieces of one unit side by side, so that
-`z.reshape(..., features, pieces)` holds the pieces of each unit along the last axis.
+Kernels have shape `[..., channels, features * pieces]` with the pieces of one unit side by side, so
+that `z.reshape(..., features, pieces)` has the pieces of each unit along the last axis.
 """
 
 from collections.abc import Callable, Sequence
@@ -20,16 +20,22 @@ from rcnn_jax.layers.randomness import example_keys
 
 
 def maxout(z: Float[Array, "*batch pieces"]) -> Float[Array, "*batch"]:
-    """The largest piece of each unit; of tied pieces the first gets the gradient.
+    """Computes the largest piece of each unit; the first of tied pieces receives the gradient.
 
     Args:
-        z: linear responses `[..., features, pieces]`.
+        z: Linear responses `[..., features, pieces]`.
 
     Returns:
-        `[..., features]`, dtype of `z`.
+        Activations `[..., features]` in the dtype of `z`.
 
-    Reference:
+    References:
         Goodfellow, Warde-Farley, Mirza, Courville & Bengio, Maxout networks, ICML 2013, section 3.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> from rcnn_jax.layers.maxout import maxout
+        >>> maxout(jnp.array([[[1.0, 3.0], [2.0, -1.0]]])).tolist()
+        [[3.0, 2.0]]
     """
     return max_along(z, z.ndim - 1)
 
@@ -40,36 +46,37 @@ def sampled_maxout(
     *,
     inverse_temperature: float = 1.0,
 ) -> Float[Array, "batch *units"]:
-    """Probabilistic maxout in training: piece i of a unit with probability softmax(lambda z)_i.
+    """Samples piece i of each unit with probability softmax(lambda z)_i (probabilistic maxout).
 
-    Every unit of every example draws for itself, from a key that belongs to the example. The
-    gradient is that of the piece drawn; the probabilities pass none. Dropping the result with
-    probability 1/2 is one draw from the pieces and zero, which is how the paper writes it.
+    Every unit of every example has an independent draw, from a random key that belongs to the
+    example. The gradient is that of the sampled piece; no gradient passes through the
+    probabilities. Dropping the result with probability 1/2 is equivalent to a single draw from the
+    pieces and zero, which is the formulation of the paper.
 
     Args:
-        z: linear responses `[batch, ..., pieces]`.
-        key: the same key on every device.
-        inverse_temperature: lambda >= 0; 0 draws uniformly, and the draw tends to the largest
-            piece as lambda grows.
+        z: Linear responses `[batch, ..., pieces]`.
+        key: Random key, the same on every device.
+        inverse_temperature: Inverse temperature lambda >= 0. The value 0 samples uniformly; as
+            lambda grows, the sample tends to the largest piece.
 
     Returns:
-        `[batch, ...]`, dtype of `z`.
+        Activations `[batch, ...]` in the dtype of `z`.
 
     Raises:
-        ValueError: lambda is negative.
+        ValueError: If the inverse temperature is negative.
 
-    Reference:
+    References:
         Springenberg & Riedmiller, Improving deep neural networks with probabilistic maxout units,
         ICLR 2014 workshop, arXiv:1312.6116.
     """
-    # One uniform number a unit, laid on the cumulative distribution over its pieces.
+    # One uniform number per unit is compared with the cumulative distribution over its pieces.
     cumulative = jnp.cumsum(lax.stop_gradient(_probabilities(z, inverse_temperature)), axis=-1)
 
     def draw(example_key: Array) -> Array:
         return jax.random.uniform(example_key, z.shape[1:-1], cumulative.dtype)
 
     position = jax.vmap(draw)(example_keys(key, z.shape[0]))
-    # The last bound would be 1 but for rounding: it is left out, so that a piece is always found.
+    # The last bound is 1 only up to rounding; leaving it out makes sure that a piece is selected.
     piece = jnp.sum(position[..., None] >= cumulative[..., :-1], axis=-1)
     return jnp.take_along_axis(z, piece[..., None], axis=-1)[..., 0]
 
@@ -77,28 +84,36 @@ def sampled_maxout(
 def expected_maxout(
     z: Float[Array, "*batch pieces"], *, inverse_temperature: float = 1.0
 ) -> Float[Array, "*batch"]:
-    """The mean of `sampled_maxout`: `sum_i softmax(lambda z)_i z_i`, differentiable throughout.
+    """Computes the mean of `sampled_maxout`: `sum_i softmax(lambda z)_i z_i`.
 
-    It stands for the unit at test, in one deterministic pass. The mean of a unit is exact; the
-    output of a deep net of means is not the mean of the sampled outputs. As far as we know (from
-    memory, not checked against the text) the paper's reported errors average the class
-    probabilities of many sampled passes instead; `MaxoutNet` offers that as `tests`.
+    It replaces sampling at test time by one deterministic pass and is differentiable throughout.
+    The mean of a unit is exact; the output of a deep net of means is not the mean of the sampled
+    outputs. As far as we know (from memory, not checked against the text) the paper's reported
+    errors average the class probabilities of many sampled passes instead; `MaxoutNet` offers that
+    as `tests`.
 
     Args:
-        z: linear responses `[..., features, pieces]`.
-        inverse_temperature: lambda, as in `sampled_maxout`.
+        z: Linear responses `[..., features, pieces]`.
+        inverse_temperature: Inverse temperature lambda >= 0 of the softmax over the pieces.
 
     Returns:
-        `[..., features]`, dtype of `z`.
+        Activations `[..., features]` in the dtype of `z`.
 
     Raises:
-        ValueError: lambda is negative.
+        ValueError: If the inverse temperature is negative.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> from rcnn_jax.layers.maxout import expected_maxout
+        >>> expected_maxout(jnp.array([[1.0, 3.0]]), inverse_temperature=0.0).tolist()
+        [2.0]
     """
     probabilities = _probabilities(z, inverse_temperature)
     return jnp.sum(probabilities * z.astype(probabilities.dtype), axis=-1).astype(z.dtype)
 
 
 def _probabilities(z: Array, inverse_temperature: float) -> Array:
+    """Computes the probability of each piece in float32 or wider."""
     if not inverse_temperature >= 0:
         raise ValueError(
             f"probabilistic maxout needs an inverse temperature of at least 0, got "
@@ -113,23 +128,31 @@ def max_norm(
 ) -> Float[Array, "*inputs features"]:
     """Projects the incoming weights of each unit onto the ball of radius `limit`.
 
-    The constraint of maxout nets. It is a step of the optimiser, taken on the new parameters
-    after each update; a config asks for it by `optimizer.max_norm = (("dense1/kernel", 1.9),)`.
-    It belongs to no layer, since the forward pass must see the projected weights and the next
-    update must start from them. In a maxout kernel each piece of a unit has a ball of its own.
+    This is the constraint of maxout nets. It is a step of the optimiser, applied to the new
+    parameters after each update; a config requests it by `optimizer.max_norm = (("dense1/kernel",
+    1.9),)`. It is not part of a layer, since the forward pass must see the projected weights and
+    the next update must start from them. In a maxout kernel each piece of a unit is constrained
+    separately.
 
     Args:
-        kernel: `[..., features]`; all axes but the last lead into a unit.
-        limit: greatest Euclidean norm, above 0.
+        kernel: Weights `[..., features]`; all axes but the last are inputs of a unit.
+        limit: Largest Euclidean norm of the weights into a unit, greater than 0.
 
     Returns:
         An array of the shape and dtype of `kernel`; columns inside the ball are unchanged.
 
     Raises:
-        ValueError: the limit is not positive.
+        ValueError: If the limit is not positive.
 
-    Reference:
+    References:
         Srebro & Shraibman, COLT 2005; Hinton et al., arXiv:1207.0580.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> from rcnn_jax.layers.maxout import max_norm
+        >>> kernel = max_norm(jnp.array([[3.0, 0.1], [4.0, 0.2]]), 1.0)
+        >>> [[round(weight, 3) for weight in row] for row in kernel.tolist()]
+        [[0.6, 0.1], [0.8, 0.2]]
     """
     if not limit > 0:
         raise ValueError(f"a max-norm constraint needs a limit above 0, got {limit}")
@@ -140,7 +163,14 @@ def max_norm(
 
 
 def uniform_or_lecun(init_range: float | None) -> Callable[..., Array]:
-    """The initializer U(-init_range, init_range), or `"lecun"` where the range is None."""
+    """Returns the initializer U(-init_range, init_range), or `"lecun"` if the range is None.
+
+    Args:
+        init_range: Bound of the uniform distribution, or None for variance 1 / fan-in.
+
+    Returns:
+        A function `(key, shape, dtype)` that returns a kernel.
+    """
     if init_range is None:
         return kernel_initializer("lecun")
 
@@ -151,21 +181,32 @@ def uniform_or_lecun(init_range: float | None) -> Callable[..., Array]:
 
 
 class Maxout(nn.Module):
-    """Maxout units, dense or convolutional, plain or probabilistic.
+    """Layer of maxout units, dense or convolutional, deterministic or probabilistic.
 
-    Parameters: `kernel` `[*kernel_size, channels, features * pieces]` (`[inputs, features *
-    pieces]` for a dense layer), `bias` `[features * pieces]`.
+    The parameters are `kernel` `[*kernel_size, channels, features * pieces]`, or `[inputs, features
+    * pieces]` for a dense layer, and `bias` `[features * pieces]`.
 
     Attributes:
-        features: number of units, or of feature maps.
-        pieces: linear pieces of each unit; 1 gives a linear layer.
-        kernel_size: window of a convolution; None: a dense layer, on `[batch, inputs]`.
-        padding: zeros on each side of a convolution, the same on all axes.
-        probabilistic: draw pieces, see `sampled_maxout` and `expected_maxout`.
-        inverse_temperature: lambda of the draw.
-        init_range: bound of uniform initial weights; None: variance 1 / fan-in of a piece.
-        dtype: dtype of the computation; None: that of input and parameters.
-        param_dtype: dtype of the parameters.
+        features: Number of units of a dense layer, or of feature maps of a convolution.
+        pieces: Number of linear pieces of each unit; 1 gives a linear layer.
+        kernel_size: Window of a convolution, one size for each spatial axis. None makes a dense
+            layer on inputs `[batch, inputs]`.
+        padding: Number of zeros on each side of a convolution, the same on all axes.
+        probabilistic: Whether pieces are sampled (`sampled_maxout`), or averaged in evaluation
+            (`expected_maxout`), instead of taking the maximum.
+        inverse_temperature: Inverse temperature lambda >= 0 of a probabilistic layer.
+        init_range: Bound of uniformly distributed initial weights. None takes variance 1 / fan-in
+            of a piece.
+        dtype: Dtype of the computation. None takes the promoted dtype of input and parameters.
+        param_dtype: Dtype of the parameters.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> from rcnn_jax.layers.maxout import Maxout
+        >>> layer = Maxout(features=5, pieces=3)
+        >>> variables = {"params": {"kernel": jnp.ones((4, 15)), "bias": jnp.zeros(15)}}
+        >>> layer.apply(variables, jnp.ones((2, 4)), train=False).shape
+        (2, 5)
     """
 
     features: int
@@ -183,16 +224,18 @@ class Maxout(nn.Module):
         """Applies the layer.
 
         Args:
-            x: `[batch, inputs]`, or `[batch, *spatial, channels]` for a convolution.
-            train: draw pieces of a probabilistic layer (random collection `dropout`).
-            key: draw them from this key instead, in training or not.
+            x: Input `[batch, inputs]` of a dense layer, or `[batch, *spatial, channels]` of a
+                convolution.
+            train: Whether a probabilistic layer samples pieces (random collection `dropout`).
+            key: Random key to sample pieces from instead of the collection, in training or not.
+                None uses the collection in training and the expected value otherwise.
 
         Returns:
-            `[batch, features]`, or `[batch, *out, features]` with
-            `out = size + 2 * padding - window + 1`.
+            Activations `[batch, features]`, or `[batch, *out, features]` with `out = size + 2 *
+            padding - window + 1`.
 
         Raises:
-            ValueError: an attribute is impossible, or does not fit `x`.
+            ValueError: If an attribute is invalid or does not fit `x`.
         """
         window = tuple(self.kernel_size or ())
         self._check(x, window)
@@ -203,7 +246,7 @@ class Maxout(nn.Module):
         x, kernel, bias = promote_dtype(x, kernel, bias, dtype=self.dtype)
         if window:
             axes = "".join(str(axis) for axis in range(len(window)))
-            # Padded by hand: where the convolution pads, XLA's CPU backend evaluates the kernel
+            # Padded explicitly: if the convolution pads, XLA's CPU backend evaluates the kernel
             # gradient of large windows as a nest of loops, up to 200 times slower.
             edges = [(0, 0), *[(self.padding, self.padding)] * len(window), (0, 0)]
             z = lax.conv_general_dilated(

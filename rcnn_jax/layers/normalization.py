@@ -1,11 +1,11 @@
-"""Normalization: batch, layer and group, as functions on channels-last arrays.
+"""Batch, layer and group normalization, as functions on channels-last arrays.
 
-Batch statistics are those of the global batch in every parallel mode. Under `jit` arrays are
-global anyway; where the data axis is bound (`pmap`, `shard_map`) the moments are averaged over it.
-Reductions run in float32 at least, whatever the dtype of the activations.
+Batch statistics are those of the global batch in every parallel mode. Under `jit` arrays are global
+anyway; where the data axis is bound (`pmap`, `shard_map`) the moments are averaged over it.
+Reductions run in float32 or wider, regardless of the dtype of the activations.
 
-What is padding counts in no statistic: rows of the batch by `real_rows`, for a whole trace, and
-positions of an example by the argument `live`, see `rcnn_jax.layers.masks`.
+Padding contributes to no statistic. Rows of the batch are excluded by `real_rows`, for a whole
+trace, and positions of an example by the argument `mask`, see `rcnn_jax.layers.masks`.
 """
 
 import contextlib
@@ -26,21 +26,21 @@ from rcnn_jax.layers.randomness import DATA_AXIS, data_axis_bound
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class _Mask:
-    """Which rows of the batch are real; equal only to itself, as it may be traced."""
+    """Mask of the rows of a batch, compared by identity because it may be traced."""
 
     rows: Float[Array, " batch"]
 
 
-# Known to jax, so that what it has traced under one mask is never taken for another's.
+# A user context is part of JAX's cache keys: traces of different masks are kept apart.
 _mask = jax.make_user_context(None)
 
 
 @contextlib.contextmanager
 def real_rows(mask: Float[Array, " batch"]) -> Iterator[None]:
-    """Within it, statistics of a batch leave out the rows whose mask is 0: they are padding.
+    """Excludes rows of the batch whose mask is 0 from batch statistics, within this context.
 
     Args:
-        mask: `[batch]`, 1 or 0, of the rows that the caller holds.
+        mask: Mask `[batch]` of the rows that the caller holds, 1 for an example and 0 for padding.
     """
     with _mask(_Mask(mask)):
         yield
@@ -48,30 +48,40 @@ def real_rows(mask: Float[Array, " batch"]) -> Iterator[None]:
 
 def batch_moments(
     x: Float[Array, "*batch channels"],
-    live: Bool[Array, "..."] | None = None,
+    mask: Bool[Array, "..."] | None = None,
 ) -> tuple[Float[Array, " channels"], Float[Array, " channels"]]:
-    """Mean and biased variance of each channel over the global batch and all positions.
+    """Computes mean and biased variance of each channel over the global batch and all positions.
 
-    The variance is that of the centred values, so that a large mean costs no precision. Where the
-    data axis is bound, both are means over its devices, which must hold equally many examples.
-    Rows that `real_rows` marks as padding, and positions that are not `live`, are left out; of
-    nothing but padding both are 0.
+    The variance is computed from the centred values, so that a large mean costs no precision. Where
+    the data axis is bound, both are means over its devices, which must hold equally many examples.
+    Rows that `real_rows` marks as padding, and positions where `mask` is false, are excluded; if
+    nothing is left, both moments are 0.
 
     Args:
-        x: activations `[..., channels]`.
-        live: which positions count, `[batch, *spatial]` or 1 in place of a size. None: all.
+        x: Activations `[..., channels]`.
+        mask: Mask `bool[batch, *spatial]` that is true where a position contributes; a spatial axis
+            may have size 1. None includes all positions.
 
     Returns:
         Mean and variance, each `[channels]`, in float32 or wider.
 
     Raises:
-        ValueError: `real_rows` marks another number of rows than `x` has, or `live` does not fit.
+        ValueError: If the number of rows of `x` differs from that of `real_rows`, or `mask` does
+            not fit `x`.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> from rcnn_jax.layers.normalization import batch_moments
+        >>> x = jnp.array([[1.0], [3.0], [100.0]])
+        >>> mean, variance = batch_moments(x, jnp.array([True, True, False]))
+        >>> mean.tolist(), variance.tolist()
+        ([2.0], [1.0])
     """
     wide = x.astype(jnp.promote_types(x.dtype, jnp.float32))
     axes = tuple(range(x.ndim - 1))
     spread = data_axis_bound()
-    if live is not None or _mask.value is not None:
-        return _masked_moments(wide, live)
+    if mask is not None or _mask.value is not None:
+        return _masked_moments(wide, mask)
     mean = jnp.mean(wide, axes)
     if spread:
         mean = lax.pmean(mean, DATA_AXIS)
@@ -81,20 +91,24 @@ def batch_moments(
     return mean, variance
 
 
-def kept_share(momentum: float, live: Bool[Array, "..."] | None = None) -> float | Float[Array, ""]:
-    """What an update keeps of running statistics: all of them, where nothing counted.
+def kept_share(momentum: float, mask: Bool[Array, "..."] | None = None) -> float | Float[Array, ""]:
+    """Returns the fraction of the running statistics that an update keeps.
 
     Args:
-        momentum: the share where something did.
-        live: see `batch_moments`.
+        momentum: Fraction kept if at least one position of the global batch contributes.
+        mask: Mask `bool[batch, *spatial]` of the positions that contribute. None includes all
+            positions.
+
+    Returns:
+        `momentum`, or a scalar array that is 1 if all rows and positions are padding.
     """
     rows = None if _mask.value is None else _mask.value.rows
     if rows is None:
-        if live is None:
+        if mask is None:
             return momentum
-        counted = live
+        counted = mask
     else:
-        counted = rows if live is None else live * jnp.expand_dims(rows, tuple(range(1, live.ndim)))
+        counted = rows if mask is None else mask * jnp.expand_dims(rows, tuple(range(1, mask.ndim)))
     count = jnp.sum(counted)
     if data_axis_bound():
         count = lax.psum(count, DATA_AXIS)
@@ -102,21 +116,23 @@ def kept_share(momentum: float, live: Bool[Array, "..."] | None = None) -> float
 
 
 def _masked_moments(
-    x: Float[Array, "*batch channels"], live: Bool[Array, "..."] | None
+    x: Float[Array, "*batch channels"], mask: Bool[Array, "..."] | None
 ) -> tuple[Float[Array, " channels"], Float[Array, " channels"]]:
-    weight = None if live is None else weights(live, x)
+    """Computes `batch_moments` of the rows and positions that are not padding."""
+    weight = None if mask is None else weights(mask, x)
     if _mask.value is not None:
-        mask = _mask.value.rows
-        if x.shape[0] != mask.shape[0]:
+        row_mask = _mask.value.rows
+        if x.shape[0] != row_mask.shape[0]:
             raise ValueError(
-                f"batch statistics of {x.shape[0]} rows, of which real_rows marks {mask.shape[0]}"
+                f"batch statistics of {x.shape[0]} rows, of which real_rows marks "
+                f"{row_mask.shape[0]}"
             )
-        rows = jnp.expand_dims(mask.astype(x.dtype), tuple(range(1, x.ndim)))
+        rows = jnp.expand_dims(row_mask.astype(x.dtype), tuple(range(1, x.ndim)))
         weight = rows if weight is None else weight * rows
     assert weight is not None
     axes = tuple(range(x.ndim - 1))
     total = functools.partial(lax.psum, axis_name=DATA_AXIS) if data_axis_bound() else lambda s: s
-    # A weight of size 1 along an axis stands for all positions there.
+    # A weight of size 1 along an axis applies to all positions of the axis.
     count = total(jnp.sum(weight)) * (math.prod(x.shape[:-1]) // weight.size)
     count = jnp.maximum(count, 1)
     mean = total(jnp.sum(x * weight, axes)) / count
@@ -133,7 +149,19 @@ def standardize(
     *,
     epsilon: float,
 ) -> Float[Array, "*batch channels"]:
-    """`(x - mean) / sqrt(variance + epsilon) * scale + bias`: computed wide, dtype of `x`."""
+    """Computes `(x - mean) / sqrt(variance + epsilon) * scale + bias`.
+
+    Args:
+        x: Activations `[..., channels]`.
+        mean: Mean of each channel, `[channels]`.
+        variance: Variance of each channel, `[channels]`.
+        scale: Factor of each channel, `[channels]`.
+        bias: Offset of each channel, `[channels]`.
+        epsilon: Constant added to the variance.
+
+    Returns:
+        An array of the shape and dtype of `x`, computed in float32 or wider.
+    """
     wide = jnp.promote_types(x.dtype, jnp.float32)
     axes = tuple(range(x.ndim - 1))
     factor = jnp.expand_dims(scale * lax.rsqrt(variance + epsilon), axes)
@@ -147,29 +175,31 @@ def batch_normalize(
     bias: Float[Array, " channels"],
     *,
     epsilon: float,
-    live: Bool[Array, "..."] | None = None,
+    mask: Bool[Array, "..."] | None = None,
 ) -> tuple[Float[Array, "*batch channels"], Float[Array, " channels"], Float[Array, " channels"]]:
-    """`x` standardized by its own `batch_moments`, then scaled and moved.
+    """Standardizes `x` by its `batch_moments`, then scales and shifts it.
 
     Args:
-        x: activations `[..., channels]`.
-        scale: factor of each channel.
-        bias: offset of each channel.
-        epsilon: added to the variance.
-        live: see `batch_moments`.
+        x: Activations `[..., channels]`.
+        scale: Factor of each channel, `[channels]`.
+        bias: Offset of each channel, `[channels]`.
+        epsilon: Constant added to the variance.
+        mask: Mask `bool[batch, *spatial]` that is true where a position contributes to the moments;
+            a spatial axis may have size 1. None includes all positions.
 
     Returns:
-        An array of the shape and dtype of `x`, the mean and the variance. Only reverse mode is
-        defined, unless something is padding.
+        An array of the shape and dtype of `x`, the mean and the variance. Only reverse-mode
+        differentiation is defined, unless a mask is in use.
 
     Raises:
-        ValueError: see `batch_moments`.
+        ValueError: If the number of rows of `x` differs from that of `real_rows`, or `mask` does
+            not fit `x`.
 
-    Reference:
+    References:
         Ioffe & Szegedy, ICML 2015, algorithm 1 and the gradients that follow it.
     """
-    mean, variance = batch_moments(x, live)
-    if live is not None or _mask.value is not None:
+    mean, variance = batch_moments(x, mask)
+    if mask is not None or _mask.value is not None:
         return standardize(x, mean, variance, scale, bias, epsilon=epsilon), mean, variance
     fixed = lax.stop_gradient((mean, variance))
     return _standardize_by_own(epsilon, x, *fixed, scale, bias), mean, variance
@@ -179,7 +209,7 @@ def batch_normalize(
 def _standardize_by_own(
     epsilon: float, x: Array, mean: Array, variance: Array, scale: Array, bias: Array
 ) -> Array:
-    """`standardize`, whose gradient with respect to `x` knows that the moments are those of `x`."""
+    """Computes `standardize`, with a gradient that accounts for moments being functions of `x`."""
     return _own_forward(epsilon, x, mean, variance, scale, bias)[0]
 
 
@@ -193,28 +223,28 @@ def _own_forward(
 def _own_backward(
     epsilon: float, residuals: tuple[Array, ...], gradient: Array
 ) -> tuple[Array, ...]:
-    # Two sums over the batch and one pass, where the derivative of each operation in turn takes
-    # three sums and moves the centred values to and fro.
+    # Two sums over the batch and one pass. Differentiating each operation in turn takes three sums
+    # and moves the centred values to and from memory.
     x, mean, variance, scale, bias = residuals
     axes = tuple(range(x.ndim - 1))
     total = functools.partial(lax.psum, axis_name=DATA_AXIS) if data_axis_bound() else lambda s: s
     inverse = lax.rsqrt(variance + epsilon)
     g, wide = (a.astype(jnp.promote_types(a.dtype, jnp.float32)) for a in (gradient, x))
     centred = wide - jnp.expand_dims(mean, axes)
-    of_bias = jnp.sum(g, axes)
-    of_scale = jnp.sum(g * centred, axes) * inverse
+    bias_gradient = jnp.sum(g, axes)
+    scale_gradient = jnp.sum(g * centred, axes) * inverse
     count = total(math.prod(x.shape[:-1]))
-    shift = total(of_bias) / count
-    slope = inverse * total(of_scale) / count
-    of_x = jnp.expand_dims(scale * inverse, axes) * (
+    shift = total(bias_gradient) / count
+    slope = inverse * total(scale_gradient) / count
+    x_gradient = jnp.expand_dims(scale * inverse, axes) * (
         g - jnp.expand_dims(shift, axes) - centred * jnp.expand_dims(slope, axes)
     )
     return (
-        of_x.astype(x.dtype),
+        x_gradient.astype(x.dtype),
         jnp.zeros_like(mean),
         jnp.zeros_like(variance),
-        of_scale.astype(scale.dtype),
-        of_bias.astype(bias.dtype),
+        scale_gradient.astype(scale.dtype),
+        bias_gradient.astype(bias.dtype),
     )
 
 
@@ -228,28 +258,37 @@ def group_norm(
     *,
     groups: int,
     epsilon: float = 1e-5,
-    live: Bool[Array, "..."] | None = None,
+    mask: Bool[Array, "..."] | None = None,
 ) -> Float[Array, "batch *spatial channels"]:
     """Normalizes each example over its positions and the channels of one group.
 
-    One group is layer normalization over all units of a layer.
+    A single group is layer normalization over all units of a layer.
 
     Args:
-        x: activations `[batch, *spatial, channels]`.
-        scale: factor of each channel.
-        bias: offset of each channel.
-        groups: number of groups of neighbouring channels; must divide `channels`.
-        epsilon: added to the variance.
-        live: which positions count in the statistics, see `batch_moments`. None: all.
+        x: Activations `[batch, *spatial, channels]`.
+        scale: Factor of each channel, `[channels]`.
+        bias: Offset of each channel, `[channels]`.
+        groups: Number of groups of neighbouring channels, which must divide `channels`.
+        epsilon: Constant added to the variance.
+        mask: Mask `bool[batch, *spatial]` that is true where a position contributes to the
+            statistics; a spatial axis may have size 1. None includes all positions.
 
     Returns:
         An array of the shape and dtype of `x`.
 
     Raises:
-        ValueError: `groups` does not divide the number of channels, or `live` does not fit.
+        ValueError: If `groups` does not divide the number of channels, or `mask` does not fit `x`.
 
-    Reference:
+    References:
         Wu & He, ECCV 2018; one group: Ba, Kiros & Hinton, 2016.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> from rcnn_jax.layers.normalization import group_norm
+        >>> x = jnp.array([[1.0, 3.0, 10.0, 30.0]])
+        >>> y = group_norm(x, jnp.ones(4), jnp.zeros(4), groups=2)
+        >>> [round(value, 3) for value in y[0].tolist()]
+        [-1.0, 1.0, -1.0, 1.0]
     """
     channels = x.shape[-1]
     if groups < 1 or channels % groups:
@@ -260,8 +299,8 @@ def group_norm(
     wide = x.astype(jnp.promote_types(x.dtype, jnp.float32))
     grouped = wide.reshape(x.shape[0], -1, groups, channels // groups)
     share = None
-    if live is not None:
-        weight = jnp.broadcast_to(weights(live, wide), (*x.shape[:-1], 1))
+    if mask is not None:
+        weight = jnp.broadcast_to(weights(mask, wide), (*x.shape[:-1], 1))
         weight = weight.reshape(x.shape[0], -1, 1, 1)
         share = weight / jnp.maximum(weight.sum(1, keepdims=True) * (channels // groups), 1)
 
@@ -281,15 +320,15 @@ def group_norm(
 class BatchNorm(nn.Module):
     """Batch normalization with statistics of the global batch under `jit`, `pmap` and `shard_map`.
 
-    Variables: parameters `scale`, `bias`; collection `batch_stats` with `mean`, `var`; all
-    `[channels]` in `param_dtype`. The running variance is that of the biased estimate.
+    The parameters are `scale` and `bias`, the collection `batch_stats` has `mean` and `var`; all
+    are `[channels]` in `param_dtype`. The running variance averages the biased estimate.
 
     Attributes:
-        momentum: share of the running statistics kept at an update.
-        epsilon: added to the variance.
-        param_dtype: dtype of parameters and running statistics.
+        momentum: Fraction of the running statistics that an update keeps.
+        epsilon: Constant added to the variance.
+        param_dtype: Dtype of parameters and running statistics.
 
-    Reference:
+    References:
         Ioffe & Szegedy, ICML 2015, algorithm 1.
     """
 
@@ -298,10 +337,18 @@ class BatchNorm(nn.Module):
     param_dtype: str = "float32"
 
     @nn.compact
-    def __call__(self, x: Array, *, train: bool, live: Array | None = None) -> Array:
-        """Normalizes `x: [..., channels]`; `train` uses and records the statistics of the batch.
+    def __call__(self, x: Array, *, train: bool, mask: Array | None = None) -> Array:
+        """Normalizes activations.
 
-        They are those of the `live` positions, see `batch_moments`.
+        Args:
+            x: Activations `[..., channels]`.
+            train: Whether to use and record the statistics of the batch instead of the running
+                ones.
+            mask: Mask `bool[batch, *spatial]` that is true where a position contributes to the
+                statistics; a spatial axis may have size 1. None includes all positions.
+
+        Returns:
+            An array of the shape and dtype of `x`.
         """
         shape, dtype = (x.shape[-1],), jnp.dtype(self.param_dtype)
         scale = self.param("scale", nn.initializers.ones, shape, dtype)
@@ -311,9 +358,9 @@ class BatchNorm(nn.Module):
         if not train:
             moments = running_mean.value, running_var.value
             return standardize(x, *moments, scale, bias, epsilon=self.epsilon)
-        y, mean, variance = batch_normalize(x, scale, bias, epsilon=self.epsilon, live=live)
+        y, mean, variance = batch_normalize(x, scale, bias, epsilon=self.epsilon, mask=mask)
         if not self.is_initializing():
-            keep = kept_share(self.momentum, live)
+            keep = kept_share(self.momentum, mask)
             running_mean.value = (keep * running_mean.value + (1 - keep) * mean).astype(dtype)
             running_var.value = (keep * running_var.value + (1 - keep) * variance).astype(dtype)
         return y

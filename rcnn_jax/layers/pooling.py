@@ -1,6 +1,6 @@
 """Pooling over windows of any number of spatial axes, channels last.
 
-Max-pooling has its own backward pass: reverse mode through `lax.reduce_window` becomes a
+Max-pooling defines its own backward pass: reverse mode through `lax.reduce_window` becomes a
 select-and-scatter, which is the slowest operation of a small network on a CPU.
 """
 
@@ -24,22 +24,26 @@ def pool_padding(
     """Resolves a padding rule to (before, after) pairs, one for each spatial axis.
 
     Args:
-        sizes: spatial sizes of the input.
-        window: window sizes.
-        strides: strides.
-        padding: one of
-            `"VALID"`: only windows that lie inside the input;
-            `"SAME"`: `ceil(size / stride)` outputs, padding split over both ends (TensorFlow's);
-            `"CEIL"`: the first window starts at the first pixel and the last one may hang over
-            the end (cuda-convnet's and Caffe's). On sizes divisible by the stride, windows of
-            `stride + 1` are those of `"SAME"`: 32 -> 16 -> 8 and 24 -> 12 -> 6 for 3/2;
-            or explicit (before, after) pairs.
+        sizes: Spatial sizes of the input.
+        window: Window size along each spatial axis.
+        strides: Stride along each spatial axis.
+        padding: Padding rule, or explicit (before, after) pairs. `"VALID"` uses only windows inside
+            the input. `"SAME"` gives `ceil(size / stride)` outputs and splits the padding over both
+            ends, as TensorFlow does. `"CEIL"` starts the first window at the first pixel and lets
+            the last one extend beyond the end, as cuda-convnet and Caffe do. On sizes divisible by
+            the stride, `"CEIL"` and `"SAME"` give the same windows of size `stride + 1`: 32 -> 16
+            -> 8 and 24 -> 12 -> 6 for 3/2.
 
     Returns:
         One (before, after) pair for each spatial axis.
 
     Raises:
-        ValueError: ranks differ, a size is not positive, a rule is unknown, or no window fits.
+        ValueError: If ranks differ, a size is not positive, a rule is unknown, or no window fits.
+
+    Example:
+        >>> from rcnn_jax.layers.pooling import pool_padding
+        >>> pool_padding((32, 24), (3, 3), (2, 2), "CEIL")
+        ((0, 1), (0, 1))
     """
     if not len(sizes) == len(window) == len(strides):
         raise ValueError(
@@ -87,22 +91,31 @@ def max_pool(
     strides: Sequence[int],
     padding: Padding = "VALID",
 ) -> Float[Array, "batch *pooled channels"]:
-    """Largest value of each window; padding never wins.
+    """Computes the largest value of each window; padding is never selected.
 
-    The gradient goes to one element of each window: the first of the largest, windows read in
-    row-major order. Only reverse mode is defined.
+    The gradient goes to one element of each window: the first of the largest in row-major order.
+    Only reverse-mode differentiation is defined.
 
     Args:
-        x: input `[batch, *spatial, channels]`.
-        window: window size of each spatial axis.
-        strides: stride of each spatial axis.
-        padding: see `pool_padding`.
+        x: Input `[batch, *spatial, channels]`.
+        window: Window size along each spatial axis.
+        strides: Stride along each spatial axis.
+        padding: `"VALID"`, `"SAME"`, `"CEIL"` or explicit (before, after) pairs; see
+            `pool_padding`.
 
     Returns:
-        Maxima `[batch, *pooled, channels]`, dtype of `x`.
+        Maxima `[batch, *pooled, channels]` in the dtype of `x`.
 
     Raises:
-        ValueError: see `pool_padding`.
+        ValueError: If ranks differ, a size is not positive, the padding is unknown, or no window
+            fits.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> from rcnn_jax.layers.pooling import max_pool
+        >>> x = jnp.array([1, 5, 2, 4, 3.0]).reshape(1, 5, 1)
+        >>> max_pool(x, (2,), (2,), "CEIL").ravel().tolist()
+        [5.0, 4.0, 3.0]
     """
     pads = pool_padding(x.shape[1:-1], window, strides, padding)
     return _max_pool(tuple(window), tuple(strides), pads, x)
@@ -110,7 +123,7 @@ def max_pool(
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(0, 1, 2))
 def _max_pool(window: tuple[int, ...], strides: tuple[int, ...], pads: Pads, x: Array) -> Array:
-    # On a CPU twice as fast as `lax.reduce_window`, and the same elsewhere.
+    # Twice as fast as `lax.reduce_window` on a CPU, and as fast elsewhere.
     return functools.reduce(lax.max, _window_elements(window, strides, pads, x))
 
 
@@ -129,7 +142,7 @@ def _max_pool_forward(
 def _window_elements(
     window: tuple[int, ...], strides: tuple[int, ...], pads: Pads, x: Array
 ) -> list[Array]:
-    """For each place in a window, in row-major order, that element of all windows."""
+    """Returns, for each place in a window in row-major order, that element of all windows."""
     edges = [(0, 0, 0), *((before, after, 0) for before, after in pads), (0, 0, 0)]
     padded = lax.pad(x, jnp.asarray(-jnp.inf, x.dtype), edges)
     sizes = zip(padded.shape[1:-1], window, strides, strict=True)
@@ -185,7 +198,7 @@ def _max_pool_backward(
     full = grid.transpose(order).reshape(
         shape[0], *(n * s for n, s in zip(lengths, strides, strict=True)), shape[-1]
     )
-    # A negative edge crops: what hung over the ends, or lay beyond the last window, ends here.
+    # A negative edge crops positions in the padding, or beyond the last window.
     crop = [
         (-before, n + before - f, 0)
         for (before, _), n, f in zip(pads, shape[1:-1], full.shape[1:-1], strict=True)
@@ -204,21 +217,30 @@ def avg_pool(
     *,
     count_padding: bool = False,
 ) -> Float[Array, "batch *pooled channels"]:
-    """Mean of each window.
+    """Computes the mean of each window.
 
     Args:
-        x: input `[batch, *spatial, channels]`.
-        window: window size of each spatial axis.
-        strides: stride of each spatial axis.
-        padding: see `pool_padding`.
-        count_padding: divide by the window size also where a window hangs over the edge, instead
-            of by the number of pixels that lie inside the input.
+        x: Input `[batch, *spatial, channels]`.
+        window: Window size along each spatial axis.
+        strides: Stride along each spatial axis.
+        padding: `"VALID"`, `"SAME"`, `"CEIL"` or explicit (before, after) pairs; see
+            `pool_padding`.
+        count_padding: Whether to divide by the window size also where a window extends beyond the
+            edge, instead of by the number of pixels inside the input.
 
     Returns:
-        Means `[batch, *pooled, channels]`, dtype of `x`.
+        Means `[batch, *pooled, channels]` in the dtype of `x`.
 
     Raises:
-        ValueError: see `pool_padding`.
+        ValueError: If ranks differ, a size is not positive, the padding is unknown, or no window
+            fits.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> from rcnn_jax.layers.pooling import avg_pool
+        >>> x = jnp.array([1.0, 5.0, 2.0]).reshape(1, 3, 1)
+        >>> avg_pool(x, (2,), (2,), "CEIL").ravel().tolist()
+        [3.0, 2.0]
     """
     pads = pool_padding(x.shape[1:-1], window, strides, padding)
 
@@ -241,24 +263,33 @@ def avg_pool(
 def global_max_pool(
     x: Float[Array, "batch *spatial channels"],
 ) -> Float[Array, "batch channels"]:
-    """Largest value of each channel over all positions; the gradient as in `max_along`."""
+    """Computes the largest value of each channel over all positions.
+
+    Args:
+        x: Input `[batch, *spatial, channels]`.
+
+    Returns:
+        Maxima `[batch, channels]` in the dtype of `x`. The gradient goes to the first of the
+        largest values; only reverse-mode differentiation is defined.
+    """
     return max_along(x.reshape(x.shape[0], -1, x.shape[-1]), 1)
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(1,))
 def max_along(x: Float[Array, "*shape"], axis: int) -> Float[Array, "..."]:
-    """Largest value along an axis; its gradient goes to the first of the largest.
+    """Computes the largest value along an axis; the gradient goes to the first of the largest.
 
-    The place is kept as an index. The gradient of `jnp.max` compares the input with the maximum
-    instead, and where the compiler computes the input twice, once rounded otherwise, no place is
-    equal and the gradient is lost without a word: seen with optimisations disabled on a CPU.
+    The position is stored as an index. The gradient of `jnp.max` compares the input with the
+    maximum instead, and if the compiler computes the input twice with different rounding, no
+    position is equal and the gradient is silently lost: observed with optimisations disabled on a
+    CPU.
 
     Args:
-        x: of any shape.
-        axis: which axis.
+        x: Array of any shape.
+        axis: Axis to reduce, not negative.
 
     Returns:
-        The maxima, without that axis, dtype of `x`. Only reverse mode is defined.
+        Maxima without that axis, in the dtype of `x`. Only reverse-mode differentiation is defined.
     """
     return jnp.max(x, axis=axis)
 

@@ -1,9 +1,9 @@
-"""Randomness that belongs to an example, not to the device that happens to hold it.
+"""Randomness that belongs to an example, independent of the device that processes it.
 
 Every random draw of a layer is keyed by the position of the example in the global batch. One
-device, eight devices under `jit` and eight devices under `pmap` then see the same masks, and a
-run can be resumed on other hardware without changing what it computes. The same holds for a batch
-that is taken in parts: see `part_of_batch`.
+device, eight devices under `jit` and eight devices under `pmap` therefore see the same masks, and a
+run can be resumed on other hardware without a change of its results. The same holds for a batch
+that is processed in parts, see `part_of_batch`.
 """
 
 import contextlib
@@ -21,44 +21,44 @@ DATA_AXIS = "data"
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class _Part:
-    """Which part of the batch a trace sees; equal only to itself, as its number may be traced."""
+    """Part of the batch that a trace sees, compared by identity because it may be traced."""
 
     number: int | Array
     parts: int
     groups: int
 
 
-# Known to jax, so that what it has traced for one part is never taken for another's.
+# A user context is part of JAX's cache keys: traces of different parts are kept apart.
 _part = jax.make_user_context(None)
 
 
 @contextlib.contextmanager
 def part_of_batch(number: int | Int[Array, ""], parts: int, groups: int = 1) -> Iterator[None]:
-    """Within it, `example_keys` counts examples as in the batch that they are a part of.
+    """Makes `example_keys` use positions in the whole batch for a part of it, within this context.
 
-    The rows of the whole batch lie in `groups` blocks of equal length, one a device, and each
-    block is cut into `parts` equal pieces. Part `number` is the piece of this number of every
-    block, in the order of the blocks: no row leaves its device.
+    The rows of the whole batch lie in `groups` blocks of equal length, one for each device, and
+    each block is cut into `parts` equal pieces. Part n consists of piece n of every block, in the
+    order of the blocks, so that no row leaves its device.
 
     Args:
-        number: which part, from 0; it may be traced.
-        parts: how many there are.
-        groups: blocks in what the caller holds; 1 where the data axis is bound, since a device
-            then holds one.
+        number: Number of the part, from 0 to `parts` - 1; it may be traced.
+        parts: Number of parts of the batch.
+        groups: Number of blocks in the rows that the caller holds; 1 where the data axis is bound,
+            since a device then holds one block.
     """
     with _part(_Part(number, parts, groups)):
         yield
 
 
 def is_part_of_batch() -> bool:
-    """True within `part_of_batch`, where the caller sees some rows of a batch alone."""
+    """Returns whether the caller runs within `part_of_batch` and sees only some rows of a batch."""
     return _part.value is not None
 
 
 def data_axis_bound() -> bool:
-    """True where the caller runs inside a `pmap` or `shard_map` over an axis named `DATA_AXIS`.
+    """Returns whether the caller runs inside `pmap` or `shard_map` over an axis named `DATA_AXIS`.
 
-    Under plain `jit` the arrays are global and no axis is bound, whatever the mesh is.
+    Under plain `jit` the arrays are global and no axis is bound, regardless of the mesh.
     """
     try:
         lax.axis_index(DATA_AXIS)
@@ -68,19 +68,26 @@ def data_axis_bound() -> bool:
 
 
 def example_keys(key: Key[Array, ""] | UInt32[Array, "2"], batch: int) -> Array:
-    """One random key per example: `fold_in(key, index of the example in the global batch)`.
+    """Returns one random key per example, `fold_in(key, index of the example in the global batch)`.
 
     Args:
-        key: the key of this step and this layer, the same on every device.
-        batch: the number of examples the caller holds. That is the whole batch under `jit`, the
-            shard of one device where the data axis is bound, and of either the part that
-            `part_of_batch` names, if it names one.
+        key: Random key of this step and this layer, the same on every device.
+        batch: Number of examples that the caller holds: the whole batch under `jit`, the shard of
+            one device where the data axis is bound; within `part_of_batch` the examples of that
+            part.
 
     Returns:
-        Keys `[batch]` of the same kind as `key` (raw keys give `uint32[batch, 2]`).
+        Keys `[batch]` of the same kind as `key`; raw keys give `uint32[batch, 2]`.
 
     Raises:
-        ValueError: the examples of a part are not spread evenly over its blocks.
+        ValueError: If the examples of a part are not spread evenly over its blocks.
+
+    Example:
+        >>> import jax
+        >>> from rcnn_jax.layers.randomness import example_keys
+        >>> keys = example_keys(jax.random.key(0), 3)
+        >>> keys.shape, bool(keys[1] == jax.random.fold_in(jax.random.key(0), 1))
+        ((3,), True)
     """
     index, whole = jnp.arange(batch, dtype=jnp.uint32), batch
     part = _part.value

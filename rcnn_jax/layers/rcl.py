@@ -1,12 +1,13 @@
 """The recurrent convolutional layer (RCL).
 
-`rcl` is the mathematics, on arrays; the module `RCL` owns the parameters and spans the control
-grid: iterations, gamma, tied or untied weights, gates, normalization.
+The function `rcl` is the mathematics of the layer on arrays. The module `RCL` holds the parameters
+and spans the control grid of experiments: number of iterations, gamma, tied or untied weights,
+gates and normalization.
 
-Reference:
+References:
     Liang & Hu, Recurrent convolutional neural network for object recognition, CVPR 2015 (RCL);
-    Liang, Hu & Zhang, NIPS 2015 (gamma); Wang & Hu, Gated recurrent convolution neural network
-    for OCR, NIPS 2017 (gates).
+    Liang, Hu & Zhang, NIPS 2015 (gamma);
+    Wang & Hu, Gated recurrent convolution neural network for OCR, NIPS 2017 (gates).
 """
 
 from collections.abc import Callable, Sequence
@@ -22,15 +23,16 @@ from rcnn_jax.layers.convolution import convolve
 from rcnn_jax.layers.gated_rcl import GATED_PLACES, gated_rcl
 from rcnn_jax.layers.initializers import kernel_initializer
 from rcnn_jax.layers.local_response import lrn_window, relu_lrn
-from rcnn_jax.layers.masks import only_live
+from rcnn_jax.layers.masks import apply_mask
 from rcnn_jax.layers.step_norm import Entries, StepNorm, check_norm, normalize
 from rcnn_jax.layers.time_scan import entry, kernels_of_steps, prepend, scan_steps
 
-# (pre-activation, entries of its step) -> (activation or normalized value, what to report)
+# Maps (pre-activation, entries of its step) to (activation or normalized value, report).
 Activation = Callable[[Array, Any], tuple[Array, Any]]
 
 
 def _rectify(z: Array, entries: None) -> tuple[Array, None]:
+    """Rectifies `z` without normalization, the default activation of `rcl`."""
     del entries
     return jax.nn.relu(z), None
 
@@ -49,42 +51,55 @@ def rcl(
 ) -> tuple[Float[Array, "*states features"], PyTree]:
     """Iterates a recurrent convolution under a constant feed-forward input.
 
-    With `f = w_f * u` (the argument `feedforward`, convolved once by the caller):
+    With `f = w_f * u`, which the caller convolves once and passes as `feedforward`, the states are
 
         x(0) = activation(f, per_step[0])
         x(t) = activation(gamma f + w_r(t) * x(t-1), per_step[t]),   t = 1..steps
 
     Args:
-        feedforward: `[batch, *spatial, features]`, without bias.
-        recurrent_kernel: tied weights `[*window, features, features]`, or untied ones
-            `[trained steps, *window, features, features]`, of which a step beyond the last takes
-            the last. May be None where `steps` is 0.
-        activation: maps `(z, entries)` to `(x, report)`; bias, normalization and rectification
-            are its business. The default is a plain rectification.
-        per_step: pytree of arrays `[steps + 1, ...]`, entry t goes to step t; None for none.
-        steps: number of iterations T, at least 0.
-        gamma: share of the feed-forward input at t > 0: 1 is the RCL, 0 a recursive layer.
-        unroll: run without a loop; None does so up to `LONGEST_UNROLLED` steps.
-        remat: what the backward pass computes again, see `scan_steps`.
-        all_states: return x(0)..x(T) instead of x(T).
+        feedforward: Convolved feed-forward input f without bias, `[batch, *spatial, features]`.
+        recurrent_kernel: Recurrent weights w_r. Tied weights have shape `[*window, features,
+            features]`; untied weights have a leading axis `[trained steps]`, and every step beyond
+            the last trained one uses the last kernel. None is allowed if `steps` is 0.
+        activation: Function from `(z, entries)` to `(x, report)` that applies bias, normalization
+            and rectification to a pre-activation z. By default it only rectifies.
+        per_step: Pytree of arrays `[steps + 1, ...]` whose entry t is passed to the activation of
+            step t. None passes None to every step.
+        steps: Number of iterations T after x(0), at least 0.
+        gamma: Weight of the feed-forward input at t > 0: 1 gives the RCL, 0 a recursive layer.
+        unroll: Whether the iterations run without a loop. None unrolls up to `LONGEST_UNROLLED` of
+            them.
+        remat: Rematerialization in the backward pass: False stores all intermediate values, True
+            recomputes the inside of each iteration, and "chunks" recomputes runs of about sqrt(T)
+            iterations; see `scan_steps`.
+        all_states: Whether to return x(0)..x(T) instead of x(T) only.
 
     Returns:
-        The last state `[batch, *spatial, features]`, or all of them with a leading axis
-        `[steps + 1]`; and the reports, each leaf stacked to `[steps + 1, ...]`.
+        A pair `(states, reports)`: the last state `[batch, *spatial, features]`, or all states with
+        a leading axis `[steps + 1]`; and the reports of the activation, each leaf stacked to
+        `[steps + 1, ...]`.
 
     Raises:
-        ValueError: `steps` is negative, or positive without a recurrent kernel.
+        ValueError: If `steps` is negative, or positive without a recurrent kernel.
 
-    Reference:
+    References:
         Liang & Hu, CVPR 2015, equations 1-3; gamma: Liang, Hu & Zhang, NIPS 2015.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> from rcnn_jax.layers.rcl import rcl
+        >>> kernel = jnp.full((1, 1, 1), 0.5)
+        >>> states, _ = rcl(jnp.ones((1, 1, 1)), kernel, steps=3, all_states=True)
+        >>> states.ravel().tolist()
+        [1.0, 1.5, 1.75, 1.875]
     """
     kernels = kernels_of_steps(recurrent_kernel, feedforward.ndim, steps)
     tied_kernel: Any = recurrent_kernel
     drive = gamma * feedforward
 
     def step(x: Array, inputs: Any, in_loop: bool) -> tuple[Array, Any]:
-        own_kernel, entries = inputs
-        z = convolve(x, tied_kernel if own_kernel is None else own_kernel, in_loop=in_loop)
+        untied_kernel, entries = inputs
+        z = convolve(x, tied_kernel if untied_kernel is None else untied_kernel, in_loop=in_loop)
         return activation(z if gamma == 0 else drive + z, entries)
 
     first, report = activation(feedforward, entry(per_step, 0))
@@ -101,27 +116,34 @@ def rcl(
 
 
 class RCLOptions(nn.Module, kw_only=True):
-    """What a recurrent convolutional layer can be told besides its size, declared once.
+    """Options that all recurrent convolutional layers share, besides their size.
 
-    `RCL` has these attributes, and so have models made of such layers, which hand them on by
-    `rcl_options`. A model that has another default declares the attribute again.
+    `RCL` has these attributes, and so have models that are made of RCLs, which pass them on by
+    `rcl_options`. A model with another default value declares the attribute again.
 
     Attributes:
-        gamma: Share of the feed-forward input at t > 0: 1 is the RCL, 0 a recursive layer.
-        tie_weights: One recurrent kernel for all steps; otherwise one for each.
-        norm: `lrn`; `batch` (affine and statistics per step), `batch_split` (statistics per step,
-            one affine), `batch_shared` (one of both); `layer`, `group`; or `none`.
-        groups: Number of groups of `group`.
-        momentum: Share of the running statistics kept at an update.
-        epsilon: Added to variances.
-        lrn_size: Channels in an LRN window; None: `features / 8 + 1`.
-        lrn_alpha: Strength of LRN.
-        lrn_beta: Exponent of LRN.
-        kernel_init: Of the feed-forward kernels, see `kernel_initializer`.
-        recurrent_init: Of the recurrent kernels.
-        unroll: Run without a loop; None does so up to a few steps, see `rcl`.
-        remat: What the backward pass computes again, see `rcl`.
-        dtype: Dtype of the computation, for example `bfloat16`; None: that of input and parameters.
+        gamma: Weight of the feed-forward input at t > 0: 1 gives the RCL, 0 a recursive layer.
+        tie_weights: Whether all iterations share one recurrent kernel; otherwise each iteration has
+            a separate one.
+        norm: Kind of normalization: `lrn` (local response normalization); `batch` (batch
+            normalization with statistics and affine parameters per step), `batch_split` (statistics
+            per step, shared affine parameters), `batch_shared` (shared statistics and affine
+            parameters); `layer`; `group`; or `none`.
+        groups: Number of groups of channels of `group` normalization.
+        momentum: Fraction of the running statistics that an update keeps, in [0, 1].
+        epsilon: Constant added to variances, at least 0.
+        lrn_size: Number of channels in the LRN window. None takes `features / 8 + 1`.
+        lrn_alpha: Strength alpha of LRN, at least 0.
+        lrn_beta: Exponent beta of LRN, at least 0.
+        kernel_init: Initializer of the feed-forward kernels, a name or the bound of a uniform
+            distribution; see `kernel_initializer`.
+        recurrent_init: Initializer of the recurrent kernels, a name or the bound of a uniform
+            distribution; see `kernel_initializer`.
+        unroll: Whether the iterations run without a loop. None unrolls up to `LONGEST_UNROLLED` of
+            them.
+        remat: Rematerialization in the backward pass, False, True or "chunks"; see `scan_steps`.
+        dtype: Dtype of the computation, such as `bfloat16`. None takes the promoted dtype of input
+            and parameters.
         param_dtype: Dtype of parameters and running statistics.
     """
 
@@ -142,40 +164,57 @@ class RCLOptions(nn.Module, kw_only=True):
     param_dtype: str = "float32"
 
     def rcl_options(self, **changes: Any) -> dict[str, Any]:
-        """The options as keyword arguments of an `RCL`.
+        """Returns the options as keyword arguments of an `RCL`.
 
         Args:
-            **changes: Other values for some of them.
+            **changes: Options whose values differ from the attributes, by name.
+
+        Returns:
+            A dict from the names of all options to their values.
         """
         return {name: getattr(self, name) for name in _OPTIONS} | changes
 
 
-# Linen adds two fields of its own to every module.
+# Linen adds the fields `parent` and `name` to every module.
 _OPTIONS = tuple(RCLOptions.__annotations__.keys() - {"parent", "name"})
 
 
 class RCL(RCLOptions):
     """Recurrent convolutional layer: `x(t) = norm(relu(w_f * u + w_r * x(t-1) + b))`.
 
-    Parameters: `kernel` `[*kernel_size, channels, features]`; `recurrent_kernel`
-    `[*recurrent_kernel_size, features, features]` (untied: with a leading axis `[steps]`; absent
-    for `steps = 0`, which is a plain convolutional layer); and the bias or affine of the
-    normalization, see `StepNorm`. With `norm="lrn"`, 3x3 kernels and K channels in and out these
-    are 18 K^2 + K numbers. LRN follows the rectification, all other norms precede it, and their
-    affine replaces the bias.
+    The parameters are `kernel` `[*kernel_size, channels, features]`; `recurrent_kernel`
+    `[*recurrent_kernel_size, features, features]`, with a leading axis `[steps]` if the weights are
+    untied, and absent for `steps = 0`, which is a plain convolutional layer; and the bias or affine
+    parameters of the normalization, see `StepNorm`. With `norm="lrn"`, 3x3 kernels and K channels
+    in and out these are 18 K^2 + K numbers. LRN follows the rectification. All other normalizations
+    precede it, and their affine parameters replace the bias.
 
-    The number of iterations may differ from the trained T at call time. There is one rule for
-    what is kept per step: a step t > T uses the batch statistics, affine and untied kernel of
-    step T. In training, statistics used beyond T are not recorded.
+    A call may run another number of iterations than the trained T. One rule holds for everything
+    that is kept per step: a step t > T uses the batch statistics, affine parameters and untied
+    kernel of step T. In training, statistics of steps beyond T are not recorded.
 
     Attributes:
-        features: number of feature maps K.
-        kernel_size: window of the feed-forward kernel; its length is the number of spatial axes.
-        recurrent_kernel_size: window of the recurrent kernel; None: `kernel_size`.
-        steps: trained number of iterations T.
-        gated: the gated layer, see `gated_rcl`; its gate kernels are 1x1.
+        features: Number of feature maps K.
+        kernel_size: Window of the feed-forward kernel, one size for each spatial axis of the input.
+        recurrent_kernel_size: Window of the recurrent kernel, one size for each spatial axis. None
+            takes `kernel_size`.
+        steps: Trained number of iterations T, at least 0.
+        gated: Whether the recurrent response is gated, see `gated_rcl`; the gate kernels are 1x1.
 
-    The other attributes are `RCLOptions`.
+    The other attributes are those of `RCLOptions`.
+
+    Example:
+        >>> import jax
+        >>> import jax.numpy as jnp
+        >>> from rcnn_jax.layers.rcl import RCL
+        >>> layer = RCL(features=8, kernel_size=(3,), steps=2)
+        >>> u = jnp.ones((2, 6, 4))
+        >>> state, variables = jax.eval_shape(layer.init_with_output, jax.random.key(0), u)
+        >>> state.shape, variables["params"]["recurrent_kernel"].shape
+        ((2, 6, 8), (3, 8, 8))
+        >>> longer = lambda variables: layer.apply(variables, u, steps=5, all_states=True)
+        >>> jax.eval_shape(longer, variables).shape
+        (6, 2, 6, 8)
     """
 
     features: int
@@ -192,30 +231,32 @@ class RCL(RCLOptions):
         train: bool = False,
         steps: int | None = None,
         all_states: bool = False,
-        live: Array | None = None,
+        mask: Array | None = None,
     ) -> Array:
-        """Runs the layer.
+        """Computes the states of the layer.
 
         Args:
-            u: input `[batch, *spatial, channels]`.
-            train: use and record the statistics of the batch (batch norms only).
-            steps: number of iterations of this call; None: the trained T.
-            all_states: return the states of t = 0..steps.
-            live: which positions of `u` are no padding, bool `[batch, *spatial]`, 1 in place of
-                a size where they are the same. What is padding has no effect on the rest, in
-                values, gradients and statistics, and every state is 0 there. None: all.
+            u: Input `[batch, *spatial, channels]`.
+            train: Whether batch normalization uses and records the statistics of the batch instead
+                of the running ones.
+            steps: Number of iterations of this call, at least 0. None takes the trained T.
+            all_states: Whether to return the states of t = 0..steps instead of the last one only.
+            mask: Mask `bool[batch, *spatial]` that is false at padding; a spatial axis may have
+                size 1 if the mask is constant along it. Padding has no effect on other positions,
+                in values, gradients and statistics, and every state is 0 there. None means that
+                there is no padding.
 
         Returns:
-            The last state `[batch, *spatial, features]`, or `[steps + 1, batch, *spatial,
-            features]`.
+            The last state `[batch, *spatial, features]`, or all states `[steps + 1, batch,
+            *spatial, features]`.
 
         Raises:
-            ValueError: an attribute, the rank of `u` or `steps` is impossible, or `live` does not
-                fit.
+            ValueError: If an attribute, the rank of `u` or `steps` is invalid, or if `mask` does
+                not fit `u`.
         """
         self._check(u)
-        # A state is read by the convolution of the next step, so each is 0 beyond, as `u` is.
-        u = only_live(u, live)
+        # Padding is 0 in `u` and in every state, since the next convolution reads it.
+        u = apply_mask(u, mask)
         steps = self.steps if steps is None or self.is_initializing() else steps
         u, parameters = self._parameters(u)
         options = {
@@ -226,12 +267,12 @@ class RCL(RCLOptions):
             "all_states": all_states,
         }
         if self.gated and self.steps:
-            return self._gated(u, parameters, train, live, options)
+            return self._gated(u, parameters, train, mask, options)
         norm = self._step_norm("norm", self.steps + 1)
 
         def activation(z: Array, entries: Entries) -> tuple[Array, Entries]:
-            z, used = self._normalize(z, entries, train, live)
-            return only_live(self._activate(z), live), used
+            z, used = self._normalize(z, entries, train, mask)
+            return apply_mask(self._activate(z), mask), used
 
         states, used = rcl(
             convolve(u, parameters["kernel"]),
@@ -240,7 +281,7 @@ class RCL(RCLOptions):
             norm.entries(steps + 1),
             **options,
         )
-        norm.record(used, live)
+        norm.record(used, mask)
         return states
 
     def _gated(
@@ -248,10 +289,11 @@ class RCL(RCLOptions):
         u: Array,
         parameters: dict[str, Array],
         train: bool,
-        live: Array | None,
+        mask: Array | None,
         options: dict[str, Any],
     ) -> Array:
-        # Without an affine normalization one bias a sum is enough: the others would add up.
+        """Computes the states of a gated layer from its parameters, see `gated_rcl`."""
+        # Without an affine normalization one bias per sum suffices; further ones would add to it.
         places = ["feedforward", "gate_feedforward"]
         if self.norm not in ("lrn", "none"):
             places += ["recurrent", "product", "gate_recurrent"]
@@ -261,7 +303,7 @@ class RCL(RCLOptions):
         }
 
         def normalizer(place: str, z: Array, entries: Entries | None) -> tuple[Array, Entries]:
-            return (z, {}) if entries is None else self._normalize(z, entries, train, live)
+            return (z, {}) if entries is None else self._normalize(z, entries, train, mask)
 
         steps = options["steps"]
         per_step = dict.fromkeys(GATED_PLACES) | {
@@ -274,18 +316,18 @@ class RCL(RCLOptions):
             parameters["recurrent_gate_kernel"],
             normalizer,
             per_step,
-            lambda z: only_live(self._activate(z), live),
+            lambda z: apply_mask(self._activate(z), mask),
             **options,
         )
         for place, norm in norms.items():
-            norm.record(used.get(place, {}), live)
+            norm.record(used.get(place, {}), mask)
         return states
 
     def _parameters(self, u: Array) -> tuple[Array, dict[str, Array]]:
-        """The kernels by name, and the input, all in the dtype of the computation."""
+        """Declares the kernels; returns input and kernels by name, cast to the dtype in use."""
         window = tuple(self.kernel_size)
         recurrent_window = tuple(self.recurrent_kernel_size or window)
-        one = (1,) * len(window)
+        pointwise = (1,) * len(window)
         forward = kernel_initializer(self.kernel_init)
         recurrent = kernel_initializer(self.recurrent_init)
         square = (self.features, self.features)
@@ -294,8 +336,8 @@ class RCL(RCLOptions):
         if self.steps:
             declared["recurrent_kernel"] = (recurrent, (*recurrent_window, *square))
         if self.steps and self.gated:
-            declared["gate_kernel"] = (forward, (*one, u.shape[-1], self.features))
-            declared["recurrent_gate_kernel"] = (recurrent, (*one, *square))
+            declared["gate_kernel"] = (forward, (*pointwise, u.shape[-1], self.features))
+            declared["recurrent_gate_kernel"] = (recurrent, (*pointwise, *square))
         kernels = {}
         for name, (initializer, shape) in declared.items():
             if name.startswith("recurrent") and not self.tie_weights:
@@ -308,11 +350,11 @@ class RCL(RCLOptions):
         return StepNorm(self.norm, self.features, calls, self.momentum, self.param_dtype, name=name)
 
     def _normalize(
-        self, z: Array, entries: Entries, train: bool, live: Array | None
+        self, z: Array, entries: Entries, train: bool, mask: Array | None
     ) -> tuple[Array, Entries]:
         return normalize(
             z, entries, kind=self.norm, train=train, groups=self.groups, epsilon=self.epsilon,
-            live=live,
+            mask=mask,
         )  # fmt: skip
 
     def _activate(self, z: Array) -> Array:
@@ -352,7 +394,10 @@ class RCL(RCLOptions):
 
 
 def _each_step(initializer: Callable[..., Array]) -> Callable[..., Array]:
-    """Draws a leading axis of independent kernels: fan-in is that of one of them."""
+    """Returns an initializer that draws independent kernels along a leading axis.
+
+    The fan-in is that of a single kernel.
+    """
 
     def draw(key: Array, shape: tuple[int, ...], dtype: Any) -> Array:
         return jax.vmap(lambda k: initializer(k, shape[1:], dtype))(jax.random.split(key, shape[0]))
@@ -361,18 +406,22 @@ def _each_step(initializer: Callable[..., Array]) -> Callable[..., Array]:
 
 
 def extend_steps(variables: PyTree, longer: PyTree) -> PyTree:
-    """Variables of a net trained for T steps, for the same net made with more steps.
+    """Converts the variables of a net trained for T steps to those of the same net with more steps.
 
-    Leaves kept per step get further entries equal to their last one, which is what a call with
-    more steps does by rule. Running the longer net over training images with `train=True` then
-    gives the new steps statistics of their own.
+    Leaves that are kept per step get further entries equal to their last one, which is what a call
+    with more steps uses by rule. Running the longer net over training images with `train=True` then
+    fits separate statistics for the new steps.
 
     Args:
-        variables: variables of the trained net.
-        longer: variables, or their shapes (`jax.eval_shape` of `init`), of the longer net.
+        variables: Variables of the trained net, a pytree of arrays.
+        longer: Variables of the longer net, or their shapes as `jax.eval_shape` of `init` returns
+            them.
+
+    Returns:
+        Variables with the values of `variables` and the shapes of `longer`.
 
     Raises:
-        ValueError: a leaf differs in more than a longer leading axis.
+        ValueError: If the shapes of a leaf differ in more than a longer leading axis.
     """
 
     def extend(leaf: Array, target: Array | jax.ShapeDtypeStruct) -> Array:

@@ -1,11 +1,12 @@
-"""Where on its map a feature is seen.
+"""The expected position of each feature under a spatial softmax.
 
-A maximum over all places says that it is seen and forgets where; here is the other half. Both
-together keep of a scene what is in it and where, with the weights before them shared by all places.
+A global maximum keeps whether a feature is present and discards where. The expected position keeps
+where. Both together describe the content of a scene and its layout, while the weights of the layers
+before are shared by all positions.
 
-Reference:
+References:
     Levine, Finn, Darrell & Abbeel, End-to-end training of deep visuomotor policies, JMLR 17 (2016),
-    section 4.1 (the expected position under a softmax over the places of each map).
+    section 4.1 (the expected position under a softmax over the positions of each map).
 """
 
 import jax
@@ -16,18 +17,25 @@ from jaxtyping import Array, Float
 def soft_argmax(
     x: Float[Array, "batch *spatial channels"],
 ) -> Float[Array, "batch axes channels"]:
-    """Expected place of each feature: `sum_p softmax_p(x[p]) p`.
+    """Computes the expected position of each feature: `sum_p softmax_p(x[p]) p`.
 
     Args:
-        x: maps `[batch, *spatial, channels]`, of one spatial axis or more.
+        x: Feature maps `[batch, *spatial, channels]` with at least one spatial axis.
 
     Returns:
-        Coordinates `[batch, axes, channels]` in the order of the spatial axes, dtype of `x`. The
-        first place of an axis is -1 and the last one 1; an axis of one place has 0. A feature that
-        is alike everywhere is at 0.
+        Coordinates `[batch, axes, channels]` in the order of the spatial axes and the dtype of `x`.
+        The first position of an axis has coordinate -1 and the last one 1; an axis of size 1 has
+        coordinate 0. A feature with the same response everywhere is at 0.
 
     Raises:
-        ValueError: there is no spatial axis.
+        ValueError: If `x` has no spatial axis.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> from rcnn_jax.layers.spatial_softmax import soft_argmax
+        >>> maps = jnp.zeros((1, 3, 3, 1)).at[0, 0, 2, 0].set(100.0)
+        >>> soft_argmax(maps).ravel().tolist()
+        [-1.0, 1.0]
     """
     sizes = x.shape[1:-1]
     if not sizes:

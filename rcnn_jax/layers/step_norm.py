@@ -1,10 +1,10 @@
-"""The normalization of a recurrent layer: what is kept per time step and what is shared.
+"""The normalization of a recurrent layer, with variables per time step or shared by all.
 
-A recurrent layer calls its normalization once per time step. `StepNorm` owns the parameters and
-running statistics of all these calls; `normalize` is the pure function of one call, so that it
-can run inside `lax.scan` with the entries of its step scanned as inputs.
+A recurrent layer calls its normalization once per time step. `StepNorm` holds the parameters and
+running statistics of all these calls. `normalize` is the pure function of one call, so that it can
+run inside `lax.scan` with the variables of its step as scanned inputs.
 
-Rule for steps beyond the trained T: a step t > T uses the entries of step T.
+Steps beyond the trained T follow one rule: a step t > T uses the variables of step T.
 """
 
 import flax.linen as nn
@@ -15,12 +15,19 @@ from rcnn_jax.layers.normalization import batch_normalize, group_norm, kept_shar
 
 NORMS = ("lrn", "batch", "batch_shared", "batch_split", "layer", "group", "none")
 
-# What one call reads, or what it reports: name -> [channels].
+# Variables that one call reads, or statistics that it reports: name -> [channels].
 Entries = dict[str, Array]
 
 
 def check_norm(kind: str) -> None:
-    """Raises ValueError unless `kind` is one of `NORMS`."""
+    """Raises an error unless `kind` is one of `NORMS`.
+
+    Args:
+        kind: Name of a normalization.
+
+    Raises:
+        ValueError: If the name is unknown.
+    """
     if kind not in NORMS:
         raise ValueError(f'norm must be one of {", ".join(NORMS)}, got "{kind}"')
 
@@ -33,25 +40,27 @@ def normalize(
     train: bool,
     groups: int,
     epsilon: float,
-    live: Bool[Array, "..."] | None = None,
+    mask: Bool[Array, "..."] | None = None,
 ) -> tuple[Float[Array, "batch *spatial channels"], Entries]:
-    """What happens to a pre-activation before the rectification at one time step.
+    """Normalizes the pre-activation of one time step, before the rectification.
 
-    For `"lrn"` and `"none"` only the bias is added (LRN follows the rectification); all others
-    normalize and apply their affine.
+    For `"lrn"` and `"none"` only the bias is added (LRN follows the rectification). All other kinds
+    normalize and apply their affine parameters.
 
     Args:
-        z: pre-activation `[batch, *spatial, channels]`.
-        entries: the entries of this call, see `StepNorm.entries`.
-        kind: one of `NORMS`.
-        train: normalize with the statistics of the batch (batch norms only).
-        groups: number of groups of `"group"`.
-        epsilon: added to variances.
-        live: which positions count in statistics, see `batch_moments`. None: all.
+        z: Pre-activation `[batch, *spatial, channels]`.
+        entries: Variables of this call by name, each `[channels]`; see `StepNorm.entries`.
+        kind: Kind of normalization, one of `NORMS`.
+        train: Whether batch normalization uses the statistics of the batch instead of the running
+            ones.
+        groups: Number of groups of channels of `"group"` normalization.
+        epsilon: Constant added to variances.
+        mask: Mask `bool[batch, *spatial]` that is true where a position contributes to statistics;
+            a spatial axis may have size 1. None includes all positions.
 
     Returns:
-        The normalized `z`, and the batch statistics `mean`, `var` that were used: empty unless a
-        batch norm runs in training.
+        A pair of the normalized `z` and the batch statistics `mean` and `var` that were used,
+        `[channels]` each; the latter is empty unless a batch normalization runs in training.
     """
     if kind in ("lrn", "none"):
         bias = entries["bias"].astype(z.dtype)
@@ -59,31 +68,31 @@ def normalize(
     scale, bias = entries["scale"], entries["bias"]
     if kind in ("layer", "group"):
         count = groups if kind == "group" else 1
-        return group_norm(z, scale, bias, groups=count, epsilon=epsilon, live=live), {}
+        return group_norm(z, scale, bias, groups=count, epsilon=epsilon, mask=mask), {}
     if not train:
         mean, variance = entries["mean"], entries["var"]
         return standardize(z, mean, variance, scale, bias, epsilon=epsilon), {}
-    y, mean, variance = batch_normalize(z, scale, bias, epsilon=epsilon, live=live)
+    y, mean, variance = batch_normalize(z, scale, bias, epsilon=epsilon, mask=mask)
     return y, {"mean": mean, "var": variance}
 
 
 class StepNorm(nn.Module):
     """Parameters and running statistics of a normalization that is called several times.
 
-    | kind         | scale, bias   | mean, var (`batch_stats`) |
-    |--------------|---------------|---------------------------|
-    | lrn, none    | bias `[C]`    |                           |
-    | layer, group | `[C]`         |                           |
-    | batch        | `[calls, C]`  | `[calls, C]`              |
-    | batch_split  | `[C]`         | `[calls, C]`              |
-    | batch_shared | `[C]`         | `[C]`, moved every call   |
+    | kind         | scale, bias   | mean, var (`batch_stats`)    |
+    |--------------|---------------|------------------------------|
+    | lrn, none    | bias `[C]`    |                              |
+    | layer, group | `[C]`         |                              |
+    | batch        | `[calls, C]`  | `[calls, C]`                 |
+    | batch_split  | `[C]`         | `[calls, C]`                 |
+    | batch_shared | `[C]`         | `[C]`, updated by every call |
 
     Attributes:
-        kind: one of `NORMS`.
-        features: number of channels C.
-        calls: trained number of calls, T + 1 for a layer that iterates T times.
-        momentum: share of the running statistics kept at an update.
-        param_dtype: dtype of parameters and running statistics.
+        kind: Kind of normalization, one of `NORMS`.
+        features: Number of channels C.
+        calls: Trained number of calls, T + 1 for a layer that iterates T times.
+        momentum: Fraction of the running statistics that an update keeps, in [0, 1].
+        param_dtype: Dtype of parameters and running statistics.
     """
 
     kind: str
@@ -93,25 +102,32 @@ class StepNorm(nn.Module):
     param_dtype: str = "float32"
 
     def setup(self) -> None:
-        """Declares the variables."""
+        """Declares the parameters and running statistics."""
         check_norm(self.kind)
         dtype = jnp.dtype(self.param_dtype)
-        one = (self.features,)
-        each = (self.calls, self.features)
-        affine = each if self.kind == "batch" else one
+        shared_shape = (self.features,)
+        per_call_shape = (self.calls, self.features)
+        affine = per_call_shape if self.kind == "batch" else shared_shape
         if self.kind not in ("lrn", "none"):
             self.scale = self.param("scale", nn.initializers.ones, affine, dtype)
         self.bias = self.param("bias", nn.initializers.zeros, affine, dtype)
         if self.kind.startswith("batch"):
-            statistics = one if self.kind == "batch_shared" else each
+            statistics = shared_shape if self.kind == "batch_shared" else per_call_shape
             self.mean = self.variable("batch_stats", "mean", jnp.zeros, statistics, dtype)
             self.var = self.variable("batch_stats", "var", jnp.ones, statistics, dtype)
 
     def entries(self, calls: int) -> Entries:
-        """What calls 0..calls-1 read, each entry `[calls, channels]`.
+        """Returns the variables that calls 0..calls-1 read.
 
-        Entries kept per call are those of the last trained call from there on; shared ones are
-        repeated.
+        Variables per call beyond the last trained call equal those of that call. Shared variables
+        are repeated.
+
+        Args:
+            calls: Number of calls.
+
+        Returns:
+            A dict from the names `scale`, `bias`, `mean` and `var`, as far as the kind of
+            normalization has them, to arrays `[calls, channels]`.
         """
         values = {"bias": self.bias}
         if self.kind not in ("lrn", "none"):
@@ -123,23 +139,25 @@ class StepNorm(nn.Module):
         def of_calls(value: Array) -> Array:
             return value[index] if value.ndim == 2 else jnp.tile(value, (calls, 1))
 
-        # An array of NumPy cannot be indexed by what is traced.
+        # A NumPy array cannot be indexed by a traced array.
         return {name: of_calls(jnp.asarray(value)) for name, value in values.items()}
 
-    def record(self, used: Entries, live: Array | None = None) -> None:
-        """Moves the running statistics towards the batch statistics that the calls used.
+    def record(self, used: Entries, mask: Array | None = None) -> None:
+        """Updates the running statistics with the batch statistics that the calls used.
 
-        Statistics kept per call move once; those of calls that did not happen stay, and those
-        used beyond the trained calls are not recorded. Shared statistics move once per call, in
-        order.
+        Statistics per call are updated once. Those of calls that did not happen stay, and those
+        used beyond the trained calls are not recorded. Shared statistics are updated once per call,
+        in order.
 
         Args:
-            used: `mean` and `var`, each `[calls, channels]`, or empty where nothing was used.
-            live: which positions they are of, see `batch_moments`.
+            used: Batch statistics `mean` and `var`, each `[calls, channels]`, or an empty dict if
+                no batch statistics were used.
+            mask: Mask `bool[batch, *spatial]` of the positions that contributed to the statistics;
+                without any of them nothing is updated. None includes all positions.
         """
         if not used or self.is_initializing():
             return
-        keep = kept_share(self.momentum, live)
+        keep = kept_share(self.momentum, mask)
         for name, variable in (("mean", self.mean), ("var", self.var)):
             running, new = jnp.asarray(variable.value), used[name]
             if running.ndim == 1:

@@ -1,4 +1,4 @@
-"""Iterating a layer over time steps: the loop, and what differs from step to step."""
+"""Iteration of a layer over time steps: the loop, and the values that differ from step to step."""
 
 import math
 from collections.abc import Callable
@@ -10,27 +10,44 @@ from jax import lax
 from jaxtyping import Array, PyTree
 
 LONGEST_UNROLLED = 8
-"""Up to this many iterations are unrolled by default: faster to run, slower to compile."""
+"""Largest number of iterations that is unrolled by default: faster to run, slower to compile."""
 
 
 def entry(per_step: PyTree, index: int | slice) -> PyTree:
-    """The entry, or the entries, of some steps: every leaf indexed along its leading axis."""
+    """Returns the entry of one step, or the entries of several, of each leaf.
+
+    Args:
+        per_step: Pytree of arrays `[steps, ...]`; None is an empty pytree.
+        index: Number of a step, or a slice of steps.
+
+    Returns:
+        The same pytree with every leaf indexed along its leading axis.
+    """
     return jax.tree.map(lambda value: value[index], per_step)
 
 
 def kernels_of_steps(kernel: Array | None, rank: int, steps: int) -> Array | None:
-    """Kernels `[steps, ...]` of t = 1..steps of untied weights, the last one repeated.
+    """Returns the untied kernels of steps 1..T, the last trained one repeated for steps beyond it.
 
     Args:
-        kernel: tied weights with `rank` axes, untied ones with one more, or None.
-        rank: number of axes of a tied kernel.
-        steps: number of iterations.
+        kernel: Tied weights with `rank` axes, untied weights with a leading axis `[trained steps]`,
+            or None for a layer without a recurrent kernel.
+        rank: Number of axes of a tied kernel.
+        steps: Number of iterations T, at least 0.
 
     Returns:
-        None for tied weights: all steps use `kernel` itself.
+        Kernels `[steps, ...]` of untied weights. None for tied weights, where all steps use
+        `kernel` itself, and for no kernel.
 
     Raises:
-        ValueError: `steps` is negative, or positive without a kernel.
+        ValueError: If `steps` is negative, or positive without a kernel.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> from rcnn_jax.layers.time_scan import kernels_of_steps
+        >>> untied = jnp.array([1, 2]).reshape(2, 1, 1, 1)
+        >>> kernels_of_steps(untied, rank=3, steps=4).ravel().tolist()
+        [1, 2, 2, 2]
     """
     if steps < 0:
         raise ValueError(f"a recurrent layer runs for steps >= 0 iterations, got steps={steps}")
@@ -40,7 +57,7 @@ def kernels_of_steps(kernel: Array | None, rank: int, steps: int) -> Array | Non
         )
     if kernel is None or kernel.ndim == rank:
         return None
-    # An array of NumPy cannot be indexed by what is traced.
+    # A NumPy array cannot be indexed by a traced array.
     return jnp.asarray(kernel)[jnp.minimum(jnp.arange(steps), kernel.shape[0] - 1)]
 
 
@@ -57,25 +74,39 @@ def scan_steps(
     """Iterates `step(state, inputs[t], in_loop) -> (state, report)` from the state `first`.
 
     Args:
-        step: one iteration; `in_loop` says whether it is traced inside a loop.
-        first: the state before the first iteration.
-        inputs: pytree of arrays `[steps, ...]`.
-        steps: number of iterations, at least 0.
-        unroll: run without a loop; None does so up to `LONGEST_UNROLLED` steps.
-        remat: what the backward pass computes again. True: the inside of a step, from its state,
-            so that T states are kept; "chunks": runs of about sqrt(T) steps, from the state before
-            each, so that about 2 sqrt(T) states are kept, for one more forward pass.
-        all_states: return all states instead of the last.
+        step: Function that computes one iteration; its argument `in_loop` is true if it is traced
+            inside a loop.
+        first: State before the first iteration, an array of any shape.
+        inputs: Pytree of arrays `[steps, ...]` whose entry t is passed to iteration t.
+        steps: Number of iterations T, at least 0.
+        unroll: Whether to run without a loop. None unrolls up to `LONGEST_UNROLLED` iterations.
+        remat: Rematerialization in the backward pass. False stores all intermediate values. True
+            recomputes the inside of an iteration from its state, so that T states are stored.
+            "chunks" recomputes runs of about sqrt(T) iterations from the state before each run, so
+            that about 2 sqrt(T) states are stored, for one more forward pass.
+        all_states: Whether to return all states instead of the last.
 
     Returns:
-        The last state, or all `[steps + 1, ...]` from `first` on; and the reports, each leaf
-        stacked to `[steps, ...]` (None for no steps).
+        A pair `(states, reports)`: the last state, or all states `[steps + 1, ...]` with `first` at
+        the start; and the reports, each leaf stacked to `[steps, ...]`, or None for 0 steps.
 
     Raises:
-        ValueError: `remat` is none of these, or chunks are to be unrolled.
+        ValueError: If `remat` is not False, True or "chunks", or if `unroll` is true with "chunks".
 
-    Reference:
+    References:
         "chunks": Chen, Xu, Zhang & Guestrin, Training deep nets with sublinear memory cost, 2016.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> from rcnn_jax.layers.time_scan import scan_steps
+        >>> def step(state, increment, in_loop):
+        ...     return state + increment, 10 * state
+        >>> states, reports = scan_steps(
+        ...     step, jnp.array(0), jnp.array([1, 2, 3]),
+        ...     steps=3, unroll=None, remat=False, all_states=True,
+        ... )
+        >>> states.tolist(), reports.tolist()
+        ([0, 1, 3, 6], [0, 10, 30])
     """
     if remat not in (False, True, "chunks"):
         raise ValueError(f'remat must be False, True or "chunks", got {remat!r}')
@@ -83,14 +114,14 @@ def scan_steps(
         raise ValueError('remat="chunks" is a loop over loops and cannot be unrolled (unroll=True)')
     if steps == 0:
         return (first[None] if all_states else first), None
-    # The chunks are a loop: what is inside them is so too.
+    # The chunks form a loop, so their contents are traced inside a loop as well.
     unrolled = remat != "chunks" and (steps <= LONGEST_UNROLLED if unroll is None else unroll)
 
     def advance(state: Array, x: Any) -> tuple[Array, Any]:
         return step(state, x, not unrolled)
 
     if remat:
-        # In a loop nothing can merge the two evaluations; unrolled, the flag keeps them apart.
+        # In a loop the compiler cannot merge the two evaluations; unrolled, the flag prevents it.
         advance = jax.checkpoint(advance, prevent_cse=unrolled)
 
     def body(state: Array, x: Any) -> tuple[Array, Any]:
@@ -99,8 +130,8 @@ def scan_steps(
 
     def run(state: Array, xs: PyTree, length: int) -> tuple[Array, PyTree]:
         if unrolled and length == 1:
-            # `lax.scan` makes a loop of one step even when told to unroll, and inside a loop the
-            # gradient of a kernel is slow where `in_loop` does not announce it: eleven times.
+            # `lax.scan` makes a loop of one step even with `unroll=True`, and the gradient of a
+            # kernel inside a loop is eleven times slower if `in_loop` is not set.
             state, out = body(state, entry(xs, 0))
             return state, jax.tree.map(lambda y: y[None], out)
         return lax.scan(body, state, xs, length=length, unroll=unrolled)
@@ -118,7 +149,7 @@ def _in_chunks(
     inputs: PyTree,
     steps: int,
 ) -> tuple[Array, PyTree]:
-    """`run(first, inputs, steps)`, keeping for the backward pass only the state before a chunk."""
+    """Computes `run(first, inputs, steps)`, storing only the state before each chunk of steps."""
     size = math.isqrt(steps - 1) + 1  # the root, rounded up
     whole = steps // size
 
@@ -136,7 +167,15 @@ def _in_chunks(
 
 
 def prepend(first: PyTree, later: PyTree) -> PyTree:
-    """Stacks the report of t = 0 before those of t = 1..T; `later` is None where T = 0."""
+    """Stacks the report of t = 0 before the reports of t = 1..T.
+
+    Args:
+        first: Report of t = 0, a pytree of arrays `[...]`.
+        later: Reports of t = 1..T, a pytree of arrays `[T, ...]`, or None for T = 0.
+
+    Returns:
+        A pytree of arrays `[T + 1, ...]`.
+    """
     if later is None:
         return jax.tree.map(lambda a: a[None], first)
     return jax.tree.map(lambda a, b: jnp.concatenate([a[None], b]), first, later)

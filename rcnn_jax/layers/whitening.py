@@ -1,7 +1,7 @@
-"""A first layer that whitens: its kernel is computed from patches of the training images.
+"""A whitening first layer whose kernel is computed from patches of the training images.
 
-Neighbouring pixels of photographs are much alike. The eigenvectors of the covariance of patches,
-each divided by the root of its eigenvalue, give responses that are uncorrelated and equally large,
+Neighbouring pixels of photographs are strongly correlated. The eigenvectors of the covariance of
+patches, each divided by the root of its eigenvalue, give uncorrelated responses of equal variance,
 from which the later layers learn faster.
 
 References:
@@ -18,14 +18,14 @@ import numpy as np
 
 @dataclasses.dataclass(frozen=True)
 class WhitenedKernel:
-    """What fills a convolution's kernel before the first step.
+    """A convolution kernel that is fitted to whiten image patches before the first training step.
 
     Attributes:
-        path: of the parameter, such as `conv/kernel`.
-        epsilon: added to the eigenvalues, as a share of the largest one: directions that vary
-            less are not amplified to the level of the others.
-        images: how many training images are read, at most.
-        gain: what every filter is multiplied by.
+        path: Path of the parameter, such as `conv/kernel`.
+        epsilon: Constant added to the eigenvalues as a fraction of the largest one, positive. It
+            keeps directions of small variance from being amplified to the level of the others.
+        images: Largest number of training images that are read, at least 1.
+        gain: Factor of all filters, positive.
     """
 
     path: str
@@ -48,14 +48,15 @@ class WhitenedKernel:
         beyond twice the number of eigenvectors keep their initial weights.
 
         Args:
-            blocks: preprocessed images, each block float64 [examples, height, width, channels].
-            kernel: the initial one, [window height, window width, channels, features].
+            blocks: Preprocessed images in blocks `float64[examples, height, width, channels]`.
+            kernel: Initial kernel `[window height, window width, channels, features]`.
 
         Returns:
-            A kernel of its shape and type.
+            A kernel of the shape and dtype of `kernel`.
 
         Raises:
-            ValueError: the kernel is of no such shape, or images are smaller than its window.
+            ValueError: If the kernel does not have 4 axes, images are smaller than its window or
+                have another number of channels, or there are no images.
         """
         if kernel.ndim != 4:
             raise ValueError(
@@ -64,7 +65,7 @@ class WhitenedKernel:
             )
         values, vectors = np.linalg.eigh(self._covariance(blocks, kernel.shape))
         values, vectors = values[::-1], vectors[:, ::-1]
-        # The sign of an eigenvector is an accident of the library that computes it.
+        # The sign of an eigenvector is arbitrary and depends on the linear algebra library.
         vectors = vectors * np.sign(vectors[np.abs(vectors).argmax(0), np.arange(len(values))])
         number = min(kernel.shape[-1] // 2, len(values))
         scale = self.gain / np.sqrt(np.maximum(values, 0) + self.epsilon * values[0])
@@ -75,7 +76,7 @@ class WhitenedKernel:
         return filled
 
     def _covariance(self, blocks: Iterable[np.ndarray], shape: Sequence[int]) -> np.ndarray:
-        """Of patches as rows `[height * width * channels]`."""
+        """Computes the covariance of patches as vectors `[height * width * channels]`."""
         size = int(np.prod(shape[:3]))
         total, outer, count, read = np.zeros(size), np.zeros((size, size)), 0, 0
         for block in blocks:

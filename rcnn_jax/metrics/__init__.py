@@ -1,1 +1,1 @@
-"""Figures of merit that are counted on whole predictions."""
+"""Metrics that are counted on whole predictions, or as sums inside a compiled step."""

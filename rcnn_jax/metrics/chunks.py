@@ -1,4 +1,4 @@
-"""Precision, recall and F1 of chunks: how slot filling, named entities and chunking are scored."""
+"""Precision, recall and F1 of chunks, for slot filling, named entities and chunking."""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -11,22 +11,31 @@ def conlleval(gold: Sequence[Sequence[str]], predicted: Sequence[Sequence[str]])
     """Scores tag sequences as the `conlleval` script of the CoNLL-2000 shared task does.
 
     A predicted chunk is correct if a gold chunk has the same first token, last token and type.
-    Sequences need not be well formed, see `chunks`. A ratio without a denominator is 0.
+    Sequences need not be well formed; see `chunks`. A ratio without a denominator is 0.
 
     Args:
-        gold: tags of each sentence, such as `"B-city"`, `"I-city"` or `"O"`.
-        predicted: as many for each sentence.
+        gold: True tags of each sentence, such as `"B-city"`, `"I-city"` or `"O"`.
+        predicted: Predicted tags of each sentence, as many as there are true ones.
 
     Returns:
-        `accuracy` (share of equal tags, `"O"` included), `precision`, `recall` and `f1` over all
-        chunks, in percent; and `types`, for each type in either in alphabetical order a dict of
-        `precision`, `recall` and `f1` in percent and the counts `gold`, `predicted`, `correct`.
+        `accuracy`, the share of equal tags including `"O"`; `precision`, `recall` and `f1` over all
+        chunks, in percent; and `types`, which maps each type of either side, in alphabetical order,
+        to a dict of `precision`, `recall` and `f1` in percent and the counts `gold`, `predicted`
+        and `correct`.
 
     Raises:
-        ValueError: the number of sentences or of the tags of one differs, or a tag is none.
+        ValueError: The numbers of sentences or of the tags of a sentence differ, or a string is not
+            a tag.
 
-    Reference:
+    References:
         Tjong Kim Sang & Buchholz, Introduction to the CoNLL-2000 shared task: chunking, 2000.
+
+    Example:
+        >>> from rcnn_jax.metrics.chunks import conlleval
+        >>> gold = [["O", "B-city", "I-city", "B-date"]]
+        >>> scores = conlleval(gold, [["O", "B-city", "I-city", "O"]])
+        >>> scores["accuracy"], scores["precision"], scores["recall"], round(scores["f1"], 1)
+        (75.0, 100.0, 50.0, 66.7)
     """
     if len(gold) != len(predicted):
         raise ValueError(
@@ -44,41 +53,46 @@ def conlleval(gold: Sequence[Sequence[str]], predicted: Sequence[Sequence[str]])
         equal += sum(a == b for a, b in zip(true, guess, strict=True))
         true_chunks, guessed_chunks = chunks(true), chunks(guess)
         both = set(true_chunks) & set(guessed_chunks)
-        for name, found in zip(counts, (true_chunks, guessed_chunks, both), strict=True):
-            counts[name].update(kind for _, _, kind in found)
+        for name, group in zip(counts, (true_chunks, guessed_chunks, both), strict=True):
+            counts[name].update(kind for _, _, kind in group)
     kinds = sorted(counts["gold"] | counts["predicted"])
     totals = {name: counter.total() for name, counter in counts.items()}
     return {
         "accuracy": _percent(equal, tokens),
         **_ratios(**totals),
         "types": {
-            kind: _ratios(**own) | own
+            kind: _ratios(**numbers) | numbers
             for kind in kinds
-            for own in [{name: counter[kind] for name, counter in counts.items()}]
+            for numbers in [{name: counter[kind] for name, counter in counts.items()}]
         },
     }
 
 
 def chunks(tags: Sequence[str]) -> list[Chunk]:
-    """The chunks of one sentence, also of one that is tagged inconsistently.
+    """Returns the chunks of one sentence, also of an inconsistently tagged one.
 
-    A chunk begins at a B, at an I after an O or the beginning, and at an I of another type than
-    the tag before. It ends before the next beginning or O. This covers both habits of tagging: a B
-    at each chunk (IOB2), or only between two chunks of one type that touch (IOB1).
+    A chunk begins at a B, at an I after an O or at the beginning, and at an I of another type than
+    the previous tag. It ends before the next beginning or O. This covers both tagging schemes: a B
+    at each chunk (IOB2), or only between two adjacent chunks of one type (IOB1).
 
     Args:
         tags: `"O"`, `"B"` or `"I"`, the latter two alone or followed by a hyphen and a type, which
-            may have hyphens itself.
+            may itself contain hyphens.
 
     Returns:
-        Chunks `(first token, token after the last, type)`; the type is `""` where there is none.
+        Chunks `(first token, token after the last, type)`; the type is `""` for a tag without one.
 
     Raises:
-        ValueError: a tag is none of these.
+        ValueError: A string is not such a tag.
+
+    Example:
+        >>> from rcnn_jax.metrics.chunks import chunks
+        >>> chunks(["B-city", "I-city", "O", "I-date"])
+        [(0, 2, 'city'), (3, 4, 'date')]
     """
-    found: list[Chunk] = []
-    first, before = 0, None  # the type of the chunk that is open, None outside
-    for place, tag in enumerate([*tags, "O"]):
+    result: list[Chunk] = []
+    first, before = 0, None  # first token and type of the open chunk, None outside of chunks
+    for index, tag in enumerate([*tags, "O"]):
         prefix, _, kind = tag.partition("-")
         if prefix not in ("B", "I", "O") or (prefix == "O" and tag != "O"):
             raise ValueError(f"a tag must be 'O', 'B', 'I', 'B-type' or 'I-type', got {tag!r}")
@@ -86,9 +100,9 @@ def chunks(tags: Sequence[str]) -> list[Chunk]:
         if prefix == "I" and inside == before:
             continue
         if before is not None:
-            found.append((first, place, before))
-        first, before = place, inside
-    return found
+            result.append((first, index, before))
+        first, before = index, inside
+    return result
 
 
 def _ratios(gold: int, predicted: int, correct: int) -> dict[str, float]:

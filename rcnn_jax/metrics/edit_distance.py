@@ -1,7 +1,8 @@
-"""How far transcripts are from what is written: errors of characters and words, and confidence.
+"""Edit distances between transcripts and references: errors, confusions and calibration.
 
-The edit distance and its operations are those of rapidfuzz. Texts are compared as they are: what
-is to count as equal, such as two ways to write an accent, is normalised beforehand.
+The edit distance and its operations are those of rapidfuzz. Texts are compared as they are;
+variants that should count as equal, such as two encodings of an accent, must be normalised
+beforehand.
 
 References:
     Levenshtein, Binary codes capable of correcting deletions, insertions and reversals, Soviet
@@ -18,15 +19,15 @@ from typing import Any
 
 @dataclasses.dataclass(frozen=True)
 class EditCounts:
-    """Edit operations over lines; those of several sets of lines can be added.
+    """Numbers of edit operations over lines; those of several sets of lines can be added.
 
     Attributes:
-        substitutions: characters or words in place of others.
-        insertions: that a transcript has and its reference has not.
-        deletions: that a reference has and its transcript has not.
-        length: characters or words of all references.
-        exact: lines that are equal to their reference.
-        lines: number of lines.
+        substitutions: Number of characters or words that replace others.
+        insertions: Number of characters or words of transcripts that references lack.
+        deletions: Number of characters or words of references that transcripts lack.
+        length: Number of characters or words of all references.
+        exact: Number of lines that equal their reference.
+        lines: Number of lines.
     """
 
     substitutions: int
@@ -38,12 +39,12 @@ class EditCounts:
 
     @property
     def distance(self) -> int:
-        """The fewest operations that turn the references into the transcripts."""
+        """The least number of operations that turn the references into the transcripts."""
         return self.substitutions + self.insertions + self.deletions
 
     @property
     def rate(self) -> float:
-        """Operations for each character or word of the references; may exceed 1.
+        """Operations per character or word of the references; it may exceed 1.
 
         Without any reference it is 0 if there is no operation either, and infinite if there is.
         """
@@ -53,41 +54,70 @@ class EditCounts:
 
     @property
     def sequence_accuracy(self) -> float:
-        """Share of lines that are right as a whole, 0 to 1; 0 without lines."""
+        """Share of lines that are entirely correct, in 0..1; 0 without lines."""
         return self.exact / self.lines if self.lines else 0.0
 
     def __add__(self, other: "EditCounts") -> "EditCounts":
-        """The counts of both."""
+        """Returns the sums of both sets of counts."""
         pairs = zip(dataclasses.astuple(self), dataclasses.astuple(other), strict=True)
         return EditCounts(*(mine + its for mine, its in pairs))
 
 
 def character_errors(references: Sequence[str], transcripts: Sequence[str]) -> EditCounts:
-    """Edits of characters; `rate` is the character error rate (CER).
+    """Counts edits of characters; `rate` is the character error rate (CER).
 
     Args:
-        references: what is written on each line.
-        transcripts: as many lines as they were read.
+        references: True text of each line.
+        transcripts: Predicted text of each line.
+
+    Returns:
+        The numbers of edit operations over all lines.
 
     Raises:
-        ValueError: the numbers differ, or rapidfuzz is not installed.
+        ValueError: The numbers of lines differ, or rapidfuzz is not installed.
+
+    Example:
+        >>> from rcnn_jax.metrics.edit_distance import character_errors
+        >>> errors = character_errors(["kitten"], ["sitting"])
+        >>> errors.substitutions, errors.insertions, errors.deletions, errors.rate
+        (2, 1, 0, 0.5)
     """
     return _errors(references, transcripts, str)
 
 
 def word_errors(references: Sequence[str], transcripts: Sequence[str]) -> EditCounts:
-    """Edits of words, which white space separates; `rate` is the word error rate (WER).
+    """Counts edits of words, which white space separates; `rate` is the word error rate (WER).
 
-    Args and errors are those of `character_errors`.
+    Args:
+        references: True text of each line.
+        transcripts: Predicted text of each line.
+
+    Returns:
+        The numbers of edit operations over all lines.
+
+    Raises:
+        ValueError: The numbers of lines differ, or rapidfuzz is not installed.
+
+    Example:
+        >>> from rcnn_jax.metrics.edit_distance import word_errors
+        >>> round(word_errors(["the cat sat"], ["the cat sat down"]).rate, 3)
+        0.333
     """
     return _errors(references, transcripts, str.split)
 
 
 def sequence_accuracy(references: Sequence[str], transcripts: Sequence[str]) -> float:
-    """Share of lines that are right to the last character, 0 to 1; 0 without lines.
+    """Returns the share of lines that are entirely correct, in 0..1; 0 without lines.
+
+    Args:
+        references: True text of each line.
+        transcripts: Predicted text of each line.
+
+    Returns:
+        The number of lines that equal their reference, divided by the number of lines.
 
     Raises:
-        ValueError: the numbers differ.
+        ValueError: The numbers of lines differ.
     """
     right = [reference == transcript for reference, transcript in _pairs(references, transcripts)]
     return sum(right) / len(right) if right else 0.0
@@ -98,9 +128,9 @@ class Confusions:
     """Which characters were read as which.
 
     Attributes:
-        substituted: (character of the reference, character in its place) to number.
-        inserted: character to number.
-        deleted: character to number.
+        substituted: Number of times by (character of the reference, character in its place).
+        inserted: Number of times by character that transcripts have and references lack.
+        deleted: Number of times by character that references have and transcripts lack.
     """
 
     substituted: collections.Counter[tuple[str, str]]
@@ -109,35 +139,44 @@ class Confusions:
 
 
 def confusions(references: Sequence[str], transcripts: Sequence[str]) -> Confusions:
-    """Counts the operations of one shortest way from each reference to its transcript.
+    """Counts the operations of one shortest edit of each reference into its transcript.
 
-    Where several ways are equally short, rapidfuzz decides which one counts.
+    Where several edits are equally short, rapidfuzz decides which one counts.
 
-    Args and errors are those of `character_errors`.
+    Args:
+        references: True text of each line.
+        transcripts: Predicted text of each line.
+
+    Returns:
+        The substituted, inserted and deleted characters and how often each occurs.
+
+    Raises:
+        ValueError: The numbers of lines differ, or rapidfuzz is not installed.
     """
     edits = _edits()
-    found = Confusions(collections.Counter(), collections.Counter(), collections.Counter())
+    counted = Confusions(collections.Counter(), collections.Counter(), collections.Counter())
     for reference, transcript in _pairs(references, transcripts):
-        for operation, place, other in edits(reference, transcript):
+        for operation, source, target in edits(reference, transcript):
             if operation == "replace":
-                found.substituted[reference[place], transcript[other]] += 1
+                counted.substituted[reference[source], transcript[target]] += 1
             elif operation == "insert":
-                found.inserted[transcript[other]] += 1
+                counted.inserted[transcript[target]] += 1
             else:
-                found.deleted[reference[place]] += 1
-    return found
+                counted.deleted[reference[source]] += 1
+    return counted
 
 
 @dataclasses.dataclass(frozen=True)
 class ConfidenceBin:
-    """Lines whose confidence lies in one interval.
+    """Statistics of the lines whose confidence lies in one interval.
 
     Attributes:
-        low: lower end, above which they lie (0 itself belongs to the first interval).
-        high: upper end, which belongs to the interval.
-        count: number of lines.
-        confidence: their mean confidence.
-        accuracy: share of them that are right.
+        low: Lower end of the interval, which it does not include, except that 0 belongs to the
+            first.
+        high: Upper end of the interval, which it includes.
+        count: Number of lines.
+        confidence: Mean confidence of the lines.
+        accuracy: Share of the lines that are correct.
     """
 
     low: float
@@ -149,12 +188,12 @@ class ConfidenceBin:
 
 @dataclasses.dataclass(frozen=True)
 class Calibration:
-    """How far confidences are from what they promise.
+    """How far confidences are from accuracies.
 
     Attributes:
-        bins: those intervals that hold lines, by rising confidence.
-        expected_error: mean of |accuracy - confidence| over intervals, weighted by lines; 0 without
-            lines.
+        bins: Intervals that hold lines, by rising confidence.
+        expected_error: Mean of |accuracy - confidence| over intervals, weighted by their number of
+            lines; 0 without lines.
     """
 
     bins: tuple[ConfidenceBin, ...]
@@ -164,16 +203,28 @@ class Calibration:
 def calibration(
     confidences: Sequence[float], correct: Sequence[bool], bins: int = 10
 ) -> Calibration:
-    """Compares confidences with how often they were right (Guo et al. 2017, equation 3).
+    """Compares confidences with how often they were correct.
 
     Args:
-        confidences: of each line, 0 to 1.
-        correct: whether each line is right.
-        bins: intervals of equal width that the confidences fall into.
+        confidences: Confidence of each line, in 0..1.
+        correct: Whether each line is correct.
+        bins: Number of intervals of equal width that confidences are grouped into.
+
+    Returns:
+        The intervals that hold lines, and the expected calibration error.
 
     Raises:
-        ValueError: the numbers of lines differ, a confidence lies outside or is no number, or
+        ValueError: The numbers of lines differ, a confidence is outside 0..1 or not a number, or
             there is no interval.
+
+    References:
+        Guo et al., On calibration of modern neural networks, ICML 2017, equation 3.
+
+    Example:
+        >>> from rcnn_jax.metrics.edit_distance import calibration
+        >>> table = calibration([0.95, 0.9, 0.6, 0.55], [True, True, True, False])
+        >>> round(table.expected_error, 3), table.bins[0].count, table.bins[0].accuracy
+        (0.075, 2, 0.5)
     """
     if bins < 1 or len(confidences) != len(correct):
         raise ValueError(
@@ -195,21 +246,22 @@ def calibration(
         )
         for number, lines in sorted(held.items())
     )
-    gaps = (own.count * abs(own.accuracy - own.confidence) for own in table)
+    gaps = (interval.count * abs(interval.accuracy - interval.confidence) for interval in table)
     return Calibration(table, math.fsum(gaps) / max(1, len(confidences)))
 
 
 def _errors(
     references: Sequence[str], transcripts: Sequence[str], units: Callable[[str], Sequence[str]]
 ) -> EditCounts:
+    """Counts edits of the units, characters or words, that a text is split into."""
     edits = _edits()
     operations: collections.Counter[str] = collections.Counter()
     length = exact = 0
     pairs = list(_pairs(references, transcripts))
     for reference, transcript in pairs:
-        own = units(reference)
-        operations.update(operation for operation, _, _ in edits(own, units(transcript)))
-        length += len(own)
+        true_units = units(reference)
+        operations.update(operation for operation, _, _ in edits(true_units, units(transcript)))
+        length += len(true_units)
         exact += reference == transcript
     return EditCounts(
         substitutions=operations["replace"],
@@ -222,6 +274,7 @@ def _errors(
 
 
 def _pairs(references: Sequence[str], transcripts: Sequence[str]) -> Iterator[tuple[str, str]]:
+    """Returns pairs of (reference, transcript), after checking that there are as many of both."""
     if isinstance(references, str) or isinstance(transcripts, str):
         raise ValueError("references and transcripts are sequences of lines, got a single string")
     if len(references) != len(transcripts):
@@ -233,7 +286,7 @@ def _pairs(references: Sequence[str], transcripts: Sequence[str]) -> Iterator[tu
 
 
 def _edits() -> Callable[[Sequence[str], Sequence[str]], Any]:
-    """Rapidfuzz's list of operations, or one sentence where it is missing."""
+    """Returns a function that lists rapidfuzz's edit operations as (kind, source, target)."""
     try:
         from rapidfuzz.distance import Levenshtein
     except ImportError as error:
@@ -242,7 +295,7 @@ def _edits() -> Callable[[Sequence[str], Sequence[str]], Any]:
         ) from error
 
     def edits(reference: Sequence[str], transcript: Sequence[str]) -> Any:
-        found = Levenshtein.editops(reference, transcript)
-        return [(step.tag, step.src_pos, step.dest_pos) for step in found]
+        operations = Levenshtein.editops(reference, transcript)
+        return [(step.tag, step.src_pos, step.dest_pos) for step in operations]
 
     return edits

@@ -1,7 +1,7 @@
-"""Metrics that are ratios of sums over a whole split, and not means over its examples.
+"""Metrics that are ratios of sums over a whole split instead of means over its examples.
 
-Each is named in a config, `config.metrics.mean_iou.name="rcnn_jax.metrics.ratios:MeanIoU"` with its
-arguments, is counted batch by batch on the device, and may rank checkpoints
+A config adds one by `config.metrics.mean_iou.name="rcnn_jax.metrics.ratios:MeanIoU"` and its
+arguments. It is counted batch by batch on the device, and may rank checkpoints
 (`config.best_metric=mean_iou`).
 """
 
@@ -18,15 +18,15 @@ import numpy as np
 
 @dataclasses.dataclass(frozen=True)
 class _OfConfusion(abc.ABC):
-    """A number read from the confusion matrix of a split.
+    """Base class of metrics that are computed from the confusion matrix of a split.
 
     Attributes:
         classes: Number of classes C.
-        label: Name of the feature with the true classes, integers `[batch, ...]`.
-        prediction: Name of the prediction: classes like `label`, or scores with one axis more,
-            `[batch, ..., classes]`, of which the greatest counts.
-        void: A value of `label` that stands for no class and is left out; every other value
-            outside [0, C) is left out likewise.
+        label: Name of the feature that holds the true classes, integers `[batch, ...]`.
+        prediction: Name of the prediction: classes of the same shape as `label`, or scores with one
+            more axis, `[batch, ..., classes]`, of which the greatest counts.
+        void: Value of `label` that marks the absence of a class and is left out, as is every other
+            value outside [0, C).
     """
 
     classes: int
@@ -39,21 +39,25 @@ class _OfConfusion(abc.ABC):
             raise ValueError(f"classes={self.classes} must be at least 1")
 
     def sums(self, predictions: Mapping[str, jax.Array], batch: Mapping[str, jax.Array]) -> Any:
-        """The confusion matrix of a batch.
+        """Computes the confusion matrix of a batch.
+
+        Args:
+            predictions: Dict of predictions `[batch, ...]`, with the one that `prediction` names.
+            batch: Dict of arrays `[batch, ...]` with a `mask` and the feature that `label` names.
 
         Returns:
-            int32 `[classes, classes]`: true classes in rows, predicted ones in columns.
+            `int32[classes, classes]` with true classes in rows and predicted ones in columns.
 
         Raises:
-            ValueError: A name is unknown, or the shapes do not belong together.
+            ValueError: A name is unknown, the labels are not integers, or the shapes do not match.
         """
-        for name, there, key in (
+        for name, available, key in (
             (self.label, batch, "label"),
             (self.prediction, predictions, "prediction"),
         ):
-            if name not in there:
+            if name not in available:
                 raise ValueError(
-                    f"{type(self).__name__} needs {key}={name!r}, there are {', '.join(there)}"
+                    f"{type(self).__name__} needs {key}={name!r}, there are {', '.join(available)}"
                 )
         true, predicted = batch[self.label], predictions[self.prediction]
         if not jnp.issubdtype(true.dtype, jnp.integer):
@@ -70,56 +74,88 @@ class _OfConfusion(abc.ABC):
             )
         mask = batch["mask"].reshape(-1, *[1] * (true.ndim - 1)) > 0
         known = mask & (true != self.void) & (true >= 0) & (true < self.classes)
-        # One bin more for what is left out.
+        # An additional last bin collects the examples that do not count.
         pairs = jnp.where(known, true * self.classes + predicted, self.classes**2)
         counted = jnp.bincount(pairs.reshape(-1), length=self.classes**2 + 1)
         return counted[:-1].reshape(self.classes, self.classes)
 
     @abc.abstractmethod
     def value(self, totals: np.ndarray) -> float:
-        """The metric, from the confusion matrix of a split."""
+        """Computes the metric from the confusion matrix of a split.
+
+        Args:
+            totals: Sum of the confusion matrices of all batches, `[classes, classes]`.
+
+        Returns:
+            The value of the metric.
+        """
 
 
 @dataclasses.dataclass(frozen=True)
 class MeanIoU(_OfConfusion):
-    """Mean over classes of intersection over union, of one confusion matrix over the split.
+    """Mean over classes of intersection over union, from one confusion matrix over the split.
 
-    A class that occurs neither in truth nor in predictions has no IoU and does not count. This is
-    the measure of scene labelling; a mean over images is another one.
+    A class that occurs neither in the labels nor in the predictions has no IoU and is left out.
+    This is the measure of scene labelling, which differs from a mean over images.
 
-    Reference:
+    References:
         Everingham et al., The PASCAL visual object classes challenge, IJCV 2015, section 3.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> import numpy as np
+        >>> from rcnn_jax.metrics.ratios import MeanIoU
+        >>> metric = MeanIoU(classes=2, prediction="labels")
+        >>> batch = {"label": jnp.array([0, 0, 1, 1]), "mask": jnp.ones(4)}
+        >>> confusion = metric.sums({"labels": jnp.array([0, 1, 1, 1])}, batch)
+        >>> confusion.tolist(), round(metric.value(np.asarray(confusion)), 3)
+        ([[1, 1], [0, 2]], 0.583)
     """
 
     def value(self, totals: np.ndarray) -> float:
-        """The mean, in [0, 1]; NaN where no class occurs."""
+        """Returns the mean IoU in [0, 1]; NaN where no class occurs.
+
+        Args:
+            totals: Confusion matrix of the split, `[classes, classes]`.
+        """
         both = np.diagonal(totals)
         union = totals.sum(0) + totals.sum(1) - both
-        there = union > 0
-        return float(np.mean(both[there] / union[there])) if there.any() else math.nan
+        present = union > 0
+        return float(np.mean(both[present] / union[present])) if present.any() else math.nan
 
 
 @dataclasses.dataclass(frozen=True)
 class MeanClassAccuracy(_OfConfusion):
-    """Mean over the classes that occur of the share of their examples (or pixels) that is right."""
+    """Mean over classes of the share of their examples (or pixels) that is correct.
+
+    A class that does not occur in the labels is left out.
+    """
 
     def value(self, totals: np.ndarray) -> float:
-        """The mean, in [0, 1]; NaN where no class occurs."""
-        there = totals.sum(1) > 0
-        right = np.diagonal(totals)[there] / totals.sum(1)[there]
-        return float(np.mean(right)) if there.any() else math.nan
+        """Returns the mean accuracy in [0, 1]; NaN where no class occurs.
+
+        Args:
+            totals: Confusion matrix of the split, `[classes, classes]`.
+        """
+        present = totals.sum(1) > 0
+        right = np.diagonal(totals)[present] / totals.sum(1)[present]
+        return float(np.mean(right)) if present.any() else math.nan
 
 
 @dataclasses.dataclass(frozen=True)
 class MacroF1(_OfConfusion):
-    """Mean over classes of F1, twice the right ones over true and predicted ones.
+    """Mean over classes of F1, twice the correct examples over true plus predicted examples.
 
-    A class that occurs neither in truth nor in predictions does not count.
+    A class that occurs neither in the labels nor in the predictions is left out.
     """
 
     def value(self, totals: np.ndarray) -> float:
-        """The mean, in [0, 1]; NaN where no class occurs."""
+        """Returns the mean F1 in [0, 1]; NaN where no class occurs.
+
+        Args:
+            totals: Confusion matrix of the split, `[classes, classes]`.
+        """
         counted = totals.sum(0) + totals.sum(1)
-        there = counted > 0
-        f1 = 2 * np.diagonal(totals)[there] / counted[there]
-        return float(np.mean(f1)) if there.any() else math.nan
+        present = counted > 0
+        f1 = 2 * np.diagonal(totals)[present] / counted[present]
+        return float(np.mean(f1)) if present.any() else math.nan

@@ -1,4 +1,4 @@
-"""Labels that are no class of the model: they end training, and are never left out."""
+"""Labels that are not classes of the model end training instead of being left out."""
 
 import jax
 import jax.numpy as jnp
@@ -6,16 +6,16 @@ from jax.typing import ArrayLike
 
 
 def nan_where(stray: ArrayLike, total: ArrayLike) -> jax.Array:
-    """Makes a loss NaN where an example has a label that no class answers to.
+    """Replaces a loss by NaN where an example has a label that is not a class.
 
-    NaN ends a run. Cross-entropy alone would not: a one-hot target of such a label is zeros, and
-    an index of -1 is the last class.
+    NaN ends a run. Cross-entropy alone would not: the one-hot target of such a label is all zeros,
+    and the index -1 is the last class.
 
     Args:
-        stray: Which labels are no classes, of any shape; False in padding.
-        total: `[]`, the summed loss.
+        stray: Which labels are not classes, of any shape; false for padding.
+        total: Summed loss, `[]`.
 
     Returns:
-        `[]`, the loss or NaN.
+        The loss, or NaN, `[]`.
     """
     return jnp.where(jnp.any(stray), jnp.nan, total)

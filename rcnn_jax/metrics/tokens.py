@@ -1,4 +1,4 @@
-"""Cross-entropy and error of ids in sequences, counted by token."""
+"""Cross-entropy and error of sequences of ids, counted by token."""
 
 import jax
 import jax.numpy as jnp
@@ -11,25 +11,27 @@ from rcnn_jax.metrics.stray_labels import nan_where
 def token_sums(
     logits: Float[jax.Array, "batch time classes"],
     ids: Int[jax.Array, "batch time"],
-    live: Bool[jax.Array, "batch time"],
+    mask: Bool[jax.Array, "batch time"],
 ) -> dict[str, tuple[jax.Array, jax.Array]]:
-    """Sums over the tokens of a batch.
+    """Sums errors and cross-entropy over the tokens of a batch.
 
     Args:
-        logits: `[batch, time, classes]`.
-        ids: What is right, from 0; an id behind the classes stands for what training has not.
-        live: Which tokens count.
+        logits: Logits, `[batch, time, classes]`.
+        ids: True ids from 0, `[batch, time]`; an id beyond the classes is a token that does not
+            occur in the training split.
+        mask: True for the tokens that count, `[batch, time]`.
 
     Returns:
-        `error`: (wrong tokens, tokens), where an id beyond the classes counts as an error; and
-        `loss`: (cross-entropy in nats, tokens whose id is one of the classes).
+        `error`, (wrong tokens, tokens), where an id beyond the classes counts as an error; and
+        `loss`, (cross-entropy in nats, tokens whose id is one of the classes). The loss is NaN
+        where an id is negative.
     """
-    known = live & (ids < logits.shape[-1])
+    known = mask & (ids < logits.shape[-1])
     losses = optax.softmax_cross_entropy_with_integer_labels(logits, jnp.where(known, ids, 0))
-    wrong = live & (jnp.argmax(logits, axis=-1) != ids)
-    tokens, counted = (mask.sum().astype(logits.dtype) for mask in (live, known))
+    wrong = mask & (jnp.argmax(logits, axis=-1) != ids)
+    tokens, counted = (each.sum().astype(logits.dtype) for each in (mask, known))
     return {
         "error": (wrong.sum().astype(logits.dtype), tokens),
-        # A negative id, of which optax counts from the last class, is a fault of the data.
-        "loss": (nan_where(live & (ids < 0), jnp.where(known, losses, 0.0).sum()), counted),
+        # A negative id is a fault of the data; optax would count it from the last class.
+        "loss": (nan_where(mask & (ids < 0), jnp.where(known, losses, 0.0).sum()), counted),
     }

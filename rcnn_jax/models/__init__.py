@@ -1,1 +1,1 @@
-"""Models: one published system a file, found by import path, registered nowhere."""
+"""Models: one published system per file, found by import path and registered nowhere."""

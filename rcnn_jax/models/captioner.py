@@ -1,22 +1,22 @@
-"""A sentence about a picture: the multimodal recurrent network of Karpathy & Fei-Fei.
+"""Image captioning by the multimodal recurrent network of Karpathy & Fei-Fei.
 
-    picture -> CNN -> v;   b_v = W_hi v
+    image -> CNN -> v;   b_v = W_hi v
     h(t) = f(W_hx x(t) + W_hh h(t-1) + b_h + 1[t = 1] b_v),   h(0) = 0
     y(t) = softmax(W_oh h(t) + b_o)
 
-x(1) is the vector of the start token and x(t+1) that of the word which was written at step t; the
-end token ends the sentence. The CNN is a part of the model (`backbone`) or has run before, and
-then v is what the model reads.
+x(1) is the vector of BOS and x(t+1) that of the word at step t; EOS ends the sentence. The CNN is
+either part of the model (`backbone`), or has been applied before, and then v is the input of the
+model.
 
-`image` says where the picture enters, `cell` what the recurrent layer is. NeuralTalk, the code that
-was released with the paper, differs from it in both, and in more; `neuraltalk` and `neuraltalk_rnn`
-are what it does.
+The attribute `image` selects where the image enters, and `cell` the recurrent layer. NeuralTalk,
+the code that was released with the paper, differs from it in both, and in more; `neuraltalk` and
+`neuraltalk_rnn` reproduce it.
 
 References:
     Karpathy & Fei-Fei, Deep visual-semantic alignments for generating image descriptions, CVPR
     2015, section 3.2;
-    Vinyals, Toshev, Bengio & Erhan, Show and tell: a neural image caption generator, CVPR 2015
-    (the picture as the input before the start token).
+    Vinyals, Toshev, Bengio & Erhan, Show and tell: a neural image caption generator, CVPR 2015 (the
+    image as the input before BOS).
 """
 
 import dataclasses
@@ -43,42 +43,47 @@ IMAGES = ("first", "every", "before")
 
 
 class Captioner(nn.Module):
-    """Writes a sentence about a picture.
+    """Writes a sentence about an image.
 
-    Parameters: `image_encoder/kernel` `[size, width]`, `word_embedding` `[classes, features]`,
-    `recurrent` (those of the cell), `head_kernel` `[hidden, classes]`, `head_bias` `[classes]`, and
-    those of `cnn`, if there is a backbone. `width` is that of what the cell's input contributes to
-    a step (`hidden` of an Elman network), and `features` where the picture is an input itself.
+    The parameters are `image_encoder/kernel` `[size, width]`, `word_embedding` `[classes,
+    features]`, `recurrent` (those of the cell), `head_kernel` `[hidden, classes]`, `head_bias`
+    `[classes]`, and those of `cnn`, if there is a backbone. `width` is that of the contribution of
+    the cell's input to a step (`hidden` of an Elman network), or `features` if the image is an
+    input itself.
 
     Attributes:
-        classes: number of ids, `UNK`, `BOS` and `EOS` among them.
-        features: length of a word's vector.
-        cell: of the recurrent layer, see `cell_by_name`; `jordan` is none of them.
-        cell_options: further attributes of the cell.
-        hidden: units of the recurrent layer.
-        image: where the picture enters: `first`, its vector is added to the first step alone;
-            `every`, to each step; `before`, it is what the layer reads before the start token.
-        normalize_image: divide what the CNN says of a picture by its root mean square over the
-            `size` numbers, for nets whose numbers are large: the pooled maps of SqueezeNet go up to
-            200, and relu units that are pushed so hard at the first step soon answer no more.
-        image_bias: add `image_encoder/bias` `[width]` to the picture's vector.
-        dropout: share of the words' vectors and of the picture's that is dropped in training.
-        output_dropout: share of the recurrent layer's outputs that is dropped on their way to the
-            head; what the next step reads of them stays whole.
-        kernel_init: of `image_encoder`, see `rcnn_jax.layers.initializers.kernel_initializer`.
-        embedding_init: of `word_embedding`, likewise.
-        head_init: of `head_kernel`, likewise.
-        frequency_bias: let `head_bias` start as the logarithms of `word_counts` over the largest of
-            them, so that the first answers are the frequencies of the words.
-        word_counts: how often each of the classes occurs in training; one that never does counts as
-            half an occurrence. Comes from the training split; (): nothing is known, the bias starts
-            at 0.
-        backbone: the CNN: `name`, an import path, and attributes, for example `{"name":
-            "rcnn_jax.models.squeezenet:SqueezeNet"}`. It is made with `classes=0` and called as
-            `cnn(x, train=...)` on images `[batch, height, width, channels]`, of which it makes
-            vectors `[batch, size]`. Empty: the model reads vectors.
-        dtype: dtype of the computation, for example `bfloat16`; None: that of the parameters.
-        param_dtype: dtype of the parameters.
+        classes: Number of ids, including `UNK`, `BOS` and `EOS`.
+        features: Length of a word vector.
+        cell: Name or import path of the recurrent cell, see `cell_by_name`; `jordan` is not
+            supported.
+        cell_options: Further attributes of the cell.
+        hidden: Number of units of the recurrent layer.
+        image: Where the image enters: `first` adds its vector to the first step only; `every` adds
+            it to each step; `before` makes it the input before BOS.
+        normalize_image: Whether to divide the output of the CNN by its root mean square over the
+            `size` numbers, for nets with large outputs: the pooled maps of SqueezeNet reach 200,
+            and relu units with such inputs at the first step soon become inactive.
+        image_bias: Whether to add a bias `image_encoder/bias` `[width]` to the vector of the image.
+        dropout: Fraction of the word vectors and of the image vector dropped in training.
+        output_dropout: Fraction of the recurrent layer's outputs dropped before the head in
+            training; the recurrence is not affected.
+        kernel_init: Initializer of `image_encoder`; see
+            `rcnn_jax.layers.initializers.kernel_initializer`.
+        embedding_init: Initializer of `word_embedding`; see
+            `rcnn_jax.layers.initializers.kernel_initializer`.
+        head_init: Initializer of `head_kernel`; see
+            `rcnn_jax.layers.initializers.kernel_initializer`.
+        frequency_bias: Whether `head_bias` starts as the logarithms of `word_counts` over the
+            largest of them, so that the first predictions are the frequencies of the words.
+        word_counts: Number of occurrences of each class in the training split; a class that never
+            occurs counts as half an occurrence. With an empty sequence the counts are unknown and
+            the bias starts at 0.
+        backbone: Import path `name` and attributes of the CNN, for example `{"name":
+            "rcnn_jax.models.squeezenet:SqueezeNet"}`. It is built with `classes=0` and called as
+            `cnn(x, train=...)` on images `[batch, height, width, channels]`, which it maps to
+            vectors `[batch, size]`. If it is empty the model reads vectors.
+        dtype: Dtype of the computation, such as `bfloat16`. None takes the dtype of the parameters.
+        param_dtype: Dtype of the parameters.
     """
 
     classes: int
@@ -103,7 +108,7 @@ class Captioner(nn.Module):
     param_dtype: str = "float32"
 
     def setup(self) -> None:
-        """Makes the layers."""
+        """Creates the layers."""
         self._check()
         param_dtype = jnp.dtype(self.param_dtype)
         self.image_encoder = nn.Dense(
@@ -133,20 +138,21 @@ class Captioner(nn.Module):
             )
 
     def __call__(self, x: Array, *, train: bool, targets: Any = None) -> Array:
-        """Logits of each word of sentences, given the picture and the words before it.
+        """Computes the logits of each word of sentences, given the image and the words before it.
 
         Args:
-            x: vectors `[batch, size]`; images `[batch, height, width, channels]` with a backbone.
-            train: drop activations (random collection `dropout`).
-            targets: ids of sentences `[batch, sentences, steps]`, each fed to the step after it;
-                one that is none of the classes is read as `UNK`, a negative one as nothing. None:
-                one step of one sentence is made.
+            x: Vectors `[batch, size]` of images, or images `[batch, height, width, channels]` if
+                there is a backbone.
+            train: Whether to drop activations (random collection `dropout`).
+            targets: Ids of sentences, integers `[batch, sentences, steps]`, each an input of the
+                step after it; an id of `classes` or more is read as `UNK`, and the vector of a
+                negative one is zero. None computes a single step of one sentence.
 
         Returns:
-            `[batch, sentences, steps, classes]`, in float32, or wider where the computation is.
+            Logits `[batch, sentences, steps, classes]` in float32, or wider if the computation is.
 
         Raises:
-            ValueError: an attribute, a shape or a dtype is impossible.
+            ValueError: If an attribute, a shape or a dtype is invalid.
         """
         if targets is None:
             targets = jnp.full((x.shape[0], 1, 1), EOS, jnp.int32)
@@ -165,14 +171,19 @@ class Captioner(nn.Module):
         return logits.reshape(batch, sentences, steps, self.classes)
 
     def begin(self, x: Array, *, train: bool) -> PyTree:
-        """What is known of a picture before the first word, leaves `[batch, ...]`.
+        """Computes the state before the first word from an image.
 
         Args:
-            x: see the call.
-            train: see the call.
+            x: Vectors `[batch, size]` of images, or images `[batch, height, width, channels]` if
+                there is a backbone.
+            train: Whether to drop activations (random collection `dropout`).
 
         Returns:
-            `carry` of the recurrent layer, and `added`, what the picture adds to the next step.
+            A dict with leaves `[batch, ...]`: `carry` of the recurrent layer, and `added`, the
+            contribution of the image to the next step.
+
+        Raises:
+            ValueError: If the shape or the dtype of `x` is invalid.
         """
         if self.backbone:
             x = self.cnn(x, train=train)
@@ -193,15 +204,16 @@ class Captioner(nn.Module):
         return {"carry": carry, "added": jnp.zeros((len(vector), 0), vector.dtype)}
 
     def decode(self, ids: Array, state: PyTree, *, train: bool) -> tuple[Array, PyTree]:
-        """Goes on writing.
+        """Continues sentences from a given state.
 
         Args:
-            ids: read at each step, integers `[rows, steps]`: `BOS`, then what was written.
-            state: before the first of these steps, see `begin`.
-            train: see the call.
+            ids: Input ids of the steps, integers `[rows, steps]`: `BOS`, then the ids so far.
+            state: State before the first of these steps, as `begin` or `decode` returns it.
+            train: Whether to drop activations (random collection `dropout`).
 
         Returns:
-            Logits of the id after each of these, `[rows, steps, classes]`, and the state.
+            A pair of the logits of the id after each input id, `[rows, steps, classes]`, and the
+            state after the last step.
         """
         table = jnp.asarray(self.word_embedding, self.dtype)
         vectors = rows(table, jnp.where(ids < self.classes, ids, UNK))
@@ -230,12 +242,13 @@ class Captioner(nn.Module):
 
     @property
     def _width(self) -> int:
-        """How wide the picture's vector is: as an input, or as what an input contributes."""
+        """Length of the vector of the image, as an input or as the contribution of an input."""
         if self.image == "before":
             return self.features
         return self._cell.weights(self.features).inputs["bias"][1][0]
 
     def _initial_bias(self, key: Array, shape: tuple[int, ...], dtype: Any) -> Array:
+        """Returns the initial bias of the head, log frequencies of the words or zeros."""
         del key
         if not self.frequency_bias or not self.word_counts:
             return jnp.zeros(shape, dtype)
@@ -259,35 +272,50 @@ class Captioner(nn.Module):
 
 
 def multimodal_rnn(classes: int, **attributes: Any) -> Captioner:
-    """The network of the paper: 512 relu units, the picture at the first step alone."""
+    """Builds the network of the paper: 512 relu units, the image at the first step only.
+
+    Args:
+        classes: Number of ids, including `UNK`, `BOS` and `EOS`.
+        **attributes: Further attributes of `Captioner`.
+    """
     return Captioner(classes=classes, **attributes)
 
 
 def neuraltalk(classes: int, **attributes: Any) -> Captioner:
-    """What NeuralTalk trains unless told otherwise: an LSTM that reads the picture before BOS.
+    """Builds the default network of NeuralTalk: an LSTM that reads the image before BOS.
 
-    256 units, no tanh on the memory, dropout of a half on what is read (the picture too) and on
-    what goes to the head, kernels drawn evenly from -0.1 to 0.1, and the log frequencies of the
-    words as initial bias. There the biases of the LSTM are drawn as its kernels are, here they
-    start at 0.
+    It has 256 units, no tanh on the memory, dropout of a half on the inputs (including the image)
+    and on the outputs before the head, kernels drawn uniformly from [-0.1, 0.1], and the log
+    frequencies of the words as initial bias. NeuralTalk draws the biases of the LSTM like its
+    kernels; here they start at 0.
+
+    Args:
+        classes: Number of ids, including `UNK`, `BOS` and `EOS`.
+        **attributes: Further attributes of `Captioner`.
     """
-    even = {"kernel_init": 0.1, "recurrent_init": 0.1}
-    options = {"output_activation": "identity", "forget_bias": 0.0} | even
-    own = {"cell": "lstm", "cell_options": options, "image": "before", "head_init": 0.1}
-    return _released(classes, own, attributes)
+    uniform = {"kernel_init": 0.1, "recurrent_init": 0.1}
+    options = {"output_activation": "identity", "forget_bias": 0.0} | uniform
+    released = {"cell": "lstm", "cell_options": options, "image": "before", "head_init": 0.1}
+    return _released(classes, released, attributes)
 
 
 def neuraltalk_rnn(classes: int, **attributes: Any) -> Captioner:
-    """What NeuralTalk trains with `--generator rnn`: relu units that see the picture at each step.
+    """Builds NeuralTalk's network of `--generator rnn`: relu units with the image at each step.
 
-    As `neuraltalk` but for that; the head's kernel is drawn from -0.01 to 0.01.
+    The other settings are those of `neuraltalk`, but the kernel of the head is drawn from [-0.01,
+    0.01].
+
+    Args:
+        classes: Number of ids, including `UNK`, `BOS` and `EOS`.
+        **attributes: Further attributes of `Captioner`.
     """
     options = {"activation": "relu", "kernel_init": 0.1, "recurrent_init": 0.1}
-    own = {"cell": "elman", "cell_options": options, "image": "every", "head_init": 0.01}
-    return _released(classes, own, attributes)
+    released = {"cell": "elman", "cell_options": options, "image": "every", "head_init": 0.01}
+    return _released(classes, released, attributes)
 
 
 def _released(classes: int, own: dict[str, Any], attributes: Mapping[str, Any]) -> Captioner:
+    """Builds a captioner with the settings that both networks of NeuralTalk share."""
     own |= {"features": 256, "hidden": 256, "image_bias": True, "kernel_init": 0.1}
     own |= {"frequency_bias": True, **attributes}
     return Captioner(classes=classes, **own)

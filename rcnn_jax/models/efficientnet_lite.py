@@ -2,9 +2,10 @@
 
     conv 3x3-32 /2 - seven stages of blocks - conv 1x1-1280 - global average - dropout - softmax
 
-A block widens its maps by a 1x1 convolution, filters each by a window of its own (depthwise), and
-narrows them by a 1x1 convolution; it adds its input where neither size nor number of maps change.
-Every convolution is followed by batch normalization, and all but the narrowing ones by relu6.
+A block expands its feature maps by a 1x1 convolution, filters each by a depthwise convolution, and
+projects them by a 1x1 convolution to fewer maps; it adds its input if neither size nor number of
+maps change. Every convolution is followed by batch normalization, and all but the projections by
+relu6.
 
     stage     1    2    3    4    5    6    7
     blocks    1    2    2    3    3    4    1
@@ -13,11 +14,11 @@ Every convolution is followed by batch normalization, and all but the narrowing 
     widening  1    6    6    6    6    6    6
     maps     16   24   40   80  112  192  320
 
-4,652,008 parameters for 1000 classes, 3,371,008 without the last layer. Padding is TensorFlow's,
-which at stride 2 adds a pixel at the end alone. With `classes=0` the last layer is left out, and
-the answer is the mean of the 1280 maps.
+The net has 4,652,008 parameters for 1000 classes, 3,371,008 without the last layer. Padding is that
+of TensorFlow, which at stride 2 adds a pixel at the end only. With `classes=0` the last layer is
+omitted, and the output is the mean of each of the 1280 maps.
 
-Reference:
+References:
     Liu, Higher accuracy on vision models with EfficientNet-Lite, 2020; the net it simplifies: Tan &
     Le, EfficientNet: rethinking model scaling for convolutional neural networks, ICML 2019.
 """
@@ -49,20 +50,22 @@ STAGES = (
 
 
 class EfficientNetLite(nn.Module):
-    """EfficientNet-Lite, returning logits or the mean of its last maps.
+    """EfficientNet-Lite, returning logits or the mean of its last feature maps.
 
     Attributes:
-        classes: number of classes; 0 leaves the last layer out.
-        stages: see `STAGES`.
-        stem: maps of the first convolution.
-        head: maps of the last convolution.
-        dropout: share of the averaged maps dropped in training.
-        drop_block: share of examples for which the last block is left out in training; that of the
-            others rises to it in equal steps from 0. Only blocks that add their input can be.
-        momentum: share of running statistics kept, see `BatchNorm`.
-        epsilon: added to the variance.
-        dtype: dtype of the computation, for example `bfloat16`; None: that of the parameters.
-        param_dtype: dtype of parameters and running statistics.
+        classes: Number of classes; 0 omits the last layer.
+        stages: Five numbers for each stage: blocks, window side, stride of the first block,
+            widening and feature maps; see `STAGES`.
+        stem: Number of feature maps of the first convolution.
+        head: Number of feature maps of the last convolution.
+        dropout: Fraction of the averaged maps dropped in training.
+        drop_block: Slope of the probability that a block of an example is omitted in training:
+            `drop_block * n / N` for block n = 0..N-1 of N. Only blocks that add their input can be
+            omitted.
+        momentum: Fraction of the running statistics that an update keeps, see `BatchNorm`.
+        epsilon: Constant added to the variance.
+        dtype: Dtype of the computation, such as `bfloat16`. None takes the dtype of the parameters.
+        param_dtype: Dtype of parameters and running statistics.
     """
 
     classes: int
@@ -81,16 +84,16 @@ class EfficientNetLite(nn.Module):
         """Classifies images.
 
         Args:
-            x: images `[batch, height, width, channels]` of any size.
-            train: drop activations and blocks (random collection `dropout`), and use and record
-                the statistics of the batch.
+            x: Images `[batch, height, width, channels]` of any size.
+            train: Whether to drop activations and blocks (random collection `dropout`), and to use
+                and record the statistics of the batch.
 
         Returns:
             Logits `[batch, classes]`, or `[batch, head]` without the last layer, in float32 or
             wider.
 
         Raises:
-            ValueError: an attribute or the rank of `x` is impossible.
+            ValueError: If an attribute or the rank of `x` is invalid.
         """
         self._check(x)
         x = self._filtered("stem", x, self.stem, train, side=3, stride=2)
@@ -127,9 +130,9 @@ class EfficientNetLite(nn.Module):
         x = self._filtered(f"{name}_project", x, maps, train, rectified=False)
         if stride != 1 or maps != channels:
             return x
-        # All of an example's block share one draw.
-        left_out = Dropout(drop, broadcast_dims=(1, 2, 3), name=f"{name}_drop")
-        return left_out(x, train=train) + given
+        # One draw for the whole block of an example.
+        drop_block = Dropout(drop, broadcast_dims=(1, 2, 3), name=f"{name}_drop")
+        return drop_block(x, train=train) + given
 
     def _filtered(
         self,
@@ -143,7 +146,7 @@ class EfficientNetLite(nn.Module):
         each: bool = False,
         rectified: bool = True,
     ) -> Array:
-        """A convolution with its normalization; `each` map has a window of its own."""
+        """Applies a convolution, depthwise if `each` is true, and its normalization."""
         types = {"dtype": self.dtype, "param_dtype": self.param_dtype}
         if each:
             x = DepthwiseConv((side, side), (stride, stride), **types, name=name)(x)
@@ -182,5 +185,10 @@ class EfficientNetLite(nn.Module):
 
 
 def efficientnet_lite0(classes: int, **attributes: Any) -> EfficientNetLite:
-    """EfficientNet-Lite0: 4,652,008 parameters for 1000 classes."""
+    """Builds EfficientNet-Lite0, with 4,652,008 parameters for 1000 classes.
+
+    Args:
+        classes: Number of classes; 0 omits the last layer.
+        **attributes: Further attributes of `EfficientNetLite`.
+    """
     return EfficientNetLite(classes=classes, **attributes)

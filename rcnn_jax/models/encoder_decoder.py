@@ -1,10 +1,10 @@
-"""One sequence from another: a recurrent network reads, and a second one writes what it read.
+"""Sequence-to-sequence models: an encoder reads the source, a decoder writes the target.
 
     source ids -> embeddings -> recurrent layers -> their last carries
                                                           |
-    <start> and target ids so far -> embeddings -> recurrent layers -> logits of the next id
+    BOS and target ids so far -> embeddings -> recurrent layers -> logits of the next id
 
-A source of a single step makes it a network from one vector to a sequence.
+With sources of a single step the model maps one vector to a sequence.
 
 References:
     Sutskever, Vinyals & Le, Sequence to sequence learning with neural networks, NIPS 2014 (two
@@ -26,7 +26,7 @@ from rcnn_jax.data.text.vocabulary import BOS, EOS, PAD, UNK
 from rcnn_jax.decoding import sampling
 from rcnn_jax.layers.dropout import Dropout
 from rcnn_jax.layers.embedding import rows
-from rcnn_jax.layers.masks import checked_lengths, live_steps, reverse_within
+from rcnn_jax.layers.masks import checked_lengths, reverse_within, time_mask
 from rcnn_jax.layers.recurrent.cell import cell_of_model
 from rcnn_jax.layers.recurrent.stack import Stack
 
@@ -34,22 +34,24 @@ EXAMPLE_INPUT = "20:int"
 
 
 class EncoderDecoder(nn.Module):
-    """Writes one sequence of ids after reading another.
+    """Recurrent network that reads one sequence of ids and writes another.
 
     Attributes:
-        classes: number of ids of the target, `UNK`, `BOS` and `EOS` among them.
-        vocabulary: number of ids of the source.
-        features: length of a vector of either.
-        cell: of both networks, see `cell_by_name`; `jordan` is none of them.
-        cell_options: further attributes of the cell, such as `{"peepholes": True}` of the LSTM.
-        hidden: units of each recurrent layer.
-        layers: number of recurrent layers of each network.
-        reverse: read the source backwards, so that its beginning is near to that of the target.
-        dropout: share of the embeddings, of the values between recurrent layers and of the last
-            one's output that is dropped in training.
-        embedding_scale: standard deviation of the initial embeddings.
-        dtype: dtype of the computation, for example `bfloat16`; None: that of the parameters.
-        param_dtype: dtype of the parameters.
+        classes: Number of target ids, including `UNK`, `BOS` and `EOS`.
+        vocabulary: Number of source ids.
+        features: Length of the embeddings of source and target.
+        cell: Name or import path of the recurrent cell of both networks, see `cell_by_name`;
+            `jordan` is not supported.
+        cell_options: Further attributes of the cell, such as `{"peepholes": True}` of the LSTM.
+        hidden: Number of units of each recurrent layer.
+        layers: Number of recurrent layers of each network.
+        reverse: Whether the source is read backwards, so that its beginning is close to that of the
+            target.
+        dropout: Fraction dropped in training of the embeddings, of the values between recurrent
+            layers and of the output of the last one.
+        embedding_scale: Standard deviation of the initial embeddings.
+        dtype: Dtype of the computation, such as `bfloat16`. None takes the dtype of the parameters.
+        param_dtype: Dtype of the parameters.
     """
 
     classes: int
@@ -66,7 +68,7 @@ class EncoderDecoder(nn.Module):
     param_dtype: str = "float32"
 
     def setup(self) -> None:
-        """Makes both networks."""
+        """Creates encoder and decoder."""
         self._check()
         param_dtype = jnp.dtype(self.param_dtype)
         draw = initializers.normal(self.embedding_scale)
@@ -82,21 +84,23 @@ class EncoderDecoder(nn.Module):
         self.head = nn.Dense(self.classes, param_dtype=param_dtype)
 
     def __call__(self, x: Array, *, train: bool, lengths: Any = None, targets: Any = None) -> Array:
-        """Logits of each target id, given the source and the target ids before it.
+        """Computes the logits of each target id, given the source and the target ids before it.
 
         Args:
-            x: source ids, integers `[batch, time]`; a negative one has the vector of zeros.
-            train: drop activations (random collection `dropout`).
-            lengths: of the sources, `[batch]` in 0..time; what lies beyond may hold anything.
-                None: all steps.
-            targets: ids that were written, integers `[batch, steps]`, each fed to the step after
-                it; one that is none of the classes is read as `UNK`. None: one step is made.
+            x: Source ids, integers `[batch, time]`; a negative id is embedded as the vector of
+                zeros.
+            train: Whether to drop activations (random collection `dropout`).
+            lengths: Number of real steps of each source, integers `[batch]` in `[0, time]`; later
+                steps may have any value. None means that all steps are real.
+            targets: Target ids, integers `[batch, steps]`, each an input of the step after it; an
+                id outside `[0, classes)` is read as `UNK`. None computes a single step.
 
         Returns:
-            `[batch, steps, classes]`, in float32, or wider where the computation is.
+            Logits `[batch, steps, classes]` in float32, or wider if the computation is.
 
         Raises:
-            ValueError: an attribute, a shape, a dtype, or a known length is impossible.
+            ValueError: If an attribute, a shape or a dtype is invalid, or a known length is out of
+                range.
         """
         carries = self.encode(x, train=train, lengths=lengths)
         if targets is None:
@@ -109,14 +113,28 @@ class EncoderDecoder(nn.Module):
         return self.decode(jnp.concatenate([start, targets[:, :-1]], 1), carries, train=train)[0]
 
     def encode(self, x: Array, *, train: bool, lengths: Any = None) -> tuple[Any, ...]:
-        """Reads sources; the carry of each layer after that. Arguments as for the call."""
+        """Reads source sequences.
+
+        Args:
+            x: Source ids, integers `[batch, time]`; a negative id is embedded as the vector of
+                zeros.
+            train: Whether to drop activations (random collection `dropout`).
+            lengths: Number of real steps of each source, integers `[batch]` in `[0, time]`; later
+                steps may have any value. None means that all steps are real.
+
+        Returns:
+            Carry of each layer after the source.
+
+        Raises:
+            ValueError: If a shape or a dtype is invalid, or a known length is out of range.
+        """
         if x.ndim != 2 or not jnp.issubdtype(x.dtype, jnp.integer):
             raise ValueError(
                 f"EncoderDecoder reads integers [batch, time], got {x.dtype} of shape {x.shape}"
             )
         lengths = jnp.full(x.shape[:1], x.shape[1]) if lengths is None else lengths
         lengths = checked_lengths(lengths, *x.shape)
-        x = jnp.where(live_steps(lengths, x.shape[1]), x, PAD)
+        x = jnp.where(time_mask(lengths, x.shape[1]), x, PAD)
         vectors = rows(jnp.asarray(self.source_embedding, self.dtype), x)
         if self.reverse:
             vectors = reverse_within(vectors, lengths)
@@ -126,15 +144,17 @@ class EncoderDecoder(nn.Module):
     def decode(
         self, ids: Array, carries: tuple[Any, ...], *, train: bool
     ) -> tuple[Array, tuple[Any, ...]]:
-        """Goes on writing.
+        """Continues target sequences from given carries.
 
         Args:
-            ids: read at each step, integers `[batch, steps]`: `BOS`, then what was written.
-            carries: of each layer before the first of these steps.
-            train: see the call.
+            ids: Input ids of the steps, integers `[batch, steps]`: `BOS`, then the target ids so
+                far.
+            carries: Carry of each layer before the first of these steps.
+            train: Whether to drop activations (random collection `dropout`).
 
         Returns:
-            Logits of the id after each of these, `[batch, steps, classes]`, and the carries.
+            A pair of the logits of the id after each input id, `[batch, steps, classes]`, and the
+            carry of each layer after the last step.
         """
         known = (ids >= 0) & (ids < self.classes)
         table = jnp.asarray(self.target_embedding, self.dtype)
@@ -171,17 +191,18 @@ class EncoderDecoder(nn.Module):
 def greedy(
     model: EncoderDecoder, variables: PyTree, x: Array, lengths: Any, steps: int
 ) -> Int[Array, "batch steps"]:
-    """Writes the most probable id at each step, and reads it at the next.
+    """Decodes greedily: writes the most probable id at each step, and reads it at the next.
 
     Args:
-        model: that writes.
-        variables: its parameters.
-        x: source ids, integers `[batch, time]`.
-        lengths: of the sources, `[batch]`; None: all steps.
-        steps: most ids to be written, at least 1.
+        model: Encoder-decoder that writes.
+        variables: Variables of the model.
+        x: Source ids, integers `[batch, time]`.
+        lengths: Number of real steps of each source, integers `[batch]`. None means that all steps
+            are real.
+        steps: Largest number of ids to be written, at least 1.
 
     Returns:
-        int32 `[batch, steps]`: up to the first `EOS`, and `PAD` behind it.
+        Target ids `int32[batch, steps]` up to the first `EOS`, followed by `PAD`.
     """
 
     def step(ids: Array, carries: PyTree) -> tuple[Array, PyTree]:

@@ -2,12 +2,13 @@
 
     (kn C2 - FMP)  for n = 1..l  -  k(l+1) C2  -  k(l+2) C1  -  softmax
 
-Layer n has kn maps, C2 and C1 are convolutions 2x2 and 1x1 without padding, FMP shrinks by a
-factor below 2, and every convolution is followed by a leaky relu. The net for CIFAR-10 has k = 160,
-l = 12 and the factor 2^(1/3): 79,247,530 parameters (79,230,720 weights) for 3 input channels and
-10 classes. It reads a field of 94x94, in whose middle the image stands amid zeros.
+Layer n has kn feature maps, C2 and C1 are convolutions 2x2 and 1x1 without padding, FMP shrinks its
+input by a factor below 2, and every convolution is followed by a leaky relu. The net for CIFAR-10
+has k = 160, l = 12 and the factor 2^(1/3): 79,247,530 parameters (79,230,720 weights) for 3 input
+channels and 10 classes. Its input is a field of 94x94 with the image in the centre and zeros around
+it.
 
-Reference:
+References:
     Graham, Fractional max-pooling, arXiv:1412.6071, section 4; slopes, sizes and dropout as in the
     released SparseConvNet code (`cifar10big.cpp`).
 """
@@ -26,21 +27,26 @@ from rcnn_jax.layers.initializers import kernel_initializer
 
 
 def field_sizes(layers: int, ratio: float) -> list[int]:
-    """Sides of the field before each convolution, from the image to the last 2x2.
+    """Returns the sides of the field before each convolution, from the image to the last 2x2.
 
-    Backwards from 2: a pool reads `floor(ratio * out + 1/2)` pixels, one more than it writes at
-    least, and a 2x2 convolution before it one pixel more again.
+    The sides are computed backwards from 2: a pool reads `floor(ratio * out + 1/2)` pixels, at
+    least one more than it writes, and a 2x2 convolution before it reads one pixel more again.
 
     Args:
-        layers: number of pools l.
-        ratio: factor of a pool, in (1, 2).
+        layers: Number of pools l, at least 0.
+        ratio: Factor of a pool, in (1, 2).
 
     Returns:
-        `layers + 1` sides: `[94, 74, ..., 4, 2]` for 12 pools of 2^(1/3), `[36, 25, ..., 2]` for
-        6 of sqrt 2.
+        A list of `layers + 1` sides: `[94, 74, ..., 4, 2]` for 12 pools of 2^(1/3), `[36, 25, ...,
+        2]` for 6 of sqrt 2.
 
     Raises:
-        ValueError: there is no such field.
+        ValueError: If `layers` is negative or `ratio` lies outside (1, 2).
+
+    Example:
+        >>> from rcnn_jax.models.fractional_max_pooling import field_sizes
+        >>> field_sizes(6, 2**0.5)
+        [36, 25, 17, 11, 7, 4, 2]
     """
     if layers < 0 or not 1 < ratio < 2:
         raise ValueError(
@@ -57,27 +63,27 @@ def field_sizes(layers: int, ratio: float) -> list[int]:
 class FractionalMaxPoolingNet(nn.Module):
     """A net of l fractional max-pools, returning logits.
 
-    The regions are random in evaluation too. They are drawn from `evaluation_seed` then, so that
-    an evaluation can be repeated; the published error is that of the class probabilities averaged
-    over 100 draws, here `tests`.
+    The regions are random in evaluation too, but drawn from `evaluation_seed`, so that an
+    evaluation is reproducible. The published error is that of class probabilities averaged over 100
+    draws, here `tests`.
 
     Attributes:
-        classes: number of classes.
-        features: k; layer n has kn maps.
-        layers: number of pools l.
-        ratio: factor of each pool, in (1, 2).
-        generator: order of the increments, `"pseudorandom"` or `"random"`.
-        overlapping: regions of 2 pixels that may share one, or disjoint ones.
-        per_example: regions for each example instead of for each batch, see
+        classes: Number of classes.
+        features: Number k of feature maps of the first layer; layer n has kn maps.
+        layers: Number of pools l.
+        ratio: Factor of each pool, in (1, 2).
+        generator: Order of the increments, `"pseudorandom"` or `"random"`; see `draw_regions`.
+        overlapping: Whether regions are of 2 pixels and may share one; otherwise they are disjoint.
+        per_example: Whether regions are drawn for each example instead of for each batch; see
             `fractional_max_pool`.
-        slope: of the leaky relu below 0.
-        dropout: share of maps dropped before the last convolution; it rises in equal steps from 0
-            before the first. Whole maps of an example are dropped; the released code drops the
-            same ones for a whole batch.
-        tests: draws of regions that an evaluation averages.
-        evaluation_seed: of these draws.
-        dtype: dtype of the computation, for example `bfloat16`; None: that of the parameters.
-        param_dtype: dtype of parameters.
+        slope: Slope of the leaky relu below 0.
+        dropout: Fraction of the maps dropped before the last convolution in training; the fraction
+            rises in equal steps from 0 before the first convolution. Whole maps of an example are
+            dropped; the released code drops the same ones for a whole batch.
+        tests: Number of draws of regions that an evaluation averages.
+        evaluation_seed: Seed of the draws of an evaluation.
+        dtype: Dtype of the computation, such as `bfloat16`. None takes the dtype of the parameters.
+        param_dtype: Dtype of the parameters.
     """
 
     classes: int
@@ -99,16 +105,17 @@ class FractionalMaxPoolingNet(nn.Module):
         """Classifies images.
 
         Args:
-            x: images `[batch, height, width, channels]`, not larger than the field.
-            train: drop maps and draw regions from the random collection `dropout`.
-            tests: draws of regions to average in this evaluation; None: the attribute's number.
+            x: Images `[batch, height, width, channels]`, not larger than the field.
+            train: Whether to drop maps and draw regions from the random collection `dropout`.
+            tests: Number of draws of regions to average in this evaluation. None takes the
+                attribute.
 
         Returns:
-            Logits `[batch, classes]` in float32, or wider where the computation is; with several
-            tests the logarithm of the mean probabilities.
+            Logits `[batch, classes]` in float32, or wider if the computation is; with several draws
+            the logarithm of the mean probabilities.
 
         Raises:
-            ValueError: an attribute, `tests` or the shape of `x` is impossible.
+            ValueError: If an attribute, `tests` or the shape of `x` is invalid.
         """
         tests = self.tests if tests is None else tests
         sizes = field_sizes(self.layers, self.ratio)
@@ -131,6 +138,7 @@ class FractionalMaxPoolingNet(nn.Module):
         return jax.nn.logsumexp(log_probabilities, axis=0) - math.log(tests)
 
     def _logits(self, x: Array, sizes: list[int], key: Array, train: bool) -> Array:
+        """Computes the logits of one pass with regions drawn from `key`."""
         for number in range(1, self.layers + 3):
             rate = self.dropout * (number - 1) / (self.layers + 1)
             x = Dropout(rate, broadcast_dims=(1, 2), name=f"dropout{number}")(x, train=train)
@@ -185,17 +193,29 @@ class FractionalMaxPoolingNet(nn.Module):
 
 
 def _centred(x: Array, side: int) -> Array:
-    """Zeros around the image; the odd pixel goes behind it."""
+    """Pads the image with zeros to the field; an odd pixel of padding is added after it."""
     edges = [((side - n) // 2, side - n - (side - n) // 2) for n in x.shape[1:3]]
     return jnp.pad(x, ((0, 0), *edges, (0, 0)))
 
 
 def fmp_cifar10(classes: int, **attributes: Any) -> FractionalMaxPoolingNet:
-    """The large net for CIFAR-10: (160nC2-FMP 2^(1/3))x12-C2-C1, 79,247,530 parameters."""
+    """Builds the large net for CIFAR-10, (160nC2-FMP 2^(1/3))x12-C2-C1.
+
+    It has 79,247,530 parameters for 3 input channels and 10 classes.
+
+    Args:
+        classes: Number of classes.
+        **attributes: Further attributes of `FractionalMaxPoolingNet`.
+    """
     return FractionalMaxPoolingNet(classes=classes, **attributes)
 
 
 def fmp_mnist(classes: int, **attributes: Any) -> FractionalMaxPoolingNet:
-    """The net for MNIST: (32nC2-FMP sqrt 2)x6-C2-C1 without dropout, on a field of 36x36."""
+    """Builds the net for MNIST, (32nC2-FMP sqrt 2)x6-C2-C1 on a field of 36x36, without dropout.
+
+    Args:
+        classes: Number of classes.
+        **attributes: Further attributes of `FractionalMaxPoolingNet`.
+    """
     values: dict[str, Any] = {"features": 32, "layers": 6, "ratio": 2**0.5, "dropout": 0.0}
     return FractionalMaxPoolingNet(classes=classes, **(values | attributes))

@@ -1,11 +1,11 @@
-"""A fully connected net: what convolution is compared with.
+"""A fully connected net, the baseline that convolution is compared with.
 
     (dense - activation) x L - softmax, on the pixels of the image as one vector
 
-With D input values, H units in each of L hidden layers, p pieces a unit (1 unless maxout) and C
-classes: `(D + 1)Hp + (L - 1)(H + 1)Hp + (H + 1)C` parameters.
+With D input values, H units in each of L hidden layers, p pieces per unit (1 unless maxout) and C
+classes the net has `(D + 1)Hp + (L - 1)(H + 1)Hp + (H + 1)C` parameters.
 
-Reference:
+References:
     The maxout preset is the net for permutation-invariant MNIST of Goodfellow et al., Maxout
     networks, ICML 2013, section 5.1; sizes from the released code. The others are textbook nets.
 """
@@ -28,16 +28,16 @@ class FullyConnected(nn.Module):
     """Dense layers on the pixels of an image, returning logits.
 
     Attributes:
-        classes: number of classes.
-        hidden: units of each hidden layer; none gives softmax regression.
-        activation: `"relu"`, `"sigmoid"` or `"maxout"`.
-        pieces: linear pieces of a maxout unit.
-        input_dropout: share of pixels dropped.
-        dropout: share of hidden activations dropped.
-        init_range: bound of uniform initial weights; None: variance 2 / fan-in before a relu and
-            1 / fan-in elsewhere.
-        dtype: dtype of the computation, for example `bfloat16`; None: that of the parameters.
-        param_dtype: dtype of parameters.
+        classes: Number of classes.
+        hidden: Number of units of each hidden layer; an empty sequence gives softmax regression.
+        activation: Activation of the hidden units, `"relu"`, `"sigmoid"` or `"maxout"`.
+        pieces: Number of linear pieces of a maxout unit.
+        input_dropout: Fraction of the pixels dropped in training.
+        dropout: Fraction of the hidden activations dropped in training.
+        init_range: Bound of uniformly distributed initial weights. None takes variance 2 / fan-in
+            before a relu and 1 / fan-in elsewhere.
+        dtype: Dtype of the computation, such as `bfloat16`. None takes the dtype of the parameters.
+        param_dtype: Dtype of the parameters.
     """
 
     classes: int
@@ -55,15 +55,15 @@ class FullyConnected(nn.Module):
         """Classifies images.
 
         Args:
-            x: images `[batch, height, width, channels]`, or vectors `[batch, inputs]`; the size
-                fixes that of the first layer.
-            train: drop activations (random collection `dropout`).
+            x: Images `[batch, height, width, channels]`, or vectors `[batch, inputs]`; their size
+                determines that of the first layer.
+            train: Whether to drop activations (random collection `dropout`).
 
         Returns:
-            Logits `[batch, classes]` in float32, or wider where the computation is.
+            Logits `[batch, classes]` in float32, or wider if the computation is.
 
         Raises:
-            ValueError: an attribute or the rank of `x` is impossible.
+            ValueError: If an attribute or the rank of `x` is invalid.
         """
         self._check(x)
         x = x.reshape(x.shape[0], -1)
@@ -117,7 +117,14 @@ class FullyConnected(nn.Module):
 
 
 def maxout_mnist(classes: int, **attributes: Any) -> FullyConnected:
-    """Two layers of 240 maxout units with 5 pieces: 1,233,610 parameters on 28x28 grey images."""
+    """Builds two layers of 240 maxout units with 5 pieces, for MNIST.
+
+    The net has 1,233,610 parameters on 28x28 grey images with 10 classes.
+
+    Args:
+        classes: Number of classes.
+        **attributes: Further attributes of `FullyConnected`.
+    """
     values: dict[str, Any] = {
         "hidden": (240, 240),
         "activation": "maxout",

@@ -1,13 +1,14 @@
-"""A small CNN that keeps what is in a scene, how much of it and where.
+"""A small CNN that represents the objects in a scene, their number and their positions.
 
-It is a net of this project, for scenes of its own:
+The net was designed in this project for scenes of its data sets:
 
     [convolution or RCL - pool] x (L - 1) - convolution or RCL - 1x1 convolution
-        - maximum, sum and expected place of each map - dense - dense C
+        - maximum, sum and expected position of each map - dense - dense C
 
-A dense layer on all places side by side, as in VGG, would have to learn what a red star is at each
-place anew. Here the weights up to the last maps are shared by all places, so that one star teaches
-all of them, and the numbers of each map say whether it is there, how often and where.
+A dense layer on all positions, as in VGG, would have to learn a pattern such as a red star
+separately at each position. Here the weights up to the last maps are shared by all positions, so
+that one star trains all of them, and the statistics of each map describe whether a pattern is
+present, how often and where.
 """
 
 from collections.abc import Sequence
@@ -26,19 +27,19 @@ EXAMPLE_INPUT = "64x64x3"
 
 
 class GridNet(nn.Module):
-    """A CNN for images, returning logits or what describes the image.
+    """A CNN for images, returning logits or a vector that describes the image.
 
     Attributes:
-        classes: number of classes C; 0 leaves the last layer out, and the answer is the hidden
-            layer.
-        features: maps of each layer; after each but the last a pool of 2 halves the image.
-        steps: iterations of each RCL; 0 for plain convolutions.
-        norm: see `RCL`.
-        units: maps of the 1x1 convolution.
-        hidden: units of the hidden layer, rectified.
-        dropout: share of the hidden units dropped in training.
-        dtype: dtype of the computation, for example `bfloat16`; None: that of the parameters.
-        param_dtype: dtype of parameters and running statistics.
+        classes: Number of classes C; 0 omits the last layer, and the output is the hidden layer.
+        features: Number of feature maps of each layer; a pool of 2 halves the image after each
+            layer but the last.
+        steps: Number of iterations of each RCL; 0 gives plain convolutions.
+        norm: Kind of normalization, such as `lrn`, `batch` or `none`; see `RCLOptions`.
+        units: Number of feature maps of the 1x1 convolution.
+        hidden: Number of rectified units of the hidden layer.
+        dropout: Fraction of the hidden units dropped in training.
+        dtype: Dtype of the computation, such as `bfloat16`. None takes the dtype of the parameters.
+        param_dtype: Dtype of parameters and running statistics.
     """
 
     classes: int
@@ -56,16 +57,16 @@ class GridNet(nn.Module):
         """Classifies images.
 
         Args:
-            x: images `[batch, height, width, channels]`.
-            train: drop activations (random collection `dropout`), use and record the statistics of
-                the batch.
+            x: Images `[batch, height, width, channels]`.
+            train: Whether to drop activations (random collection `dropout`), and to use and record
+                the statistics of the batch.
 
         Returns:
             Logits `[batch, classes]`, or `[batch, hidden]` without the last layer, in float32 or
             wider.
 
         Raises:
-            ValueError: an attribute or the rank of `x` is impossible.
+            ValueError: If an attribute or the rank of `x` is invalid.
         """
         if x.ndim != 4:
             raise ValueError(
@@ -100,9 +101,10 @@ class GridNet(nn.Module):
 
 
 def _described(maps: Array) -> Array:
-    """Maximum, sum and coordinates of each map, `[batch, 4 * channels]`."""
+    """Computes maximum, sum and coordinates of each map, `[batch, 4 * channels]`."""
     places = maps.reshape(len(maps), -1, maps.shape[-1])
-    # Over the root of their number: the sum of unlike places then spreads like one of them.
+    # Divided by the root of their number, so that the sum of independent positions has the standard
+    # deviation of a single one.
     total = places.sum(axis=1) / places.shape[1] ** 0.5
     where = soft_argmax(maps).reshape(len(maps), -1)
     return jnp.concatenate([max_along(places, 1), total, where], axis=-1)

@@ -1,11 +1,11 @@
-"""Maxout networks for CIFAR, plain and probabilistic.
+"""Maxout networks for CIFAR, deterministic and probabilistic.
 
     maxout conv 8x8-96 (pad 4) - max-pool 4/2 - maxout conv 8x8-192 (pad 3) - max-pool 4/2 -
     maxout conv 5x5-192 (pad 3) - max-pool 2/2 - maxout 500 (5 pieces) - softmax
 
-Convolutional units have 2 pieces. Pools keep the window that hangs over the end: 33 -> 16,
-15 -> 7, 9 -> 5. On 32x32 colour images and 10 classes: 16,247,830 parameters (16,244,360 weights),
-12 million of them in the dense maxout layer.
+Convolutional units have 2 pieces. Pools keep a window that extends beyond the end: 33 -> 16, 15 ->
+7, 9 -> 5. On 32x32 colour images with 10 classes the net has 16,247,830 parameters (16,244,360
+weights), 12 million of them in the dense maxout layer.
 
 References:
     Goodfellow, Warde-Farley, Mirza, Courville & Bengio, Maxout networks, ICML 2013; layer sizes
@@ -31,31 +31,32 @@ from rcnn_jax.layers.pooling import max_pool
 class MaxoutNet(nn.Module):
     """Convolutional maxout layers with pools, one dense maxout layer, and a linear head.
 
-    Dropout stands before every layer: `input_dropout` on the image, `dropout` on what each later
-    layer reads. The max-norm constraint of the papers is a step of the optimiser and not of the
-    model, `config.optimizer.max_norm`; `MAX_NORMS` has the released limits.
+    Dropout precedes every layer: `input_dropout` on the image, `dropout` on the input of each later
+    layer. The max-norm constraint of the papers is a step of the optimiser and not of the model,
+    `config.optimizer.max_norm`; `MAX_NORMS` has the released limits.
 
     Attributes:
-        classes: number of classes.
-        features: units of each convolutional layer.
-        kernel_sizes: window side of each convolutional layer.
-        paddings: zeros on each side before each convolution.
-        pool_windows: window side of the pool behind each convolution.
-        pool_strides: its stride.
-        pieces: linear pieces of convolutional units.
-        hidden: units of the dense layer.
-        hidden_pieces: its pieces.
-        input_dropout: share of input values dropped.
-        rescale_input: scale up the input values kept in training, as for all other dropout. The
-            released code does not, so that images are brighter at test than in training.
-        dropout: share of activations dropped.
-        probabilistic: draw pieces instead of taking the largest.
-        inverse_temperatures: lambda of each layer, the dense one last. The paper tunes them by
-            layer; the value 1 is this project's.
-        init_range: bound of uniform initial weights; None: variance 1 / fan-in.
-        evaluation_seed: of the draws of `tests`.
-        dtype: dtype of the computation, for example `bfloat16`; None: that of the parameters.
-        param_dtype: dtype of parameters.
+        classes: Number of classes.
+        features: Number of units of each convolutional layer.
+        kernel_sizes: Side of the window of each convolutional layer.
+        paddings: Number of zeros on each side of the input of each convolution.
+        pool_windows: Side of the window of the pool after each convolution.
+        pool_strides: Stride of the pool after each convolution.
+        pieces: Number of linear pieces of convolutional units.
+        hidden: Number of units of the dense layer.
+        hidden_pieces: Number of linear pieces of the units of the dense layer.
+        input_dropout: Fraction of the input values dropped in training.
+        rescale_input: Whether input values that are kept in training are scaled up, as for all
+            other dropout. The released code does not do so, so that images are brighter at test
+            than in training.
+        dropout: Fraction of the activations dropped in training.
+        probabilistic: Whether pieces are sampled instead of taking the maximum.
+        inverse_temperatures: Inverse temperature lambda of each layer, the dense one last. The
+            paper tunes it for each layer; the value 1 is a choice of this project.
+        init_range: Bound of uniformly distributed initial weights. None takes variance 1 / fan-in.
+        evaluation_seed: Seed of the sampled passes in evaluation (`tests`).
+        dtype: Dtype of the computation, such as `bfloat16`. None takes the dtype of the parameters.
+        param_dtype: Dtype of the parameters.
     """
 
     classes: int
@@ -82,17 +83,19 @@ class MaxoutNet(nn.Module):
         """Classifies images.
 
         Args:
-            x: images `[batch, height, width, channels]`; the size fixes that of the dense layer.
-            train: drop activations and draw pieces (random collection `dropout`).
-            tests: passes of a probabilistic net with drawn pieces, not in training, whose class
-                probabilities are averaged; 0: one pass with the mean of each unit.
+            x: Images `[batch, height, width, channels]`; their size determines that of the dense
+                layer.
+            train: Whether to drop activations and sample pieces (random collection `dropout`).
+            tests: Number of passes of a probabilistic net with sampled pieces whose class
+                probabilities are averaged in evaluation; 0 makes one pass with the mean of each
+                unit.
 
         Returns:
-            Logits `[batch, classes]` in float32, or wider where the computation is; with `tests`
-            the logarithm of the mean probabilities.
+            Logits `[batch, classes]` in float32, or wider if the computation is; with `tests` the
+            logarithm of the mean probabilities.
 
         Raises:
-            ValueError: an attribute, `tests` or the rank of `x` is impossible.
+            ValueError: If an attribute, `tests` or the rank of `x` is invalid.
         """
         self._check(x, train, tests)
         if not tests:
@@ -108,6 +111,7 @@ class MaxoutNet(nn.Module):
         return jax.nn.logsumexp(log_probabilities, axis=0) - math.log(tests)
 
     def _logits(self, x: Array, train: bool, key: Array | None) -> Array:
+        """Computes the logits of one pass; pieces are sampled from `key` unless it is None."""
         x = Dropout(self.input_dropout, name="input_dropout")(x, train=train)
         if train and not self.rescale_input:
             x = x * (1 - self.input_dropout)
@@ -171,24 +175,40 @@ class MaxoutNet(nn.Module):
 
 
 def _fold(key: Array | None, number: int) -> Array | None:
+    """Folds a number into a random key, if there is one."""
     return None if key is None else jax.random.fold_in(key, number)
 
 
 MAX_NORMS = {"conv1": 0.9, "conv2": 1.9365, "conv3": 1.9365, "dense": 1.9, "head": 1.9365}
-"""Greatest norm of the weights into each piece of a unit, by layer, in the released code."""
+"""Largest norm of the weights into each piece of a unit, by layer, in the released code."""
 
 
 def maxout(classes: int, **attributes: Any) -> MaxoutNet:
-    """The net of the maxout paper; it leaves initial weights and dropout rates of CIFAR open."""
+    """Builds the net of the maxout paper, which leaves CIFAR's initial weights and dropout open.
+
+    Args:
+        classes: Number of classes.
+        **attributes: Further attributes of `MaxoutNet`.
+    """
     return MaxoutNet(classes=classes, **attributes)
 
 
 def maxout_released_code(classes: int, **attributes: Any) -> MaxoutNet:
-    """The released net: weights start in U(-0.005, 0.005), input dropout is not rescaled."""
+    """Builds the released maxout net: weights from U(-0.005, 0.005), input dropout not rescaled.
+
+    Args:
+        classes: Number of classes.
+        **attributes: Further attributes of `MaxoutNet`.
+    """
     values: dict[str, Any] = {"init_range": 0.005, "rescale_input": False}
     return MaxoutNet(classes=classes, **(values | attributes))
 
 
 def probabilistic_maxout(classes: int, **attributes: Any) -> MaxoutNet:
-    """The same net with probabilistic units."""
+    """Builds the maxout net with probabilistic units.
+
+    Args:
+        classes: Number of classes.
+        **attributes: Further attributes of `MaxoutNet`.
+    """
     return MaxoutNet(classes=classes, probabilistic=True, **attributes)

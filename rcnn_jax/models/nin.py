@@ -3,10 +3,10 @@
     conv 5x5-192, 1x1-160, 1x1-96 - max-pool 3/2 - conv 5x5-192, 1x1-192, 1x1-192 - max-pool 3/2 -
     conv 3x3-192, 1x1-192, 1x1-C - global average - softmax
 
-Every convolution is followed by a relu, both pools by dropout. 966,986 parameters for 3 input
-channels and C = 10.
+Every convolution is followed by a relu, and both pools by dropout. The net has 966,986 parameters
+for 3 input channels and C = 10.
 
-Reference:
+References:
     Lin, Chen & Yan, Network in network, ICLR 2014, section 4; layer sizes from the released code.
 """
 
@@ -29,16 +29,16 @@ class NIN(nn.Module):
     """Network in network, returning logits.
 
     Attributes:
-        classes: number of classes C.
-        features: maps of the three convolutions of each block; the last entry of the last block
-            is left out, it is C.
-        kernel_sizes: window side of the first convolution of each block.
-        pools: `"max"` or `"average"`, the pool behind each block but the last; windows 3x3,
-            stride 2, the last one may hang over the end.
-        last_relu: whether the maps of the classes are rectified before the average.
-        dropout: share of activations dropped behind each pool.
-        dtype: dtype of the computation, for example `bfloat16`; None: that of the parameters.
-        param_dtype: dtype of parameters.
+        classes: Number of classes C.
+        features: Numbers of feature maps of the three convolutions of each block; the last entry of
+            the last block is omitted, since it is C.
+        kernel_sizes: Side of the window of the first convolution of each block.
+        pools: Kind of the pool after each block but the last, `"max"` or `"average"`; windows are
+            3x3 with stride 2, and the last one may extend beyond the end.
+        last_relu: Whether the maps of the classes are rectified before the average.
+        dropout: Fraction of the activations dropped after each pool in training.
+        dtype: Dtype of the computation, such as `bfloat16`. None takes the dtype of the parameters.
+        param_dtype: Dtype of the parameters.
     """
 
     classes: int
@@ -55,14 +55,14 @@ class NIN(nn.Module):
         """Classifies images.
 
         Args:
-            x: images `[batch, height, width, channels]` of any size.
-            train: drop activations (random collection `dropout`).
+            x: Images `[batch, height, width, channels]` of any size.
+            train: Whether to drop activations (random collection `dropout`).
 
         Returns:
-            Logits `[batch, classes]` in float32, or wider where the computation is.
+            Logits `[batch, classes]` in float32, or wider if the computation is.
 
         Raises:
-            ValueError: an attribute or the rank of `x` is impossible.
+            ValueError: If an attribute or the rank of `x` is invalid.
         """
         self._check(x)
         last = len(self.features) - 1
@@ -108,14 +108,23 @@ class NIN(nn.Module):
 
 
 def nin(classes: int, **attributes: Any) -> NIN:
-    """NIN as the paper describes it: max-pooling throughout."""
+    """Builds NIN as the paper describes it, with max-pooling throughout.
+
+    Args:
+        classes: Number of classes.
+        **attributes: Further attributes of `NIN`.
+    """
     return NIN(classes=classes, **attributes)
 
 
 def nin_released_code(classes: int, **attributes: Any) -> NIN:
-    """NIN as in the released CIFAR-10 model: the second pool averages, the last maps are rectified.
+    """Builds the released CIFAR-10 NIN: the second pool averages, the last maps are rectified.
 
-    Read from a public port of that model, not from the original definition.
+    The definition was read from a public port of that model, not from the original definition.
+
+    Args:
+        classes: Number of classes.
+        **attributes: Further attributes of `NIN`.
     """
     values: dict[str, Any] = {"pools": ("max", "average"), "last_relu": True}
     return NIN(classes=classes, **(values | attributes))

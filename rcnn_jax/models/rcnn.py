@@ -1,14 +1,14 @@
-"""RCNN: a convolutional network whose layers iterate, and its controls.
+"""RCNN: a convolutional network with recurrent convolutional layers, and its controls.
 
     conv 5x5 (relu, LRN) - max-pool 3/2 - RCL - RCL - max-pool 3/2 - RCL - RCL - global max -
     softmax
 
 With K feature maps, C classes and 3 input channels the net has `75K + K + 4(18K^2 + K) + KC + C`
-parameters, whatever the number of iterations: 672,202 for K = 96 and C = 10.
+parameters for any number of iterations: 672,202 for K = 96 and C = 10.
 
-Reference:
-    Liang & Hu, Recurrent convolutional neural network for object recognition, CVPR 2015,
-    with the controls of its comparison.
+References:
+    Liang & Hu, Recurrent convolutional neural network for object recognition, CVPR 2015, with the
+    controls of its comparison.
 """
 
 from collections.abc import Sequence
@@ -27,26 +27,39 @@ from rcnn_jax.layers.rcl import RCL, RCLOptions
 class RCNN(RCLOptions):
     """RCNN-K for images, returning logits.
 
-    The first layer is an RCL without iterations, that is a convolution. Dropout follows each
-    layer that another RCL reads, behind the pool where there is one: after RCL 1, 2 and 3 here,
-    which the paper counts as layers 2, 3 and 4.
+    The first layer is an RCL without iterations, that is a convolution. Dropout follows each layer
+    that another RCL reads, after the pool if there is one: after RCL 1, 2 and 3 here, which the
+    paper counts as layers 2, 3 and 4.
 
     Attributes:
-        classes: number of classes C.
-        features: number of feature maps K of every layer.
-        steps: iterations T of each RCL; 0 gives plain convolutional layers.
-        gated: gated RCLs, see `gated_rcl`.
-        dropout: share of activations dropped; the paper does not state its own.
-        first_kernel_size: window of the first convolution.
-        kernel_size: window of feed-forward kernels of the RCLs.
-        recurrent_kernel_size: window of the recurrent kernels; None: `kernel_size`.
-        pool_window: window side of the pools.
-        heads: one classifier `shared` by all iterations, or one each (`per_step`), as a net that
-            is trained to answer after every iteration may want.
-        pool_strides: stride of the pool before RCL 1 and of the pool before RCL 3; 1 leaves a
-            pool out, as small images may want.
+        classes: Number of classes C.
+        features: Number of feature maps K of every layer.
+        steps: Number of iterations T of each RCL; 0 gives plain convolutional layers.
+        gated: Whether the RCLs are gated, see `gated_rcl`.
+        dropout: Fraction of the activations dropped in training; the paper does not state its
+            value.
+        first_kernel_size: Window of the first convolution.
+        kernel_size: Window of the feed-forward kernels of the RCLs.
+        recurrent_kernel_size: Window of the recurrent kernels. None takes `kernel_size`.
+        heads: `shared` for one classifier of all iterations, or `per_step` for one classifier of
+            each iteration, which suits a net that is trained to classify after every iteration.
+        pool_window: Side of the window of the pools.
+        pool_strides: Strides of the pool before RCL 1 and of the pool before RCL 3; 1 omits a pool,
+            which suits small images.
 
     The other attributes are those of every layer, `rcnn_jax.layers.rcl.RCLOptions`.
+
+    Example:
+        >>> import jax
+        >>> import jax.numpy as jnp
+        >>> from rcnn_jax.models.rcnn import RCNN
+        >>> model = RCNN(classes=3, features=8, steps=2)
+        >>> run = lambda key, x: model.init_with_output(key, x, train=False, every_step=True)
+        >>> logits, variables = jax.eval_shape(run, jax.random.key(0), jnp.ones((5, 16, 16, 3)))
+        >>> logits.shape  # After 0, 1 and 2 iterations.
+        (3, 5, 3)
+        >>> sum(leaf.size for leaf in jax.tree.leaves(variables))
+        5275
     """
 
     classes: int
@@ -73,21 +86,21 @@ class RCNN(RCLOptions):
         """Classifies images.
 
         Args:
-            x: images `[batch, height, width, channels]` of any size, preprocessed.
-            train: drop activations (random collection `dropout`), use and record the statistics
-                of the batch.
-            steps: iterations of this call; None: the trained T. The rule for steps beyond the
-                trained ones is that of `RCL`.
-            every_step: apply the head to each state of the last RCL (the others run to the end):
-                an answer that improves with time. A head of its own is that of its step, and
-                beyond T that of step T.
+            x: Preprocessed images `[batch, height, width, channels]` of any size.
+            train: Whether to drop activations (random collection `dropout`), and to use and record
+                the statistics of the batch.
+            steps: Number of iterations of this call. None takes the trained T. Steps beyond the
+                trained ones follow the rule of `RCL`.
+            every_step: Whether to apply the head to each state of the last RCL, while the others
+                run to the end, which gives a prediction after every iteration. With a head per
+                step, each state uses that of its step, and states beyond T use the head of step T.
 
         Returns:
-            Logits `[batch, classes]`, or `[steps + 1, batch, classes]` with `every_step`; in
-            float32, or wider where the computation is.
+            Logits `[batch, classes]`, or `[steps + 1, batch, classes]` with `every_step`, in
+            float32, or wider if the computation is.
 
         Raises:
-            ValueError: an attribute, the rank of `x` or `steps` is impossible.
+            ValueError: If an attribute, the rank of `x` or `steps` is invalid.
         """
         self._check(x)
         first_stride, second_stride = self.pool_strides
@@ -124,7 +137,7 @@ class RCNN(RCLOptions):
         return max_pool(x, (self.pool_window,) * 2, (stride,) * 2, "CEIL")
 
     def _head(self, states: Array, first: int) -> Array:
-        """Logits of each of the states `[answers, batch, height, width, features]`."""
+        """Computes the logits of each of the states `[answers, batch, height, width, features]`."""
         dtype = jnp.dtype(self.param_dtype)
         heads = () if self.heads == "shared" else (self.steps + 1,)
         initializer = nn.initializers.lecun_normal(batch_axis=tuple(range(len(heads))))
@@ -136,8 +149,8 @@ class RCNN(RCLOptions):
         pooled = pooled.reshape(*states.shape[:2], self.features)
         if not heads:
             return pooled @ kernel + bias[None, None]
-        own = jnp.minimum(first + jnp.arange(len(pooled)), self.steps)
-        return jnp.einsum("abf,afc->abc", pooled, kernel[own]) + bias[own][:, None]
+        index = jnp.minimum(first + jnp.arange(len(pooled)), self.steps)
+        return jnp.einsum("abf,afc->abc", pooled, kernel[index]) + bias[index][:, None]
 
     def _check(self, x: Array) -> None:
         if x.ndim != 4:
@@ -156,27 +169,47 @@ class RCNN(RCLOptions):
 
 
 def rcnn(classes: int, features: int = 96, **attributes: Any) -> RCNN:
-    """RCNN-K of the paper: 672,202 parameters for K = 96 and 10 classes of colour images."""
+    """RCNN-K of the paper, with 672,202 parameters for K = 96 and 10 classes.
+
+    Args:
+        classes: Number of classes.
+        features: Number of feature maps K of every layer.
+        **attributes: Further attributes of `RCNN`.
+    """
     return RCNN(classes=classes, features=features, **attributes)
 
 
 def rcnn_without_dropout(classes: int, features: int = 96, **attributes: Any) -> RCNN:
-    """RCNN-K without dropout: 13.56 % instead of 9.31 % error in the paper."""
+    """Builds RCNN-K without dropout: 13.56 % instead of 9.31 % error in the paper.
+
+    Args:
+        classes: Number of classes.
+        features: Number of feature maps K of every layer.
+        **attributes: Further attributes of `RCNN`.
+    """
     return RCNN(classes=classes, features=features, dropout=0.0, **attributes)
 
 
-# For nets whose layers read one rectified layer each, and no sum of two responses: with "lecun"
-# each would halve the mean square of the signal, and a net of 17 stays at chance.
+# For nets whose layers read a single rectified layer and no sum of two responses: with "lecun"
+# each layer would halve the mean square of the signal, and a net of 17 layers stays at chance.
 _PLAIN: dict[str, Any] = {"kernel_init": "he", "recurrent_init": "he"}
 
 
 def wcnn(classes: int, features: int = 128, *, steps: int = 0, **attributes: Any) -> RCNN:
-    """WCNN-K: RCLs replaced by convolutional layers, made wider to have about as many parameters.
+    """Builds WCNN-K: convolutions instead of RCLs, wider for about as many parameters.
 
-    `75K + K + 4(9K^2 + K) + KC + C`: 601,354 for K = 128 and C = 10. Kernels start as `"he"`.
+    It has `75K + K + 4(9K^2 + K) + KC + C` parameters: 601,354 for K = 128 and C = 10. Kernels are
+    initialized by `"he"`.
+
+    Args:
+        classes: Number of classes.
+        features: Number of feature maps K of every layer.
+        steps: Number of iterations, which must be 0; it is an argument for configs that state it
+            for every net.
+        **attributes: Further attributes of `RCNN`.
 
     Raises:
-        ValueError: `steps` is not 0; it is an argument for configs that state it for every net.
+        ValueError: If `steps` is not 0.
     """
     if steps != 0:
         raise ValueError(f"WCNN has no iterations, got steps={steps}")
@@ -184,18 +217,29 @@ def wcnn(classes: int, features: int = 128, *, steps: int = 0, **attributes: Any
 
 
 def recursive_rcnn(classes: int, features: int = 96, **attributes: Any) -> RCNN:
-    """rCNN-K: the parameters of RCNN-K, but the input of a layer is absent after t = 0.
+    """Builds rCNN-K: RCNN-K without the input of a layer after t = 0.
 
-    Kernels start as `"he"`: each state sees one rectified state and nothing else.
+    The parameters are those of RCNN-K. Kernels are initialized by `"he"`, since each state depends
+    on a single rectified state.
+
+    Args:
+        classes: Number of classes.
+        features: Number of feature maps K of every layer.
+        **attributes: Further attributes of `RCNN`.
     """
     return RCNN(classes=classes, features=features, gamma=0.0, **(_PLAIN | attributes))
 
 
 def depth_matched_cnn(classes: int, features: int = 96, **attributes: Any) -> RCNN:
-    """The longest path of RCNN-K as a feed-forward net: each RCL is T + 1 convolutions in a row.
+    """Builds the longest path of RCNN-K as a feed-forward net: each RCL becomes T + 1 convolutions.
 
-    `75K + K + 4(9(T+1)K^2 + K) + KC + C` parameters; the T + 1 convolutions share a bias. Kernels
-    start as `"he"`.
+    It has `75K + K + 4(9(T+1)K^2 + K) + KC + C` parameters; the T + 1 convolutions share a bias.
+    Kernels are initialized by `"he"`.
+
+    Args:
+        classes: Number of classes.
+        features: Number of feature maps K of every layer.
+        **attributes: Further attributes of `RCNN`.
     """
     return RCNN(
         classes=classes,

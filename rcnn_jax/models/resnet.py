@@ -3,16 +3,16 @@
     conv 3x3-16 - n blocks of 16 maps - n blocks of 32, the first with stride 2 - n blocks of 64,
     the first with stride 2 - global average - softmax
 
-with depth 6n + 2. A block is conv 3x3, batch norm, relu, conv 3x3, batch norm, plus its input,
-relu. Where a block changes the shape, its input is subsampled and padded with zero maps (option
-A), which has no parameters. Weights of convolutions and of the last layer, with its bias, for 10
-classes; normalization adds two numbers a map:
+The depth is 6n + 2. A block consists of conv 3x3, batch norm, relu, conv 3x3, batch norm, the
+addition of its input, and relu. If a block changes the shape, its input is subsampled and padded
+with zero maps (option A), which has no parameters. The table has the weights of the convolutions
+and of the last layer with its bias, for 10 classes; normalization adds two numbers per feature map:
 
     depth           20       32       44       56        110
     weights    268,346  461,882  655,418  848,954  1,719,866
     with norm  269,722  464,154  658,586  853,018  1,727,962
 
-Reference:
+References:
     He, Zhang, Ren & Sun, Deep residual learning for image recognition, CVPR 2016, section 4.2.
 """
 
@@ -30,18 +30,25 @@ from rcnn_jax.layers.normalization import BatchNorm
 def parameterless_shortcut(
     x: Float[Array, "batch height width channels"], features: int, stride: int
 ) -> Float[Array, "batch out_height out_width features"]:
-    """Option A: every `stride`-th pixel of each map, and zero maps behind the given ones.
+    """Subsamples feature maps by `stride` and appends zero maps (option A).
 
     Args:
-        x: input of a block.
-        features: maps wanted, at least `channels`.
-        stride: of the block.
+        x: Input of a block, `[batch, height, width, channels]`.
+        features: Number of feature maps of the output, at least `channels`.
+        stride: Stride of the block.
 
     Returns:
-        `[batch, ceil(height / stride), ceil(width / stride), features]`.
+        Feature maps `[batch, ceil(height / stride), ceil(width / stride), features]`.
 
     Raises:
-        ValueError: fewer maps are wanted than given.
+        ValueError: If `features` is less than the number of channels of `x`.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> from rcnn_jax.models.resnet import parameterless_shortcut
+        >>> x = jnp.arange(9.0).reshape(1, 3, 3, 1)
+        >>> parameterless_shortcut(x, features=2, stride=2)[0, 1].tolist()
+        [[6.0, 0.0], [8.0, 0.0]]
     """
     missing = features - x.shape[-1]
     if missing < 0:
@@ -55,13 +62,13 @@ class ResNet(nn.Module):
     """The CIFAR family of residual nets, returning logits.
 
     Attributes:
-        classes: number of classes.
-        depth: number of layers with weights, 6n + 2 for n blocks a stage.
-        width: maps of the first stage; each later one doubles them.
-        momentum: share of running statistics kept, see `BatchNorm`.
-        epsilon: added to the variance.
-        dtype: dtype of the computation, for example `bfloat16`; None: that of the parameters.
-        param_dtype: dtype of parameters and running statistics.
+        classes: Number of classes.
+        depth: Number of layers with weights, 6n + 2 for n blocks per stage.
+        width: Number of feature maps of the first stage; each later stage doubles it.
+        momentum: Fraction of the running statistics that an update keeps, see `BatchNorm`.
+        epsilon: Constant added to the variance.
+        dtype: Dtype of the computation, such as `bfloat16`. None takes the dtype of the parameters.
+        param_dtype: Dtype of parameters and running statistics.
     """
 
     classes: int
@@ -77,14 +84,15 @@ class ResNet(nn.Module):
         """Classifies images.
 
         Args:
-            x: images `[batch, height, width, channels]` of any size.
-            train: use and record the statistics of the batch.
+            x: Images `[batch, height, width, channels]` of any size.
+            train: Whether to use and record the statistics of the batch instead of the running
+                ones.
 
         Returns:
-            Logits `[batch, classes]` in float32, or wider where the computation is.
+            Logits `[batch, classes]` in float32, or wider if the computation is.
 
         Raises:
-            ValueError: an attribute or the rank of `x` is impossible.
+            ValueError: If an attribute or the rank of `x` is invalid.
         """
         self._check(x)
         x = nn.relu(self._norm("norm", self._conv("conv", x, self.width), train))
@@ -144,25 +152,50 @@ class ResNet(nn.Module):
 
 
 def resnet20(classes: int, **attributes: Any) -> ResNet:
-    """ResNet-20: 269,722 parameters for 10 classes."""
+    """Builds ResNet-20, with 269,722 parameters for 10 classes.
+
+    Args:
+        classes: Number of classes.
+        **attributes: Further attributes of `ResNet`.
+    """
     return ResNet(classes=classes, depth=20, **attributes)
 
 
 def resnet32(classes: int, **attributes: Any) -> ResNet:
-    """ResNet-32: 464,154 parameters for 10 classes."""
+    """Builds ResNet-32, with 464,154 parameters for 10 classes.
+
+    Args:
+        classes: Number of classes.
+        **attributes: Further attributes of `ResNet`.
+    """
     return ResNet(classes=classes, depth=32, **attributes)
 
 
 def resnet44(classes: int, **attributes: Any) -> ResNet:
-    """ResNet-44: 658,586 parameters for 10 classes."""
+    """Builds ResNet-44, with 658,586 parameters for 10 classes.
+
+    Args:
+        classes: Number of classes.
+        **attributes: Further attributes of `ResNet`.
+    """
     return ResNet(classes=classes, depth=44, **attributes)
 
 
 def resnet56(classes: int, **attributes: Any) -> ResNet:
-    """ResNet-56: 853,018 parameters for 10 classes."""
+    """Builds ResNet-56, with 853,018 parameters for 10 classes.
+
+    Args:
+        classes: Number of classes.
+        **attributes: Further attributes of `ResNet`.
+    """
     return ResNet(classes=classes, depth=56, **attributes)
 
 
 def resnet110(classes: int, **attributes: Any) -> ResNet:
-    """ResNet-110: 1,727,962 parameters for 10 classes, 1,719,866 without normalization."""
+    """Builds ResNet-110, with 1,727,962 parameters for 10 classes, 1,719,866 without norms.
+
+    Args:
+        classes: Number of classes.
+        **attributes: Further attributes of `ResNet`.
+    """
     return ResNet(classes=classes, depth=110, **attributes)

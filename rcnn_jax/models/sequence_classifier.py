@@ -1,9 +1,9 @@
-"""One answer for a whole sequence: recurrent layers, of which the last states are read.
+"""Classification or regression of whole sequences from the last states of recurrent layers.
 
     [batch, time, features] -> recurrent layers -> state after the last step -> linear layer
 
-An image is a sequence of its rows. In both directions, the forward state after the last step and
-the backward state after the first are read, so that each has seen everything.
+An image is a sequence of its rows. With both directions, the forward state after the last step and
+the backward state after the first step are used, so that each depends on the whole sequence.
 
 References:
     Hochreiter & Schmidhuber, Long short-term memory, Neural Computation 1997 (the adding problem:
@@ -30,19 +30,29 @@ EXAMPLE_INPUT = "28x28"
 
 
 class SequenceClassifier(nn.Module):
-    """Classifies sequences, or answers each with some numbers.
+    """Recurrent network that predicts a class, or a few numbers, for each sequence.
 
     Attributes:
-        classes: number of classes, or of numbers that are predicted.
-        cell: see `cell_by_name`; `jordan`, which answers at each step, is none of them.
-        cell_options: further attributes of the cell, such as `{"peepholes": True}` of the LSTM.
-        hidden: units of each recurrent layer, in each direction.
-        layers: number of recurrent layers.
+        classes: Number of classes, or of predicted numbers.
+        cell: Name or import path of the recurrent cell, see `cell_by_name`; `jordan`, which has an
+            output at each step, is not supported.
+        cell_options: Further attributes of the cell, such as `{"peepholes": True}` of the LSTM.
+        hidden: Number of units of each recurrent layer, in each direction.
+        layers: Number of recurrent layers.
         direction: `forward` or `bidirectional`.
-        dropout: share of the values between recurrent layers and of the states read at the end
-            that is dropped in training.
-        dtype: dtype of the computation, for example `bfloat16`; None: that of the parameters.
-        param_dtype: dtype of the parameters.
+        dropout: Fraction dropped in training of the values between recurrent layers and of the
+            states that the linear layer reads.
+        dtype: Dtype of the computation, such as `bfloat16`. None takes the dtype of the parameters.
+        param_dtype: Dtype of the parameters.
+
+    Example:
+        >>> import jax
+        >>> import jax.numpy as jnp
+        >>> from rcnn_jax.models.sequence_classifier import SequenceClassifier
+        >>> model = SequenceClassifier(classes=10, cell="gru", hidden=16)
+        >>> run = lambda key, x: model.init_with_output(key, x, train=False)[0]
+        >>> jax.eval_shape(run, jax.random.key(0), jnp.ones((2, 28, 28, 1))).shape
+        (2, 10)
     """
 
     classes: int
@@ -57,21 +67,22 @@ class SequenceClassifier(nn.Module):
 
     @nn.compact
     def __call__(self, x: Array, *, train: bool, lengths: Any = None) -> Array:
-        """Answers for sequences.
+        """Classifies sequences.
 
         Args:
-            x: `[batch, time, features]`; or images `[batch, height, width, channels]`, whose rows
-                are the steps.
-            train: drop activations (random collection `dropout`).
-            lengths: number of steps of each sequence, `[batch]` in 0..time; what lies beyond may
-                hold any finite numbers. None: all.
+            x: Sequences `[batch, time, features]`, or images `[batch, height, width, channels]`,
+                whose rows are the steps.
+            train: Whether to drop activations (random collection `dropout`).
+            lengths: Number of real steps of each sequence, integers `[batch]` in `[0, time]`; later
+                steps may have any finite values. None means that all steps are real.
 
         Returns:
-            Logits `[batch, classes]`, in float32, or wider where the computation is. A sequence of
-            length 0 is answered by the bias.
+            Logits `[batch, classes]` in float32, or wider if the computation is. The logits of a
+            sequence of length 0 are the bias of the linear layer.
 
         Raises:
-            ValueError: an attribute, the shape of `x`, or a known length is impossible.
+            ValueError: If an attribute or the shape of `x` is invalid, or a known length is out of
+                range.
         """
         if x.ndim == 4:
             x = x.reshape(*x.shape[:2], -1)
@@ -90,8 +101,8 @@ class SequenceClassifier(nn.Module):
         )(x, train=train, lengths=lengths)
         states = jnp.take_along_axis(outputs, last[:, None, None], axis=1)[:, 0]
         if self.direction == "bidirectional":
-            ahead = self.hidden
-            states = jnp.concatenate([states[:, :ahead], outputs[:, 0, ahead:]], axis=-1)
+            units = self.hidden
+            states = jnp.concatenate([states[:, :units], outputs[:, 0, units:]], axis=-1)
         states = Dropout(self.dropout, name="dropout_output")(states, train=train)
         states = states.astype(jnp.promote_types(states.dtype, jnp.float32))
         return nn.Dense(self.classes, param_dtype=jnp.dtype(self.param_dtype), name="head")(states)

@@ -3,16 +3,16 @@
     conv1 7x7-96 /2 - pool - fire2 fire3 fire4 - pool - fire5 ... fire8 - pool - fire9 - dropout -
     conv10 1x1-C - global average - softmax
 
-Pools take the largest of 3x3 with stride 2, the last window hanging over the end. A fire module
-squeezes to s maps by 1x1 convolutions and lays side by side 4s maps of 1x1 and 4s maps of 3x3
-convolutions of these; s is 16, 16, 32, 32, 48, 48, 64, 64. Every convolution is followed by a relu,
-the last one too. Version 1.1 begins with 3x3-64 and pools behind conv1, fire3 and fire5, at 2.4
-times fewer operations. Parameters for 3 input channels and C = 1000: 1,248,424, and 1,235,496 for
-version 1.1; without conv10 735,424 and 722,496.
+Pools take the maximum of 3x3 with stride 2, and the last window may extend beyond the end. A fire
+module squeezes its input to s feature maps by 1x1 convolutions and concatenates 4s maps of 1x1 and
+4s maps of 3x3 convolutions of these; s is 16, 16, 32, 32, 48, 48, 64, 64. Every convolution is
+followed by a relu, including the last one. Version 1.1 begins with 3x3-64 and pools after conv1,
+fire3 and fire5, with 2.4 times fewer operations. Parameters for 3 input channels and C = 1000:
+1,248,424, and 1,235,496 for version 1.1; without conv10 735,424 and 722,496.
 
-With `classes=0` the last convolution is left out, and the answer is the mean of the maps of fire9.
+With `classes=0` the last convolution is left out, and the output is the mean of the maps of fire9.
 
-Reference:
+References:
     Iandola, Han, Moskewicz, Ashraf, Dally & Keutzer, SqueezeNet: AlexNet-level accuracy with 50x
     fewer parameters and < 0.5 MB model size, 2016; details from the released definitions.
 """
@@ -34,21 +34,22 @@ _EXPANSION = 4
 
 
 class SqueezeNet(nn.Module):
-    """SqueezeNet, returning logits or the mean of its last maps.
+    """SqueezeNet, returning logits or the mean of its last feature maps.
 
     Attributes:
-        classes: number of classes C; 0 leaves the last convolution out.
-        squeezes: the narrow maps of each fire module; the first is called `fire2`.
-        pools_behind: behind which layers there is a pool; 1 is the first convolution.
-        stem_features: maps of the first convolution.
-        stem_window: its window side.
-        stem_padding: zeros around the picture.
-        head_padding: zeros around the maps that the last convolution sees. The model released by
-            the authors for version 1.0 has 1, so that its average counts a border of biases.
-        last_relu: whether the maps of the classes are rectified before the average.
-        dropout: share of the activations of the last fire module dropped in training.
-        dtype: dtype of the computation, for example `bfloat16`; None: that of the parameters.
-        param_dtype: dtype of parameters.
+        classes: Number of classes C; 0 leaves the last convolution out.
+        squeezes: Number s of narrow maps of each fire module; the first module is called `fire2`.
+        pools_behind: Numbers of the layers that are followed by a pool; 1 is the first convolution.
+        stem_features: Number of feature maps of the first convolution.
+        stem_window: Side of the window of the first convolution.
+        stem_padding: Number of zeros on each side of the image.
+        head_padding: Number of zeros on each side of the maps that the last convolution reads. The
+            model that the authors released for version 1.0 has 1, so that its average includes a
+            border of biases.
+        last_relu: Whether the maps of the classes are rectified before the average.
+        dropout: Fraction of the activations of the last fire module dropped in training.
+        dtype: Dtype of the computation, such as `bfloat16`. None takes the dtype of the parameters.
+        param_dtype: Dtype of the parameters.
     """
 
     classes: int
@@ -68,16 +69,16 @@ class SqueezeNet(nn.Module):
         """Classifies images.
 
         Args:
-            x: images `[batch, height, width, channels]` of any size that holds a window of the
+            x: Images `[batch, height, width, channels]` at least as large as the window of the
                 first convolution.
-            train: drop activations (random collection `dropout`).
+            train: Whether to drop activations (random collection `dropout`).
 
         Returns:
             Logits `[batch, classes]`, or `[batch, 8 s]` of the last fire module without the last
             convolution, in float32 or wider.
 
         Raises:
-            ValueError: an attribute or the shape of `x` is impossible.
+            ValueError: If an attribute or the shape of `x` is invalid.
         """
         self._check(x)
         x = self._convolution("conv1", x, self.stem_features, self.stem_window, self.stem_padding)
@@ -137,17 +138,32 @@ class SqueezeNet(nn.Module):
 
 
 def squeezenet(classes: int, **attributes: Any) -> SqueezeNet:
-    """SqueezeNet 1.0: 1,248,424 parameters for 1000 classes."""
+    """Builds SqueezeNet 1.0, with 1,248,424 parameters for 1000 classes.
+
+    Args:
+        classes: Number of classes; 0 leaves the last convolution out.
+        **attributes: Further attributes of `SqueezeNet`.
+    """
     return SqueezeNet(classes=classes, **attributes)
 
 
 def squeezenet_released_code(classes: int, **attributes: Any) -> SqueezeNet:
-    """SqueezeNet 1.0 as in the released definition, whose last convolution sees a border."""
+    """Builds SqueezeNet 1.0 as released, with a border of zeros before the last convolution.
+
+    Args:
+        classes: Number of classes; 0 leaves the last convolution out.
+        **attributes: Further attributes of `SqueezeNet`.
+    """
     values: dict[str, Any] = {"head_padding": 1}
     return SqueezeNet(classes=classes, **(values | attributes))
 
 
 def squeezenet_1_1(classes: int, **attributes: Any) -> SqueezeNet:
-    """SqueezeNet 1.1: 1,235,496 parameters for 1000 classes."""
+    """Builds SqueezeNet 1.1, with 1,235,496 parameters for 1000 classes.
+
+    Args:
+        classes: Number of classes; 0 leaves the last convolution out.
+        **attributes: Further attributes of `SqueezeNet`.
+    """
     values: dict[str, Any] = {"stem_features": 64, "stem_window": 3, "pools_behind": (1, 3, 5)}
     return SqueezeNet(classes=classes, **(values | attributes))

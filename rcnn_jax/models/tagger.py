@@ -1,9 +1,9 @@
-"""A tag for each word: slot filling with a recurrent network over a window of words.
+"""Slot filling: a tag for each word by a recurrent network over a window of words.
 
     word ids -> encoding -> window of w words -> recurrent layers -> logits of each word
 
-An Elman, a Jordan, an LSTM or a GRU network, forwards or in both directions, reading words as
-1-of-N vectors, as counts of letter trigrams or as embeddings.
+The network is an Elman, a Jordan, an LSTM or a GRU network, forward or in both directions. Words
+are encoded as 1-of-N vectors, as counts of letter trigrams or as embeddings.
 
 References:
     Mesnil, He, Deng & Bengio, Investigation of recurrent-neural-network architectures and learning
@@ -26,7 +26,7 @@ from jaxtyping import Array
 from rcnn_jax.data.text.vocabulary import ENCODINGS, PAD, UNK
 from rcnn_jax.layers.dropout import Dropout, dropout
 from rcnn_jax.layers.embedding import neighbours, rows
-from rcnn_jax.layers.masks import checked_lengths, live_steps
+from rcnn_jax.layers.masks import checked_lengths, time_mask
 from rcnn_jax.layers.recurrent.cell import Cell, cell_of_model
 from rcnn_jax.layers.recurrent.stack import Stack
 
@@ -37,41 +37,53 @@ EXAMPLE_INPUT = "20:int"
 class Tagger(nn.Module):
     """Recurrent tagger of words, returning logits.
 
-    Words arrive as ids. A negative id stands for nothing: what lies outside the sentence, and what
-    a vocabulary without an entry for other words does not know. Encodings:
+    Words are given as ids. A negative id is a position outside the sentence, or a word that is
+    unknown to a vocabulary without UNK. The encodings are:
 
     - `one_hot`: 1-of-N vectors of the window side by side, read by a linear layer. Its kernel
       `window_kernel` is `[window, vocabulary, features]`, and since the product of a 1-of-N vector
       with a kernel is a row of it, rows are looked up.
-    - `one_hot_other`: the same where id 0 is the class of all other words.
-    - `trigrams`: each word is a list of ids of letter trigrams, `[batch, time, trigrams]`, that is
-      a vector of counts, read as 1-of-N vectors are.
-    - `embedding`: one table `embedding` `[vocabulary, features]` for all places of the window, and
-      the vectors of the window side by side; what lies outside the sentence has a learned vector
-      `outside`. Id 0 stands for all other words here, too.
+    - `one_hot_other`: the same with id 0 as UNK, the class of all unknown words.
+    - `trigrams`: each word is a list of ids of letter trigrams, `[batch, time, trigrams]`, which is
+      a vector of counts and is read like 1-of-N vectors.
+    - `embedding`: one table `embedding` `[vocabulary, features]` for all places of the window, with
+      the vectors of the window side by side; positions outside the sentence have a learned vector
+      `outside`. Id 0 is UNK here, too.
 
-    A Jordan network feeds back the probabilities that it answers with, so its own output is the
-    logits; with both directions these are the sum of two networks'. All other cells are read by a
-    linear layer `head`.
+    A Jordan network feeds back the probabilities of its output, so its outputs are the logits; with
+    both directions the logits are the sum of the outputs of two networks. The outputs of all other
+    cells are read by a linear layer `head`.
 
     Attributes:
-        classes: number of tags.
-        vocabulary: number of ids of words, or of trigrams.
-        encoding: see above.
-        features: length of a word vector, or units of the linear layer that reads 1-of-N vectors.
-        window: number of words seen at each time step, odd: 7 are the word, 3 before and 3 behind.
-        cell: see `cell_by_name`.
-        cell_options: further attributes of the cell, such as `{"peepholes": True}` of the LSTM.
-        hidden: units of each recurrent layer, in each direction.
-        layers: number of recurrent layers; 1 for `jordan`.
+        classes: Number of tags.
+        vocabulary: Number of ids of words, or of trigrams.
+        encoding: `one_hot`, `one_hot_other`, `trigrams` or `embedding`, as described above.
+        features: Length of a word vector, or number of units of the linear layer that reads 1-of-N
+            vectors.
+        window: Number of words that are visible at each time step, odd: 7 are the word, 3 before
+            and 3 after it.
+        cell: Name or import path of the recurrent cell, see `cell_by_name`.
+        cell_options: Further attributes of the cell, such as `{"peepholes": True}` of the LSTM.
+        hidden: Number of units of each recurrent layer, in each direction.
+        layers: Number of recurrent layers; 1 for `jordan`.
         direction: `forward` or `bidirectional`.
-        dropout: share of the encoded input, of the values between recurrent layers and of the
-            last one's output that is dropped in training; a Jordan network's output is not.
-        word_dropout: share of words that training takes for unknown ones, so that unknown words
-            are known when they come.
-        embedding_scale: standard deviation of the initial embeddings.
-        dtype: dtype of the computation, for example `bfloat16`; None: that of the parameters.
-        param_dtype: dtype of the parameters.
+        dropout: Fraction dropped in training of the encoded input, of the values between recurrent
+            layers and of the output of the last one; the output of a Jordan network is not dropped.
+        word_dropout: Fraction of the words treated as unknown in training, so that the model learns
+            a representation of unknown words.
+        embedding_scale: Standard deviation of the initial embeddings.
+        dtype: Dtype of the computation, such as `bfloat16`. None takes the dtype of the parameters.
+        param_dtype: Dtype of the parameters.
+
+    Example:
+        >>> import jax
+        >>> import jax.numpy as jnp
+        >>> from rcnn_jax.models.tagger import Tagger
+        >>> model = Tagger(classes=4, vocabulary=20, features=6, window=3, hidden=5)
+        >>> run = lambda key, ids: model.init_with_output(key, ids, train=False)
+        >>> logits, variables = jax.eval_shape(run, jax.random.key(0), jnp.zeros((2, 7), int))
+        >>> logits.shape, variables["params"]["embedding"].shape
+        ((2, 7, 4), (20, 6))
     """
 
     classes: int
@@ -92,27 +104,28 @@ class Tagger(nn.Module):
 
     @nn.compact
     def __call__(self, x: Array, *, train: bool, lengths: Any = None) -> Array:
-        """Tags sentences.
+        """Computes the logits of the tags of sentences.
 
         Args:
-            x: ids of words, integers `[batch, time]`; of trigrams `[batch, time, trigrams]`.
-            train: drop words and activations (random collection `dropout`).
-            lengths: number of words of each sentence, `[batch]` in 0..time; what lies beyond may
-                hold anything. None: all.
+            x: Word ids, integers `[batch, time]`, or trigram ids `[batch, time, trigrams]`.
+            train: Whether to drop words and activations (random collection `dropout`).
+            lengths: Number of words of each sentence, integers `[batch]` in `[0, time]`; later
+                steps may have any value. None means that all steps are real.
 
         Returns:
-            Logits `[batch, time, classes]`, zero beyond the lengths; in float32, or wider where
-            the computation is.
+            Logits `[batch, time, classes]`, zero beyond the lengths, in float32, or wider if the
+            computation is.
 
         Raises:
-            ValueError: an attribute, the shape or dtype of `x`, or a known length is impossible.
+            ValueError: If an attribute, or the shape or dtype of `x` is invalid, or a known length
+                is out of range.
         """
         self._check(x)
-        live = None
+        mask = None
         if lengths is not None:
             lengths = checked_lengths(lengths, *x.shape[:2])
-            live = live_steps(lengths, x.shape[1])
-            x = jnp.where(live[..., None] if x.ndim == 3 else live, x, PAD)
+            mask = time_mask(lengths, x.shape[1])
+            x = jnp.where(mask[..., None] if x.ndim == 3 else mask, x, PAD)
         if train and self.word_dropout > 0:
             x = self._without_some_words(x)
         encoded = self._embedded(x) if self.encoding == "embedding" else self._linear(x)
@@ -134,9 +147,9 @@ class Tagger(nn.Module):
             logits = nn.Dense(self.classes, param_dtype=jnp.dtype(self.param_dtype), name="head")(
                 states
             )
-        if live is None:
+        if mask is None:
             return logits
-        return jnp.where(live[..., None], logits, jnp.zeros((), logits.dtype))
+        return jnp.where(mask[..., None], logits, jnp.zeros((), logits.dtype))
 
     def _cell(self) -> Cell:
         if self.cell == "jordan":
@@ -144,7 +157,7 @@ class Tagger(nn.Module):
         return cell_of_model(self.cell, self.hidden, self.cell_options)
 
     def _without_some_words(self, x: Array) -> Array:
-        """Takes some words for unknown ones; outside the sentence there is nothing to take."""
+        """Makes some words unknown at random; positions outside the sentence are unchanged."""
         ones = jnp.ones(x.shape[:2], jnp.float32)
         kept = dropout(ones, self.make_rng("dropout"), rate=self.word_dropout) > 0
         kept = kept[..., None] if x.ndim == 3 else kept
@@ -152,9 +165,9 @@ class Tagger(nn.Module):
         return jnp.where(kept | (x < 0), x, unknown)
 
     def _linear(self, x: Array) -> Array:
-        """1-of-N vectors or trigram counts of a window, met by a kernel row by row."""
+        """Multiplies the 1-of-N vectors or trigram counts of a window by a kernel."""
         shape = (self.window, self.vocabulary, self.features)
-        # One row for each place of the window adds up, however large the vocabulary is.
+        # The sum has one row for each place of the window, regardless of the vocabulary size.
         initializer = initializers.normal(self.window**-0.5)
         param_dtype = jnp.dtype(self.param_dtype)
         kernel = self.param("window_kernel", initializer, shape, param_dtype)
@@ -168,7 +181,7 @@ class Tagger(nn.Module):
         return total
 
     def _embedded(self, x: Array) -> Array:
-        """Embeddings of the words of a window side by side, `[batch, time, window * features]`."""
+        """Returns the embeddings of a window side by side, `[batch, time, window * features]`."""
         param_dtype = jnp.dtype(self.param_dtype)
         initializer = initializers.normal(self.embedding_scale)
         shape = (self.vocabulary, self.features)

@@ -1,9 +1,10 @@
-"""Lines of text from images, or from frames of sound: a front end, recurrent layers, CTC.
+"""Transcription of lines of text from images, or from frames of sound, trained with CTC.
 
     image [height, width] -> front end -> columns -> recurrent layers -> logits of each column
 
-The front end makes an image lower faster than narrower, so that in the end each column is one time
-step. Images are padded on the right; nothing beyond the width of an image has an effect on it.
+The front end reduces the height of an image faster than its width, so that in the end each column
+is one time step. Images are padded on the right; positions beyond the width of an image have no
+effect on it.
 
 References:
     Wang & Hu, Gated recurrent convolution neural network for OCR, NIPS 2017 (front end `grcnn`);
@@ -21,7 +22,7 @@ import jax.numpy as jnp
 from jaxtyping import Array
 
 from rcnn_jax.layers.dropout import Dropout
-from rcnn_jax.layers.masks import checked_lengths, live_columns, live_steps, only_live
+from rcnn_jax.layers.masks import apply_mask, checked_lengths, column_mask, time_mask
 from rcnn_jax.layers.pooling import max_pool
 from rcnn_jax.layers.rcl import RCL, RCLOptions
 from rcnn_jax.layers.recurrent.cell import cell_of_model
@@ -31,8 +32,8 @@ FRONT_ENDS = ("conv", "rcl", "grcnn", "none")
 DIRECTIONS = ("forward", "bidirectional")
 EXAMPLE_INPUT = "32x100x1"
 
-# Maps of each stage, and the strides (height, width) of the pool behind it. In `grcnn` the last
-# maps are those of the columns, which no pool follows.
+# Feature maps of each stage, and strides (height, width) of the pool after it. The last maps of
+# `grcnn` are those of the convolution over columns, which no pool follows.
 _FEATURES = {"conv": (32, 64, 128), "rcl": (32, 64, 128), "grcnn": (64, 64, 128, 256, 512)}
 _POOLS = {
     "conv": ((2, 2), (2, 2), (2, 1)),
@@ -44,42 +45,48 @@ _POOLS = {
 class Transcriber(RCLOptions):
     """Reads a line, returning the logits of each time step for CTC; class 0 is the blank.
 
-    Front ends:
+    The front ends are:
 
-    - `conv`: stages of a 3x3 convolution, normalization, rectification and a max-pool whose
-      windows are as large as its strides;
+    - `conv`: stages of a 3x3 convolution, normalization, rectification and a max-pool with windows
+      as large as its strides;
     - `rcl`: the same stages, in which all convolutions but the first are RCLs;
     - `grcnn`: a convolution, three gated RCLs, each followed by a pool of windows 2x2, and a
-      convolution over two columns of full height. Behind a pool of width stride 1, whose image is
-      padded by one column on both sides, there is one column more. Maps, windows and strides, and
-      that the first convolution has a bias and no normalization, are as in the released code,
-      which takes 5 iterations with weights of their own; see `grcnn_released_code`. Ours: any
-      height, and pools that keep the last odd column or row;
-    - `none`: each column of the image, or each frame, as it is, or `stack` of them side by side.
+      convolution over two columns of full height. A pool of width stride 1, whose image is padded
+      by one column on both sides, adds one column. Feature maps, windows and strides, and the first
+      convolution with a bias and without normalization, are as in the released code, which uses 5
+      iterations with untied weights; see `grcnn_released_code`. Choices of this project are that
+      images may have any height, and that pools keep the last odd column or row;
+    - `none`: each column of the image, or each frame, unchanged, or `stack` of them side by side.
 
-    Frames are images of one channel to the other front ends, frequencies their rows.
+    The other front ends treat frames as images of one channel whose rows are the frequencies.
 
     Attributes:
-        classes: number of classes, the blank among them.
-        front_end: see above.
-        features: maps of each stage; None: those of the front end. `grcnn` has one stage more than
-            pools, the convolution over columns.
-        pools: strides (height, width) of the pool behind each stage; None: those of the front end.
-            `grcnn` takes 1 or 2.
-        stack: frames side by side in one time step (`none` only).
-        stride: every so manieth frame begins a time step (`none` only).
-        steps: iterations T of each RCL.
-        norm: of every layer, see `RCLOptions`; batch normalization unless it says otherwise.
-        cell: see `cell_by_name`; `jordan`, which answers by itself, is none of them.
-        cell_options: further attributes of the cell, such as `{"peepholes": True}` of the LSTM.
-        hidden: units of each recurrent layer, in each direction.
-        layers: number of recurrent layers.
+        classes: Number of classes, including the blank.
+        front_end: `conv`, `rcl`, `grcnn` or `none`, as described above.
+        features: Number of feature maps of each stage. None takes the numbers of the front end.
+            `grcnn` has one stage more than pools, the convolution over columns.
+        pools: Strides (height, width) of the pool after each stage. None takes those of the front
+            end. Strides of `grcnn` are 1 or 2.
+        stack: Number of frames side by side in one time step (`none` only).
+        stride: Number of frames from the start of one time step to the next (`none` only).
+        steps: Number of iterations T of each RCL.
+        norm: Kind of normalization of every layer, batch normalization by default; see
+            `RCLOptions`.
+        cell: Name or import path of the recurrent cell, see `cell_by_name`; `jordan`, whose output
+            is fed back, is not supported.
+        cell_options: Further attributes of the cell, such as `{"peepholes": True}` of the LSTM.
+        hidden: Number of units of each recurrent layer, in each direction.
+        layers: Number of recurrent layers.
         direction: `forward` or `bidirectional`.
-        dropout: share of the columns' features, of the values between recurrent layers and of the
-            last one's output that is dropped in training.
+        dropout: Fraction dropped in training of the features of the columns, of the values between
+            recurrent layers and of the output of the last one.
 
-    The other attributes are those of every convolutional layer,
-    `rcnn_jax.layers.rcl.RCLOptions`.
+    The other attributes are those of every convolutional layer, `rcnn_jax.layers.rcl.RCLOptions`.
+
+    Example:
+        >>> from rcnn_jax.models.transcriber import Transcriber
+        >>> Transcriber(classes=27).output_lengths(100)  # Two pools halve the width.
+        25
     """
 
     classes: int
@@ -98,13 +105,13 @@ class Transcriber(RCLOptions):
     dropout: float = 0.0
 
     def output_lengths(self, lengths: Any) -> Any:
-        """How many time steps lines give, by arithmetic alone.
+        """Returns the numbers of time steps of lines, computed by arithmetic only.
 
         Args:
-            lengths: widths of images, or numbers of frames: an integer, or an array of them.
+            lengths: Widths of images or numbers of frames, an integer or an array of integers.
 
         Returns:
-            As many integers, 0 for 0.
+            Integers of the same shape; the number for a length of 0 is 0.
         """
         if self.front_end == "none":
             return -(-lengths // self.stride)
@@ -114,7 +121,7 @@ class Transcriber(RCLOptions):
         return columns * (lengths > 0)
 
     def _columns_behind(self, pools: int, columns: Any) -> Any:
-        """How many columns are left of images behind that many pools."""
+        """Returns the numbers of columns of images after the first `pools` pools."""
         for _, stride in self._pools()[:pools]:
             overlaps = self.front_end == "grcnn" and stride == 1
             columns = columns + 1 if overlaps else -(-columns // stride)
@@ -127,28 +134,29 @@ class Transcriber(RCLOptions):
         """Transcribes lines.
 
         Args:
-            x: images `[batch, height, width, channels]`, or frames `[batch, time, features]`.
-            train: drop activations (random collection `dropout`), use and record the statistics
-                of the batch.
-            lengths: width of each image, or number of frames, `[batch]`; what lies beyond may
-                hold anything. None: all.
-            steps: iterations of the RCLs in this call; None: the trained T.
+            x: Images `[batch, height, width, channels]`, or frames `[batch, time, features]`.
+            train: Whether to drop activations (random collection `dropout`), and to use and record
+                the statistics of the batch.
+            lengths: Width of each image, or number of frames, integers `[batch]`; positions beyond
+                it may have any value. None means that there is no padding.
+            steps: Number of iterations of the RCLs in this call. None takes the trained T.
 
         Returns:
             Logits `[batch, output_lengths(width), classes]`, zero beyond the `output_lengths` of
-            the lengths; in float32, or wider where the computation is.
+            the lengths, in float32, or wider if the computation is.
 
         Raises:
-            ValueError: an attribute, the shape or dtype of `x`, or a known length is impossible.
+            ValueError: If an attribute, or the shape or dtype of `x` is invalid, or a known length
+                is out of range.
         """
         self._check(x)
         if x.ndim == 3:
             x = x.swapaxes(1, 2)[..., None]
-        live = None
+        mask = None
         if lengths is not None:
             lengths = checked_lengths(lengths, x.shape[0], x.shape[2])
-            live = live_columns(lengths, x.shape[2])
-        x = only_live(x, live)
+            mask = column_mask(lengths, x.shape[2])
+        x = apply_mask(x, mask)
         if self.front_end == "none":
             x = self._stacked(_columns(x))
         else:
@@ -166,24 +174,24 @@ class Transcriber(RCLOptions):
         x = Dropout(self.dropout, name="dropout_output")(x, train=train)
         x = x.astype(jnp.promote_types(x.dtype, jnp.float32))
         logits = nn.Dense(self.classes, param_dtype=jnp.dtype(self.param_dtype), name="head")(x)
-        return logits if lengths is None else only_live(logits, live_steps(lengths, x.shape[1]))
+        return logits if lengths is None else apply_mask(logits, time_mask(lengths, x.shape[1]))
 
     def _front_end(self, x: Array, lengths: Array | None, train: bool, steps: int | None) -> Array:
-        """Columns `[batch, time, features]` of images that are zero beyond their widths."""
+        """Computes columns `[batch, time, features]` of images with zeros beyond their widths."""
         features, pools, gated = self._features(), self._pools(), self.front_end == "grcnn"
         for number, (maps, strides) in enumerate(zip(features, pools, strict=False)):
-            live = None
+            mask = None
             if lengths is not None:
-                live = live_columns(self._columns_behind(number, lengths), x.shape[2])
-                live &= (lengths > 0)[:, None, None]
+                mask = column_mask(self._columns_behind(number, lengths), x.shape[2])
+                mask &= (lengths > 0)[:, None, None]
             if number == 0 or self.front_end == "conv":
                 norm = "none" if gated else self.norm
                 name = "conv" if number == 0 else f"conv{number}"
-                x = self._layer(name, maps, norm=norm)(x, train=train, live=live)
+                x = self._layer(name, maps, norm=norm)(x, train=train, mask=mask)
             else:
                 layer = self._layer(f"rcl{number}", maps, steps=self.steps, gated=gated)
-                x = layer(x, train=train, steps=steps, live=live)
-            # What lies beyond is 0 and never wins: rectified activations are not less.
+                x = layer(x, train=train, steps=steps, mask=mask)
+            # Padding is 0, which is never larger than a rectified activation.
             x = self._pool(x, strides)
         columns = _columns(x)
         if not gated:
@@ -194,10 +202,10 @@ class Transcriber(RCLOptions):
                 f"images are too narrow for pools={pools}"
             )
         pairs = jnp.concatenate([columns[:, :-1], columns[:, 1:]], axis=-1)
-        live = None
+        mask = None
         if lengths is not None:
-            live = live_steps(self.output_lengths(lengths), pairs.shape[1])
-        return self._layer("columns", features[-1], window=(1,))(pairs, train=train, live=live)
+            mask = time_mask(self.output_lengths(lengths), pairs.shape[1])
+        return self._layer("columns", features[-1], window=(1,))(pairs, train=train, mask=mask)
 
     def _layer(
         self,
@@ -233,7 +241,7 @@ class Transcriber(RCLOptions):
         return max_pool(x, (2, 2), strides, (rows, columns))
 
     def _stacked(self, frames: Array) -> Array:
-        """Every `stride`-th frame with its neighbours, zeros where the line has none."""
+        """Returns every `stride`-th frame with its neighbours, zeros beyond the line's ends."""
         before = max(self.stack - self.stride, 0) // 2
         time = -(-frames.shape[1] // self.stride)
         behind = max((time - 1) * self.stride + self.stack - before - frames.shape[1], 0)
@@ -296,15 +304,19 @@ class Transcriber(RCLOptions):
 
 
 def _columns(x: Array) -> Array:
-    """The columns of images side by side, `[batch, width, height * channels]`."""
+    """Returns the columns of images as vectors, `[batch, width, height * channels]`."""
     return x.swapaxes(1, 2).reshape(x.shape[0], x.shape[2], -1)
 
 
 def grcnn_released_code(classes: int, **attributes: Any) -> Transcriber:
-    """GRCNN-BLSTM as released: 5 iterations with weights of their own, two BLSTMs of 512 units.
+    """Builds GRCNN-BLSTM as released: 5 iterations with untied weights, two BLSTMs of 512 units.
 
-    Theirs has a linear layer of 512 units between the two, and biases in front of normalizations,
-    which take them out again.
+    The released model also has a linear layer of 512 units between the two BLSTMs, and biases
+    before normalizations, which cancel them.
+
+    Args:
+        classes: Number of classes, including the blank.
+        **attributes: Further attributes of `Transcriber`.
     """
     released = {"steps": 5, "tie_weights": False, "hidden": 512} | attributes
     return Transcriber(classes=classes, front_end="grcnn", **released)

@@ -3,8 +3,9 @@
     block of 64 - pool - block of 128 - pool - block of 256 - pool - block of 512 - pool -
     block of 512 - pool - fc 4096 - fc 4096 - fc C - softmax
 
-Every pool halves the picture; every layer but the last is followed by a relu, the first two dense
-ones by dropout. Convolutions a block, and parameters for pictures of 224x224x3 and C = 1000:
+Every pool halves the image. Every layer but the last is followed by a relu, the first two dense
+layers also by dropout. The table has the convolutions of each block, and the parameters for images
+of 224x224x3 and C = 1000:
 
     configuration        A (11)         B (13)         D (16)         E (19)
     convolutions     1 1 2 2 2      2 2 2 2 2      2 2 3 3 3      2 2 4 4 4
@@ -12,10 +13,10 @@ ones by dropout. Convolutions a block, and parameters for pictures of 224x224x3 
     without fc8    128,766,336    128,950,848    134,260,544    139,570,240
     whole          132,863,336    133,047,848    138,357,544    143,667,240
 
-With `classes=0` the last layer is left out, and the answer is fc7 behind its relu: the 4096 numbers
-that describe a picture to a recurrent network.
+With `classes=0` the last layer is omitted, and the output is fc7 after its relu: 4096 numbers that
+describe an image to a recurrent network.
 
-Reference:
+References:
     Simonyan & Zisserman, Very deep convolutional networks for large-scale image recognition, ICLR
     2015, table 1.
 """
@@ -39,13 +40,25 @@ CONVOLUTIONS = {
     16: (2, 2, 3, 3, 3),
     19: (2, 2, 4, 4, 4),
 }
-"""How many convolutions each block has, by the number of layers with weights."""
+"""Numbers of convolutions of the blocks, by the number of layers with weights."""
 
 _FACTORS = (1, 2, 4, 8, 8)
 
 
 def convolution_names(depth: int) -> tuple[tuple[str, ...], ...]:
-    """The names of the convolutions of each block, as in the released model: `conv1_1`, ..."""
+    """Returns the names of the convolutions of each block, as in the released model.
+
+    Args:
+        depth: Number of layers with weights, 11, 13, 16 or 19.
+
+    Returns:
+        For each block a tuple of names such as `conv1_1`.
+
+    Example:
+        >>> from rcnn_jax.models.vgg import convolution_names
+        >>> convolution_names(13)[0]
+        ('conv1_1', 'conv1_2')
+    """
     return tuple(
         tuple(f"conv{block}_{place}" for place in range(1, count + 1))
         for block, count in enumerate(CONVOLUTIONS[depth], start=1)
@@ -53,13 +66,14 @@ def convolution_names(depth: int) -> tuple[tuple[str, ...], ...]:
 
 
 class VGGFeatures(nn.Module):
-    """The convolutions of a VGG net, each behind a relu, and its pools.
+    """The convolutions of a VGG net, each followed by a relu, and its pools.
 
     Attributes:
-        depth: number of layers with weights of the whole net, 11, 13, 16 or 19.
-        width: maps of the first block; the others have 2, 4, 8 and 8 times as many.
-        dtype: dtype of the computation, for example `bfloat16`; None: that of the parameters.
-        param_dtype: dtype of parameters.
+        depth: Number of layers with weights of the whole net, 11, 13, 16 or 19.
+        width: Number of feature maps of the first block; the others have 2, 4, 8 and 8 times as
+            many.
+        dtype: Dtype of the computation, such as `bfloat16`. None takes the dtype of the parameters.
+        param_dtype: Dtype of the parameters.
     """
 
     depth: int = 16
@@ -69,18 +83,19 @@ class VGGFeatures(nn.Module):
 
     @nn.compact
     def __call__(self, x: Array, *, train: bool) -> Array:
-        """Computes the last maps.
+        """Computes the last feature maps.
 
         Args:
-            x: images `[batch, height, width, channels]`. Pools hang over the end of odd sizes, as
-                Caffe's do.
-            train: makes no difference.
+            x: Images `[batch, height, width, channels]`. Pools extend beyond the end of odd sizes,
+                as in Caffe.
+            train: Not used; the result is the same in training and evaluation.
 
         Returns:
-            `[batch, ceil(height / 32), ceil(width / 32), 8 * width of the first block]`.
+            Feature maps `[batch, ceil(height / 32), ceil(width / 32), 8 * width of the first
+            block]`.
 
         Raises:
-            ValueError: an attribute or the rank of `x` is impossible.
+            ValueError: If an attribute or the rank of `x` is invalid.
         """
         del train
         if x.ndim != 4:
@@ -112,13 +127,14 @@ class VGG(nn.Module):
     """The nets of the Visual Geometry Group, returning logits or fc7.
 
     Attributes:
-        classes: number of classes C; 0 leaves the last layer out.
-        depth: number of layers with weights, 11, 13, 16 or 19.
-        width: maps of the first block; the others have 2, 4, 8 and 8 times as many.
-        hidden: units of the first two dense layers.
-        dropout: share of their activations dropped in training.
-        dtype: dtype of the computation, for example `bfloat16`; None: that of the parameters.
-        param_dtype: dtype of parameters.
+        classes: Number of classes C; 0 omits the last layer.
+        depth: Number of layers with weights, 11, 13, 16 or 19.
+        width: Number of feature maps of the first block; the others have 2, 4, 8 and 8 times as
+            many.
+        hidden: Number of units of the first two dense layers.
+        dropout: Fraction of the activations of the first two dense layers dropped in training.
+        dtype: Dtype of the computation, such as `bfloat16`. None takes the dtype of the parameters.
+        param_dtype: Dtype of the parameters.
     """
 
     classes: int
@@ -134,16 +150,16 @@ class VGG(nn.Module):
         """Classifies images.
 
         Args:
-            x: images `[batch, height, width, channels]` of one size: the first dense layer has a
-                weight for each place.
-            train: drop activations (random collection `dropout`).
+            x: Images `[batch, height, width, channels]` of one size, since the first dense layer
+                has a weight for each position.
+            train: Whether to drop activations (random collection `dropout`).
 
         Returns:
             Logits `[batch, classes]`, or `[batch, hidden]` without the last layer, in float32 or
             wider.
 
         Raises:
-            ValueError: an attribute or the rank of `x` is impossible.
+            ValueError: If an attribute or the rank of `x` is invalid.
         """
         if self.classes < 0 or self.hidden < 1:
             raise ValueError(
@@ -171,20 +187,42 @@ class VGG(nn.Module):
 
 
 def vgg11(classes: int, **attributes: Any) -> VGG:
-    """Configuration A: 132,863,336 parameters for 1000 classes."""
+    """Builds VGG-11 (configuration A), with 132,863,336 parameters for 1000 classes.
+
+    Args:
+        classes: Number of classes; 0 omits the last layer.
+        **attributes: Further attributes of `VGG`.
+    """
     return VGG(classes=classes, depth=11, **attributes)
 
 
 def vgg13(classes: int, **attributes: Any) -> VGG:
-    """Configuration B: 133,047,848 parameters for 1000 classes."""
+    """Builds VGG-13 (configuration B), with 133,047,848 parameters for 1000 classes.
+
+    Args:
+        classes: Number of classes; 0 omits the last layer.
+        **attributes: Further attributes of `VGG`.
+    """
     return VGG(classes=classes, depth=13, **attributes)
 
 
 def vgg16(classes: int, **attributes: Any) -> VGG:
-    """Configuration D: 138,357,544 parameters for 1000 classes, 134,260,544 without fc8."""
+    """Builds VGG-16 (configuration D), with 138,357,544 parameters, 134,260,544 without fc8.
+
+    The first number is for 1000 classes.
+
+    Args:
+        classes: Number of classes; 0 omits the last layer.
+        **attributes: Further attributes of `VGG`.
+    """
     return VGG(classes=classes, depth=16, **attributes)
 
 
 def vgg19(classes: int, **attributes: Any) -> VGG:
-    """Configuration E: 143,667,240 parameters for 1000 classes."""
+    """Builds VGG-19 (configuration E), with 143,667,240 parameters for 1000 classes.
+
+    Args:
+        classes: Number of classes; 0 omits the last layer.
+        **attributes: Further attributes of `VGG`.
+    """
     return VGG(classes=classes, depth=19, **attributes)

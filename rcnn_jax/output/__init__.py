@@ -1,1 +1,1 @@
-"""What a command shows and leaves behind: tables, files, progress, pictures."""
+"""Output of commands: tables, files, progress bars and figures."""

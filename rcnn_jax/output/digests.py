@@ -1,4 +1,4 @@
-"""One digest of what JSON can hold, for manifests, and for names of what is kept on disk."""
+"""Digests of values that JSON can represent, for manifests and for names of cached files."""
 
 import hashlib
 import json
@@ -6,11 +6,15 @@ from typing import Any
 
 
 def json_digest(value: Any, *, compact: bool = True) -> str:
-    """The SHA-256 of a value as JSON with sorted keys, 64 hexadecimal digits.
+    """Computes the SHA-256 digest of a value as JSON with sorted keys.
 
     Args:
-        value: What JSON can hold.
-        compact: Whether the text has no spaces. Manifests keep the form they were first written in.
+        value: Value that JSON can represent.
+        compact: Whether the JSON text has no spaces. Manifests keep the form in which they were
+            first written.
+
+    Returns:
+        64 hexadecimal digits.
     """
     text = json.dumps(value, sort_keys=True, separators=(",", ":") if compact else None)
     return hashlib.sha256(text.encode()).hexdigest()

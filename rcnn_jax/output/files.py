@@ -1,4 +1,4 @@
-"""Files that are either there in full or not at all, even after a kill or a power cut."""
+"""Atomic writing: a file is complete or absent, even after a kill or a power cut."""
 
 import os
 import pathlib
@@ -6,14 +6,14 @@ import tempfile
 
 
 def write_atomically(path: pathlib.Path, content: str | bytes) -> None:
-    """Writes a file; a reader sees the old one or the new one, never half.
+    """Writes a file so that a reader sees the old content or the new content, never a part.
 
     Args:
-        path: The file.
-        content: Its whole content; text is written as UTF-8.
+        path: Path of the file.
+        content: Whole content. Text is encoded as UTF-8.
 
     Raises:
-        OSError: It cannot be written; the old file is untouched.
+        OSError: The file cannot be written; the old file is untouched.
     """
     data = content.encode() if isinstance(content, str) else content
     handle, partial = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
@@ -22,7 +22,7 @@ def write_atomically(path: pathlib.Path, content: str | bytes) -> None:
             file.write(data)
             file.flush()
             os.fsync(file.fileno())
-        os.chmod(partial, 0o644)  # mkstemp's 0600 would hide the workdir from colleagues
+        os.chmod(partial, 0o644)  # mkstemp's 0600 would make the file unreadable to other users
         os.replace(partial, path)
     except BaseException:
         pathlib.Path(partial).unlink(missing_ok=True)

@@ -1,6 +1,6 @@
-"""What all pictures have in common: size, fonts, and colours that colour-blind people tell apart.
+"""Common style of figures: size, fonts, and colours that colour-blind people can distinguish.
 
-Reference:
+References:
     Okabe & Ito, Color universal design: how to make figures and presentations that are friendly to
     colorblind people, 2008 (the colours).
 """
@@ -13,7 +13,7 @@ import numpy as np
 
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00")
 MARKERS = ("o", "s", "^", "D", "v", "P")
-"""Beside the colours, for prints without any."""
+"""Markers that accompany the colours, for prints in black and white."""
 
 _SIZE = (6.4, 4.2)  # inches
 _DOTS_PER_INCH = 150
@@ -34,16 +34,16 @@ def render(
     """Draws a figure.
 
     Args:
-        draw: puts `measured` on the axes that it is handed.
-        measured: arrays by name.
+        draw: Function that draws `measured` on the axes that it is called with.
+        measured: Arrays by name.
 
     Returns:
-        The picture as a PNG file.
+        The figure as a PNG file.
 
     Raises:
         ImportError: matplotlib is not installed.
     """
-    # Here and not above: it is an extra, and numbers are worth having without it.
+    # Imported here, because it is an optional dependency that numbers alone do not need.
     import matplotlib  # pyright: ignore[reportMissingImports]
     from matplotlib.figure import Figure  # pyright: ignore[reportMissingImports]
 

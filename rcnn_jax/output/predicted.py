@@ -1,4 +1,4 @@
-"""Where the answers of `rcnn_jax.predict` go, and the files that a task makes beside them."""
+"""Output of `rcnn_jax.predict`: the answers, and the files that a task makes beside them."""
 
 import errno
 import itertools
@@ -14,17 +14,17 @@ from rcnn_jax.output.files import write_atomically
 
 Answer = dict[str, Any]
 ANSWERS = "predictions.json"
-"""The file for the answers in a folder."""
+"""Name of the file for the answers if the output is a folder."""
 
 
 class Prediction(NamedTuple):
-    """What is said of an example.
+    """Answers to one example.
 
     Attributes:
-        name: The file, or `FILE:NAME` of what it holds.
-        stem: What files about it are called after, see `stem_of`.
-        answers: The best first, as the task's `answers` gives them.
-        files: Name -> content of the files that the task makes.
+        name: Path of the file, or `FILE:NAME` for an example in a file of several.
+        stem: Stem of the names of files about the example; see `stem_of`.
+        answers: Answers as the task's `answers` returns them, the best first.
+        files: Contents of the files that the task makes, by name.
     """
 
     name: str
@@ -34,30 +34,33 @@ class Prediction(NamedTuple):
 
 
 def stem_of(file: pathlib.Path, name: str) -> str:
-    """What files about an example are called after.
+    """Returns the stem of the names of files about an example.
 
     Args:
-        file: That holds it.
-        name: Of the example in a file that holds several; else empty.
+        file: Path of the file that holds the example.
+        name: Name of the example in a file that holds several; empty otherwise.
 
     Returns:
-        The name of the file without folder and suffix, and that of the example likewise.
+        The name of the file without folder and suffix, followed by that of the example without
+        suffix, if it has one. Characters of the latter that are unsafe in file names are replaced
+        by `_`.
     """
     plain = re.sub(r"[^\w.-]+", "_", os.path.splitext(name)[0]).strip("._")
     return f"{file.stem}_{plain}" if plain else file.stem
 
 
 def made_ready(name: str) -> bool:
-    """Makes the folder that `--output` names, and finds out whether it can be written.
+    """Creates the folder that `--output` names, and checks that it can be written.
 
     Args:
-        name: Of a file; or of a folder, if it is there already or `name` ends in a separator.
+        name: Path of a file or of a folder. It is a folder if a folder of that name exists or the
+            path ends in a separator.
 
     Returns:
         Whether it is a folder.
 
     Raises:
-        UserError: It cannot be written.
+        UserError: The folder cannot be created or written.
     """
     path = pathlib.Path(name)
     is_folder = path.is_dir() or name.endswith(("/", os.sep))
@@ -77,19 +80,19 @@ def made_ready(name: str) -> bool:
 
 
 class Output:
-    """Where answers and files go.
+    """Destination of answers and files.
 
     Attributes:
-        answers: The file for the answers.
-        folder: The folder for the files that a task makes; None where there is only the file.
+        answers: Path of the file for the answers.
+        folder: Folder for the files that a task makes. None if the output is a single file.
     """
 
     def __init__(self, name: str, is_folder: bool):
-        """Notes the places; nothing is written.
+        """Sets the paths; nothing is written.
 
         Args:
-            name: As `made_ready` takes it.
-            is_folder: As `made_ready` gives it.
+            name: Path of a file or of a folder, as for `made_ready`.
+            is_folder: Whether it is a folder, from `made_ready`.
         """
         path = pathlib.Path(name)
         self.answers = path / ANSWERS if is_folder else path
@@ -99,14 +102,14 @@ class Output:
     def written(
         self, predictions: Iterable[Prediction], rows: list[dict[str, Any]]
     ) -> Iterator[Prediction]:
-        """Writes the files of predictions as they come.
+        """Writes the files of predictions one by one.
 
         Args:
-            predictions: What is said.
-            rows: Gets a row for each, for the file of answers.
+            predictions: Predictions for the examples.
+            rows: List to which a row for each prediction is appended, for the file of answers.
 
         Yields:
-            The predictions; each once its files are there.
+            Each prediction, once its files are written.
 
         Raises:
             UserError: A file cannot be written, or the task gives it a name with folders.
@@ -127,7 +130,7 @@ class Output:
             yield prediction
 
     def _names(self, prediction: Prediction) -> list[str]:
-        """Names of the files of a prediction; a number tells those of equal stems apart."""
+        """Returns the names of a prediction's files, with a number if their stem is in use."""
         for name in prediction.files:
             if not name or pathlib.PurePath(name).name != name:
                 raise UserError(

@@ -1,4 +1,4 @@
-"""The bar on a terminal that shows how far a long command is."""
+"""Progress bar on a terminal for long commands."""
 
 import shutil
 import sys
@@ -7,19 +7,19 @@ import tqdm
 
 
 def bar(total: int, unit: str, *, shown: bool, done: int = 0) -> tqdm.tqdm:
-    """A bar on standard error.
+    """Makes a progress bar on standard error.
 
     Args:
-        total: When it is full.
-        unit: What is counted.
-        shown: False where nobody looks: nothing is printed then.
-        done: How much was done before.
+        total: Number of units at which the bar is full.
+        unit: Name of the unit that is counted.
+        shown: Whether the bar is printed. False prints nothing, for output without a reader.
+        done: Number of units that were completed before.
     """
     return tqdm.tqdm(
         total=total,
         initial=done,
         unit=unit,
-        # A terminal that does not tell its width says 0, and a bar of width 0 is none.
+        # A terminal of unknown width reports 0, and a bar of width 0 would be invisible.
         dynamic_ncols=shutil.get_terminal_size((0, 0)).columns > 0,
         ncols=100,
         disable=not shown,

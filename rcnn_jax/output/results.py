@@ -1,4 +1,4 @@
-"""How the doors that measure show what they found and leave it behind."""
+"""Output of measurements: tables on the terminal and JSON files."""
 
 import json
 import math
@@ -11,16 +11,16 @@ from rcnn_jax.errors import UserError
 from rcnn_jax.output import tables
 from rcnn_jax.output.files import write_atomically
 
-_SHOWN = 12  # rows of a table on the terminal; the file holds all
+_SHOWN = 12  # number of rows of a table on the terminal; the file has all
 
 
 def save(path: str | pathlib.Path, result: Mapping[str, Any], quiet: bool = False) -> None:
-    """Writes a result as JSON, rows of numbers on one line each, and says where.
+    """Writes a result as JSON, with lists of numbers on one line each, and prints the path.
 
     Args:
-        path: The file.
-        result: What was measured.
-        quiet: Do not say where.
+        path: Path of the file.
+        result: Measured values by name.
+        quiet: Whether the path is not printed.
 
     Raises:
         UserError: The file cannot be written.
@@ -42,7 +42,14 @@ def save(path: str | pathlib.Path, result: Mapping[str, Any], quiet: bool = Fals
 
 
 def plain(value: Any) -> Any:
-    """A number that JSON has no name for, such as a precision of nothing, becomes null."""
+    """Replaces numbers that JSON cannot represent, such as the NaN of an empty ratio, by None.
+
+    Args:
+        value: Number, text, list or mapping.
+
+    Returns:
+        The value with None in place of NaN and infinities.
+    """
     if isinstance(value, Mapping):
         return {key: plain(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
@@ -51,12 +58,12 @@ def plain(value: Any) -> Any:
 
 
 def show(title: str, rows: Sequence[Mapping[str, Any]], limit: int = _SHOWN) -> None:
-    """Prints rows that have the same keys as a table.
+    """Prints rows with the same keys as a table.
 
     Args:
-        title: What they are.
-        rows: Each a column's name -> value; None is left empty.
-        limit: How many are printed; the title says so where there are more.
+        title: Heading of the table.
+        rows: Values of each row by column; None gives an empty cell.
+        limit: Largest number of rows that are printed. The heading says so if there are more.
     """
     some = "" if len(rows) <= limit else f", the first {limit} of {len(rows)}"
     cells = [

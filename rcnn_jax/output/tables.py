@@ -5,11 +5,16 @@ import statistics
 from collections.abc import Sequence
 from typing import Any, TypeGuard
 
-_GREATEST = 1e300  # differences of larger values are no numbers
+_GREATEST = 1e300  # differences of larger values may overflow
 
 
 def number(name: str, value: Any) -> str:
-    """A value as people read it: errors in percent, speeds without many digits."""
+    """Formats a value for reading: errors in percent, throughput and epochs with one decimal.
+
+    Args:
+        name: Name of the value, which determines its format.
+        value: Value; only floats are formatted.
+    """
     if isinstance(value, float):
         if name == "epoch" or name.endswith("_per_s"):
             return f"{value:.1f}"
@@ -18,21 +23,28 @@ def number(name: str, value: Any) -> str:
 
 
 def is_number(value: Any) -> TypeGuard[float]:
-    """Whether a value is finite and one that a float can be; whole numbers may be longer."""
+    """Returns whether a value is finite and can be represented as a float.
+
+    Integers may be too large for that; booleans do not count as numbers.
+
+    Args:
+        value: Any value.
+    """
     if isinstance(value, bool) or not isinstance(value, int | float):
         return False
     return abs(value) < _GREATEST
 
 
 def mean_and_deviation(metric: str, values: Sequence[float | None]) -> str:
-    """The mean of seeds, and the deviation of a sample (n - 1) where there are several.
+    """Formats the mean over several seeds, with the sample standard deviation (n - 1).
 
     Args:
-        metric: What was measured.
-        values: One a seed; None where it was no number.
+        metric: Name of the metric, which determines its format.
+        values: One value for each seed; None, or a value that is not finite, is left out.
 
     Returns:
-        As people read it; how many values it is of, where some are missing.
+        The text; the deviation is given for at least two values, and the number of values if some
+        are left out. "" if there is no value.
     """
     known = [value for value in values if is_number(value)]
     if not known:
@@ -44,11 +56,11 @@ def mean_and_deviation(metric: str, values: Sequence[float | None]) -> str:
 
 
 def table(rows: Sequence[Sequence[Any]], header: Sequence[str]) -> str:
-    """Lays out rows in columns, numbers to the right.
+    """Formats rows as columns, with numbers aligned to the right.
 
     Args:
-        rows: The cells. Text of digits, in groups or not, counts as a number, and so does an
-            empty cell beside numbers.
+        rows: Cells of each row. Text of digits, with or without commas, counts as a number, and so
+            does an empty cell in a column of numbers.
         header: Names of the columns.
 
     Returns:

@@ -1,1 +1,1 @@
-"""The page of a run, see `python -m rcnn_jax.report`."""
+"""The HTML page about a run; see `python -m rcnn_jax.report`."""

@@ -3,10 +3,10 @@
     python -m rcnn_jax.report --workdir=runs/digits
     python -m rcnn_jax.report --workdir=runs/sweep --output=sweep.html
 
-The page is one file, WORKDIR/report.html: it loads nothing, runs no script and can be sent to
-anybody. It is made of nothing but files in the workdir, at any time, also while training goes on:
-config.json, metrics.jsonl, what `evaluate` and `iterations` left, and the pictures in gallery/. Of
-the folder of a sweep it compares the variants.
+The page is a single file, WORKDIR/report.html: it loads nothing, runs no script and can be sent to
+anybody. It is made from files in the workdir alone and at any time, also while training continues:
+config.json, metrics.jsonl, the results of `evaluate` and `iterations`, and the pictures in
+gallery/. For the folder of a sweep the page compares the variants.
 """
 
 import pathlib
@@ -28,7 +28,17 @@ _OUTPUT = flags.DEFINE_string(
 
 
 def main(argv: list[str]) -> int:
-    """Writes the page; returns the exit code."""
+    """Writes the page.
+
+    Args:
+        argv: The command line; it is ignored, since all options are flags.
+
+    Returns:
+        The exit code 0.
+
+    Raises:
+        UserError: The folder holds neither a run nor a sweep, or the page cannot be written.
+    """
     del argv
     folder = pathlib.Path(_WORKDIR.value)
     output = pathlib.Path(_OUTPUT.value or folder / "report.html")
@@ -44,16 +54,16 @@ def main(argv: list[str]) -> int:
 
 
 def report(folder: pathlib.Path) -> str:
-    """The page of a run or of a sweep.
+    """Makes the page of a run or of a sweep.
 
     Args:
-        folder: Of either.
+        folder: Workdir of the run, or folder of the sweep.
 
     Returns:
-        The text of the file.
+        The HTML text of the page.
 
     Raises:
-        UserError: It is neither.
+        UserError: The folder holds neither a run nor a sweep.
     """
     if not folder.is_dir():
         raise UserError(f"--workdir={folder} is no folder.")

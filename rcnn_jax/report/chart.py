@@ -1,4 +1,4 @@
-"""Curves as vector graphics inside a page: round numbers at the axes, gaps where NaN was."""
+"""Line charts as SVG inside a page, with round numbers at the axes and gaps at NaN values."""
 
 import dataclasses
 import math
@@ -10,8 +10,8 @@ from rcnn_jax.report.markup import Markup, element, joined
 
 Point = tuple[float, float | None]
 
-DECADES = 2.0  # a positive quantity that spans so many is drawn on a logarithmic axis
-MARKED = 120  # curves of more points have no marks, whose values are told where one points
+DECADES = 2.0  # positive values that span this many decades are drawn on a logarithmic axis
+MARKED = 120  # curves of more points have no marks, which show their values on hovering
 
 _WIDTH, _HEIGHT = 480.0, 260.0
 _LEFT, _RIGHT, _TOP, _BOTTOM = 64.0, 12.0, 10.0, 42.0
@@ -20,12 +20,13 @@ _DASHES = (None, "6 3", "2 3", "8 3 2 3")
 
 @dataclasses.dataclass(frozen=True)
 class Series:
-    """A curve.
+    """A curve of a chart.
 
     Attributes:
-        name: In the legend; several curves of one name stand there once.
-        points: (x, y) with growing x; None, NaN, infinity and what is near it are gaps.
-        style: Number of its colour, and beyond the colours of its dashes.
+        name: Name in the legend; several curves of one name share an entry.
+        points: Points (x, y) with increasing x; a y of None, NaN, infinity or too large a value is
+            a gap.
+        style: Number that selects the colour, and beyond the number of colours the dash pattern.
         marked: Whether each point has a mark.
     """
 
@@ -37,13 +38,13 @@ class Series:
 
 @dataclasses.dataclass(frozen=True)
 class Axis:
-    """From values to places along one direction.
+    """A mapping from values to positions along one direction.
 
     Attributes:
-        low: Value at the start.
-        high: Value at the end, larger.
-        ticks: Round values between them.
-        logarithmic: Whether equal steps are equal factors.
+        low: Value at the start of the axis.
+        high: Value at the end of the axis, larger than `low`.
+        ticks: Round values between `low` and `high`.
+        logarithmic: Whether equal distances are equal factors.
     """
 
     low: float
@@ -52,7 +53,11 @@ class Axis:
     logarithmic: bool = False
 
     def share(self, value: float) -> float:
-        """How far a value is from the start to the end, 0 to 1."""
+        """Returns how far a value lies between the start and the end of the axis, from 0 to 1.
+
+        Args:
+            value: Value on the axis; positive if the axis is logarithmic.
+        """
         if self.logarithmic:
             low, high = math.log(self.low), math.log(self.high)
             return (math.log(value) - low) / (high - low)
@@ -60,20 +65,21 @@ class Axis:
 
 
 def linear_axis(low: float, high: float, *, widened: bool = True, most: int = 6) -> Axis:
-    """An axis with ticks at multiples of 1, 2 or 5 times a power of ten.
+    """Makes an axis with ticks at multiples of 1, 2 or 5 times a power of ten.
 
     Args:
-        low: Least value.
-        high: Greatest value.
-        widened: Whether the axis begins and ends at a tick; else at the values.
-        most: Ticks that it has about.
+        low: Smallest value.
+        high: Largest value.
+        widened: Whether the axis begins and ends at a tick; otherwise it begins at `low` and ends
+            at `high`.
+        most: Approximate number of ticks.
 
     Returns:
         The axis.
     """
     greatest = max(abs(low), abs(high))
     if high - low <= 1e-12 * greatest or greatest < 1e-200:
-        # One value, as far as an axis can tell: it stands in the middle.
+        # The values are equal within the resolution of an axis: they are drawn in the middle.
         span = abs(low) / 2 if greatest > 1e-12 else 0.5
         low, high = low - span, low + span
     raw = (high - low) / (most - 1)
@@ -88,11 +94,11 @@ def linear_axis(low: float, high: float, *, widened: bool = True, most: int = 6)
 
 
 def logarithmic_axis(low: float, high: float) -> Axis:
-    """An axis with ticks at powers of ten, and at 2 and 5 times these where there is room.
+    """Makes an axis with ticks at powers of ten, and at 2 and 5 times these if there is room.
 
     Args:
-        low: Least value, above 0.
-        high: Greatest value, larger.
+        low: Smallest value, above 0.
+        high: Largest value, above `low`.
 
     Returns:
         The axis.
@@ -106,23 +112,31 @@ def logarithmic_axis(low: float, high: float) -> Axis:
 
 
 def value_axis(values: Sequence[float]) -> Axis:
-    """The axis that suits values: logarithmic where they are positive and span decades.
+    """Makes the axis that suits the values: logarithmic if they are positive and span decades.
 
     Args:
-        values: All finite, at least one.
+        values: Finite values, at least one.
 
     Returns:
-        The axis; a linear one begins at 0 where the values are not far from it.
+        The axis; a linear one begins at 0 if the values are not far from it.
     """
     low, high = min(values), max(values)
-    # Less a rounding: 0.3 / 0.003 is below 100.
+    # With a tolerance for rounding: 0.3 / 0.003 is below 100 in floating point.
     if low > 0 and math.log10(high) - math.log10(low) >= DECADES - 1e-9:
         return logarithmic_axis(low, high)
     return linear_axis(0.0 if 0 < low <= high / 2 else low, high)
 
 
 def label(value: float, percent: bool = False) -> str:
-    """A value of a tick as people write it."""
+    """Formats the value of a tick.
+
+    Args:
+        value: Value to format.
+        percent: Whether the value is a share to be shown in percent.
+
+    Returns:
+        The value with thousands separators; very small and very large ones in scientific notation.
+    """
     if percent:
         return f"{label(100 * value)} %"
     if value and not 1e-4 <= abs(value) < 1e7:
@@ -137,22 +151,22 @@ def line_chart(
     """Draws curves.
 
     Args:
-        title: What is drawn.
-        series: The curves.
-        x_label: What is counted along them.
-        percent: Whether values are shares that people read in percent.
+        title: Title of the chart.
+        series: Curves to draw.
+        x_label: Label of the x axis.
+        percent: Whether y values are shares to be shown in percent.
 
     Returns:
-        A `<figure>`; one with a sentence in place of curves where no value is finite.
+        A `<figure>` element; without curves and with a sentence instead if no value is finite.
     """
     caption = element("figcaption", title)
-    finite = [y for own in series for run in _runs(own.points) for _, y in run]
+    finite = [y for one in series for run in _runs(one.points) for _, y in run]
     if not finite:
         return element("figure", caption, element("p", "No value is a number.", class_="faint"))
-    xs = [x for own in series for x, _ in own.points]
+    xs = [x for one in series for x, _ in one.points]
     across = linear_axis(min(0.0, *xs), max(xs), widened=False)
     up = value_axis(finite)
-    curves = joined(_curve(own, across, up, percent, x_label) for own in series)
+    curves = joined(_curve(one, across, up, percent, x_label) for one in series)
     drawing = element(
         "svg",
         _grid(across, up, x_label, percent),
@@ -183,7 +197,7 @@ def _grid(across: Axis, up: Axis, x_label: str, percent: bool) -> Markup:
     for tick in across.ticks:
         x = _x(across, tick)
         parts.append(element("path", d=f"M{x:.1f} {floor:g}v4", class_="grid"))
-        # The last one would leave the picture.
+        # A centred label of the last tick would leave the picture.
         anchor = "end" if x > right - 12 else "middle"
         parts.append(element("text", label(tick), x=f"{x:.1f}", y=floor + 17, text_anchor=anchor))
     middle = (_LEFT + right) / 2
@@ -192,7 +206,7 @@ def _grid(across: Axis, up: Axis, x_label: str, percent: bool) -> Markup:
 
 
 def _runs(points: Sequence[Point]) -> Iterator[list[tuple[float, float]]]:
-    """Points between gaps."""
+    """Yields the runs of consecutive points between gaps."""
     run: list[tuple[float, float]] = []
     for x, y in points:
         if is_number(y):
@@ -211,12 +225,12 @@ def _curve(own: Series, across: Axis, up: Axis, percent: bool, x_label: str) -> 
     parts = [element("path", d=path, class_="curve", stroke_dasharray=_dashes(own.style))]
     every = own.marked and sum(map(len, runs)) <= MARKED
     for run, placed in zip(runs, places, strict=True):
-        # A point between gaps has no line.
+        # A single point between gaps has no line, so it needs a mark.
         if every or len(run) == 1:
             for (x, y), place in zip(run, placed, strict=True):
                 left, down = place.split()
-                said = element("title", f"{own.name}, {x_label} {label(x)}: {_told(y, percent)}")
-                parts.append(element("circle", said, cx=left, cy=down, r=2.5, class_="dot"))
+                hover = element("title", f"{own.name}, {x_label} {label(x)}: {_told(y, percent)}")
+                parts.append(element("circle", hover, cx=left, cy=down, r=2.5, class_="dot"))
     return element("g", *parts, class_=_class(own.style))
 
 
@@ -233,7 +247,7 @@ def _dashes(style: int) -> str | None:
 
 
 def _legend(series: Sequence[Series]) -> Markup:
-    styles = {own.name: own.style for own in series}
+    styles = {one.name: one.style for one in series}
     entries = []
     for name, style in styles.items():
         line = element("path", d="M0 6H30", class_="curve", stroke_dasharray=_dashes(style))

@@ -1,7 +1,8 @@
-"""Pictures of the examples that an evaluation speaks of: saved beside it, and read for the page.
+"""Pictures of the examples that an evaluation names: saved beside it, and read for the page.
 
-A task names an example by the key `example` of a row of its tables, its number in the split. Its
-picture is WORKDIR/gallery/SPLIT/NUMBER.png, the split written as in an address.
+A task names an example by the key `example` of a row of its tables, the number of the example in
+the split. Its picture is WORKDIR/gallery/SPLIT/NUMBER.png, with the split's name percent-encoded as
+in a URL.
 """
 
 import io
@@ -15,25 +16,37 @@ import numpy as np
 
 from rcnn_jax.output.files import write_atomically
 
-if TYPE_CHECKING:  # reading the pictures of a page needs no data set
+if TYPE_CHECKING:  # a page that only reads pictures needs no data set
     from rcnn_jax.data.sources import Source
 
 MOST = 64
-"""Pictures of a split."""
+"""Largest number of pictures of a split."""
 
-_AREA = 256 * 256  # pixels of a picture
-_LONGEST = 1024  # a line of text is much wider than high, and must stay legible
-_FAINT = 32  # bytes that are all darker are counts, as the digits' 0 to 16, and no shades
+_AREA = 256 * 256  # largest number of pixels of a picture
+_LONGEST = 1024  # longer side: a line of text is much wider than high and must stay legible
+_FAINT = 32  # uint8 images below this are counts, such as the digits' 0 to 16, and not shades
 _SIGNATURE = b"\x89PNG\r\n\x1a\n"
 
 
 def folder(workdir: pathlib.Path, split: str) -> pathlib.Path:
-    """Where the pictures of a split are."""
+    """Returns the folder of the pictures of a split.
+
+    Args:
+        workdir: Workdir of the run.
+        split: Name of the split.
+    """
     return workdir / "gallery" / urllib.parse.quote(split, safe="")
 
 
 def example_of(row: Any) -> int | None:
-    """The number of the example that a row of a table is about; None where it is about none."""
+    """Returns the number of the example that a row of a table is about.
+
+    Args:
+        row: Row of a table; anything but a mapping has no example.
+
+    Returns:
+        The number from 0 on; None if the row names no example.
+    """
     number = row.get("example") if isinstance(row, Mapping) else None
     if not isinstance(number, int) or isinstance(number, bool):
         return None
@@ -47,24 +60,24 @@ def save(
     source: "Callable[[], Source]",
     feature: str = "image",
 ) -> int:
-    """Saves the pictures of the examples that tables name, in place of those of earlier tables.
+    """Saves the pictures of the examples that tables name, and removes those of earlier tables.
 
-    A picture is what an example holds in `feature`, as the data set stores it: uint8, or floats in
-    0 to 1 (others are spread from their least to their greatest value), of one channel or three. It
-    is scaled down to 65,536 pixels, and 1,024 of its longer side, where it is larger.
+    A picture is an example's `feature` as the data set stores it, with one channel or three: uint8,
+    or floats in [0, 1] (other floats are scaled from their range to [0, 1]). Larger pictures are
+    scaled down to 65,536 pixels and to 1,024 pixels along the longer side.
 
     Args:
-        workdir: The folder of the run.
-        split: Of the examples.
-        details: Tables by name.
-        source: Opens the split; only called where a picture is wanted.
+        workdir: Workdir of the run.
+        split: Split to which the examples belong.
+        details: Tables of the evaluation by name.
+        source: Function that opens the split; it is only called if a picture is needed.
         feature: Name of the feature that holds the picture.
 
     Returns:
-        How many there are.
+        The number of saved pictures.
 
     Raises:
-        ImportError: Pillow is not installed; nothing has changed.
+        ImportError: Pillow is not installed; nothing has been changed.
         OSError: The folder cannot be written.
     """
     place, pictures = folder(workdir, split), {}
@@ -88,7 +101,7 @@ def _numbers(details: Mapping[str, Any]) -> list[int]:
 
 
 def _encoded(source: "Source", numbers: list[int], feature: str) -> dict[int, bytes]:
-    """The files by number; examples without a picture are left out."""
+    """Returns PNG files by the number of the example; examples without a picture are left out."""
     if feature not in source.features:
         return {}
     images = {}
@@ -107,10 +120,10 @@ def _is_picture(image: np.ndarray) -> bool:
 
 
 def _shades(image: np.ndarray, top: int) -> np.ndarray:
-    """An image as uint8; `top` is the brightest byte."""
+    """Converts an image to uint8; `top` is the byte value that becomes white."""
     if image.dtype == np.uint8:
         return image if top == 255 else np.rint(image * (255.0 / top)).astype(np.uint8)
-    # A value that is no number is dark.
+    # NaN becomes black.
     image = np.nan_to_num(image.astype(np.float64), nan=0.0, posinf=1.0, neginf=0.0)
     low, high = image.min(), image.max()
     if low < 0 or high > 1:
@@ -133,19 +146,19 @@ def _file(image: np.ndarray) -> bytes:
 
 
 def read(workdir: pathlib.Path, split: str, number: int) -> tuple[bytes, int, int] | None:
-    """A saved picture.
+    """Reads a saved picture.
 
     Args:
-        workdir: The folder of the run.
-        split: Of the example.
-        number: Of the example.
+        workdir: Workdir of the run.
+        split: Split to which the example belongs.
+        number: Number of the example in the split.
 
     Returns:
-        The PNG file, its width and its height; None where there is none.
+        The PNG file, its width and its height in pixels; None if there is no such picture.
     """
     try:
         content = (folder(workdir, split) / f"{number}.png").read_bytes()
-    except (OSError, ValueError):  # a split whose name is no text has none
+    except (OSError, ValueError):  # there is no file, or its name cannot be a path
         return None
     if not content.startswith(_SIGNATURE) or len(content) < 24:
         return None
@@ -154,7 +167,14 @@ def read(workdir: pathlib.Path, split: str, number: int) -> tuple[bytes, int, in
 
 
 def cards(details: Mapping[str, Any]) -> Iterator[tuple[str, list[Mapping[str, Any]]]]:
-    """The tables whose rows are each about an example, by name."""
+    """Yields the tables in which each row is about an example.
+
+    Args:
+        details: Tables of the evaluation by name.
+
+    Yields:
+        Pairs of a table's name and its rows.
+    """
     for name, rows in details.items():
         if isinstance(rows, list) and rows and all(example_of(row) is not None for row in rows):
             yield name, rows

@@ -1,6 +1,6 @@
-"""Elements of a page, with everything that is not markup escaped; and how all pages look.
+"""Elements of a page, with all text escaped, and the style that all pages share.
 
-What is written is both HTML and XML, so that a test can hold it against a strict parser.
+The output is valid both as HTML and as XML, so that a test can check it with a strict parser.
 """
 
 import html
@@ -11,14 +11,14 @@ from typing import Any
 from rcnn_jax.output import tables
 from rcnn_jax.output.picture_style import COLOURS
 
-ROWS = 50  # of a table; the file that it is from has all
-_LETTERS = 400  # of a cell
-# No text of a page: control characters, halves of surrogate pairs, and what XML knows not.
+ROWS = 50  # largest number of rows of a table; the file that it comes from has all
+_LETTERS = 400  # largest number of characters of a cell
+# Characters that a page must not hold: control characters, surrogates, and non-XML characters.
 _STRANGE = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\ud800-\udfff\ufffe\uffff]")
 
-_EMPTY = ("meta", "img", "path")  # elements that have no content
+_EMPTY = ("meta", "img", "path")  # elements without content
 
-# Colours stand at the top, twice: on a dark screen and on paper the others are wanted.
+# The colours are defined three times: for light screens, for dark screens and for print.
 _STYLE = """
 :root { color-scheme: light dark; --page: #ffffff; --ink: #1b1d21; --faint: #61666f;
   --line: #d9dce1; --card: #f5f6f8; }
@@ -63,13 +63,16 @@ _CURVES = "".join(f".c{number} {{ --own: {colour}; }}" for number, colour in enu
 
 
 class Markup(str):
-    """Text that is markup already."""
+    """Text that is markup already and is not escaped again."""
 
 
 def escaped(value: Any) -> Markup:
-    """Any value as text of a page; markup stays as it is.
+    """Converts a value to the text of a page; markup stays as it is.
 
-    Characters that no page may have become U+FFFD.
+    Characters that a page must not hold become U+FFFD.
+
+    Args:
+        value: Value to convert.
     """
     if isinstance(value, Markup):
         return value
@@ -77,40 +80,46 @@ def escaped(value: Any) -> Markup:
 
 
 def joined(parts: Iterable[Any], between: str = "") -> Markup:
-    """Markup and text, one after the other."""
+    """Joins markup and text, escaping the text.
+
+    Args:
+        parts: Markup, or values that are escaped.
+        between: Separator, which is escaped too.
+    """
     return Markup(between.join(escaped(part) for part in parts))
 
 
 def element(name: str, /, *children: Any, **attributes: Any) -> Markup:
-    """An element.
+    """Makes an element.
 
     Args:
-        name: Of the element.
-        children: Markup, or text that is escaped.
-        attributes: By name, `_` for `-` and none at the end (`class_`); None is left out.
+        name: Name of the element.
+        children: Markup, or values that are escaped.
+        attributes: Attributes by name, with `_` for `-` and a trailing `_` for reserved words
+            (`class_`); attributes with the value None are left out.
 
     Returns:
         The element as markup.
     """
-    own = "".join(
+    written = "".join(
         f' {key.rstrip("_").replace("_", "-")}="{escaped(value)}"'
         for key, value in attributes.items()
         if value is not None
     )
     if name in _EMPTY:
-        return Markup(f"<{name}{own}/>")
-    return Markup(f"<{name}{own}>{joined(children)}</{name}>")
+        return Markup(f"<{name}{written}/>")
+    return Markup(f"<{name}{written}>{joined(children)}</{name}>")
 
 
 def document(title: str, *body: Any) -> str:
-    """A whole page that loads nothing and runs nothing.
+    """Makes a whole page that loads nothing and runs nothing.
 
     Args:
-        title: Of the page.
-        body: Its elements.
+        title: Title of the page.
+        body: Elements of the page.
 
     Returns:
-        The text of the file.
+        The HTML text of the file.
     """
     policy = "default-src 'none'; img-src data:; style-src 'unsafe-inline'"
     head = element(
@@ -126,17 +135,31 @@ def document(title: str, *body: Any) -> str:
 
 
 def section(title: str, *parts: Any) -> Markup:
-    """A part of a page under a heading."""
+    """Makes a section of a page with a heading.
+
+    Args:
+        title: Text of the heading.
+        parts: Markup, or values that are escaped.
+    """
     return element("section", element("h2", title), joined(parts, "\n"))
 
 
 def sentence(*parts: Any) -> Markup:
-    """A line about the page itself."""
+    """Makes a faint paragraph, such as a remark about the page itself.
+
+    Args:
+        parts: Markup, or values that are escaped.
+    """
     return element("p", *parts, class_="faint")
 
 
 def shown(name: str, value: Any) -> Markup:
-    """A value of a table: as the terminal has it, a list one below the other, None as nothing."""
+    """Formats a value of a table as the terminal shows it.
+
+    Args:
+        name: Name of the column, which determines the number format.
+        value: Value to format; the items of a list are shown on separate lines, None as nothing.
+    """
     if isinstance(value, Markup):
         return value
     if isinstance(value, list):
@@ -146,14 +169,14 @@ def shown(name: str, value: Any) -> Markup:
 
 
 def table(header: Sequence[str], rows: Sequence[Sequence[Any]]) -> Markup:
-    """A table; columns of numbers are to the right.
+    """Makes a table in which columns of numbers are right-aligned.
 
     Args:
         header: Names of the columns.
-        rows: Values, or markup.
+        rows: Values or markup of each row, one for each column.
 
     Returns:
-        At most `ROWS` rows, and a line that says so where there are more.
+        A table of at most `ROWS` rows, with a line that says so if there are more.
     """
     kinds = [
         "number" if all(_is_number(row[place]) for row in rows) else None
@@ -162,7 +185,7 @@ def table(header: Sequence[str], rows: Sequence[Sequence[Any]]) -> Markup:
 
     def line(kind: str, cells: Iterable[Any]) -> Markup:
         pairs = zip(cells, kinds, strict=True)
-        return element("tr", *(element(kind, cell, class_=own) for cell, own in pairs))
+        return element("tr", *(element(kind, cell, class_=name) for cell, name in pairs))
 
     body = [
         line("td", (shown(*pair) for pair in zip(header, row, strict=True))) for row in rows[:ROWS]
@@ -180,7 +203,11 @@ def table(header: Sequence[str], rows: Sequence[Sequence[Any]]) -> Markup:
 
 
 def facts(rows: Iterable[tuple[str, Any]]) -> Markup:
-    """Names and what is said of each, side by side."""
+    """Makes a table of names and their values, side by side.
+
+    Args:
+        rows: Pairs of a name and its value.
+    """
     lines = (element("tr", element("th", name), element("td", value)) for name, value in rows)
     return element("table", element("tbody", *lines), class_="facts")
 
@@ -190,13 +217,13 @@ def _is_number(value: Any) -> bool:
 
 
 def records(rows: Sequence[Mapping[str, Any]]) -> Markup:
-    """Rows by name of column as a table; a column that any row has is there.
+    """Makes a table of rows that are given as mappings from column to value.
 
     Args:
-        rows: At least one.
+        rows: At least one row; the table has each column that any row has.
 
     Returns:
-        See `table`.
+        A table of at most `ROWS` rows; see `table`.
     """
     header = list(dict.fromkeys(name for row in rows for name in row))
     return table(header, [[row.get(name) for name in header] for row in rows])

@@ -1,4 +1,4 @@
-"""Matrices of counts, such as confusions, as shaded tables; large ones as pictures."""
+"""Matrices of counts, such as confusion matrices, as shaded tables or, if large, as pictures."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -6,13 +6,20 @@ from typing import Any
 from rcnn_jax.output.tables import is_number
 from rcnn_jax.report.markup import Markup, element, joined, sentence
 
-NUMBERED = 30  # classes up to which each cell has its number
+NUMBERED = 30  # largest number of rows or columns whose cells show their numbers
 _LEVELS = 8  # shades of a picture
-_CELL = 4  # its units
+_CELL = 4  # side of a cell of a picture in SVG units
 
 
 def is_matrix(value: Any) -> bool:
-    """Whether a value is rows of numbers, all of one length."""
+    """Returns whether a value is a matrix of counts.
+
+    Args:
+        value: Any value.
+
+    Returns:
+        True for a non-empty list of equally long, non-empty lists of numbers that are at least 0.
+    """
     return (
         isinstance(value, list)
         and bool(value)
@@ -25,11 +32,11 @@ def draw(rows: Sequence[Sequence[float]]) -> Markup:
     """Draws a matrix of counts, each cell shaded by its share of its row.
 
     Args:
-        rows: See `is_matrix`; nothing is below 0.
+        rows: Matrix of non-negative numbers for which `is_matrix` holds.
 
     Returns:
-        A table, with the diagonal in another colour where it is square; beyond `NUMBERED` rows or
-        columns a picture without numbers.
+        A table, whose diagonal has another colour if it is square; a picture without numbers if
+        there are more than `NUMBERED` rows or columns.
     """
     about = "Rows and columns are numbered from 0; a cell is shaded by its share of its row."
     small = max(len(rows), len(rows[0])) <= NUMBERED
@@ -49,7 +56,7 @@ def _table(rows: Sequence[Sequence[float]]) -> Markup:
     square = len(rows) == len(rows[0])
 
     def cell(number: int, column: int, value: float, share: float) -> Markup:
-        # Even one of a thousand is seen.
+        # Even a share of one in a thousand must be visible.
         alpha = 0.08 + 0.5 * share if value else 0.0
         style = f"background: rgba({_colour(number, column, square)}, {alpha:.2f})"
         return element("td", f"{value:g}" if value else "", style=style if value else None)
@@ -68,7 +75,7 @@ def _table(rows: Sequence[Sequence[float]]) -> Markup:
 
 
 def _picture(rows: Sequence[Sequence[float]]) -> Markup:
-    """One path for each shade: thousands of cells are too many elements."""
+    """Draws one path for each shade, since thousands of cells would be too many elements."""
     square = len(rows) == len(rows[0])
     paths: dict[tuple[str, int], list[str]] = {}
     for number, row in enumerate(rows):

@@ -1,4 +1,4 @@
-"""The page of a run: what was trained, its curves, its evaluations and the pictures beside them."""
+"""The page of a run: what was trained, its curves, its evaluations and their pictures."""
 
 import base64
 import json
@@ -24,18 +24,18 @@ from rcnn_jax.report.markup import (
 )
 from rcnn_jax.report.run_files import TRAINING, RunFiles
 
-_ENLARGED = 160  # small pictures are shown with the longer side about so long
-_PREFORMATTED = 4000  # letters of what has no other form
+_ENLARGED = 160  # small pictures are enlarged to about this many pixels along the longer side
+_PREFORMATTED = 4000  # largest number of characters of a value that is shown as JSON
 
 
 def make(path: pathlib.Path) -> str:
-    """The page of a workdir.
+    """Makes the page of a workdir.
 
     Args:
-        path: The folder; nothing but files in it is read.
+        path: Workdir of the run; only files in it are read.
 
     Returns:
-        The text of the file; "" where the folder holds nothing of a run.
+        The HTML text of the page; an empty string if the folder holds nothing of a run.
     """
     run = run_files.read(path)
     if run.empty:
@@ -54,7 +54,11 @@ def make(path: pathlib.Path) -> str:
 
 
 def is_percent(metric: str) -> bool:
-    """Whether people read a metric in percent."""
+    """Returns whether a metric is shown in percent.
+
+    Args:
+        metric: Name of the metric.
+    """
     return tables.number(metric, 1.0).endswith("%")
 
 
@@ -63,12 +67,12 @@ def _what_was_trained(run: RunFiles) -> Markup:
         return section("What was trained", sentence("The folder holds no config.json."))
 
     def chosen(section: str) -> str:
-        """A section as a call: what it names and with what."""
-        own = run.setting(section)
-        if not isinstance(own, Mapping) or not own.get("name"):
+        """Formats a section of the config as a call of its `name` with the other keys."""
+        values = run.setting(section)
+        if not isinstance(values, Mapping) or not values.get("name"):
             return ""
-        options = ", ".join(f"{key}={own[key]!r}" for key in own if key != "name")
-        return f"{own['name']}({options})" if options else str(own["name"])
+        options = ", ".join(f"{key}={values[key]!r}" for key in values if key != "name")
+        return f"{values['name']}({options})" if options else str(values["name"])
 
     data = {
         key: run.setting("data", key)
@@ -111,11 +115,18 @@ def _curves(run: RunFiles) -> Markup:
         command = _command("train", run.path, " --config=CONFIG")
         notes.append(sentence("There are no curves yet; this begins or goes on: ", command))
         return section("Curves", *notes)
-    evaluated = [name for split, own in run.curves.items() if split != TRAINING for name in own]
-    # What ranks checkpoints comes first, then the loss, then all that is measured on a split; how
-    # the run went is of interest to few.
+    evaluated = [
+        name
+        for split, metrics_of_split in run.curves.items()
+        if split != TRAINING
+        for name in metrics_of_split
+    ]
+    # The metric that ranks checkpoints comes first, then the loss, then all metrics of the
+    # evaluated splits. The remaining ones, such as times, are folded away.
     best = str(run.setting("best_metric"))
-    metrics = dict.fromkeys(name for own in run.curves.values() for name in own)
+    metrics = dict.fromkeys(
+        name for metrics_of_split in run.curves.values() for name in metrics_of_split
+    )
     first = [name for name in dict.fromkeys([best, "loss", *evaluated]) if name in metrics]
     rest = [name for name in metrics if name not in first]
     parts = [_charts(run.curves, first), *notes]
@@ -126,14 +137,14 @@ def _curves(run: RunFiles) -> Markup:
 
 
 def _best_and_last(run: RunFiles) -> Markup:
-    """The best and the last evaluation during training, as the end of training prints them."""
-    best, own = run.setting("best_metric"), run.curves.get("validation", {})
-    points = [(step, value) for step, value in own.get(str(best), ()) if value is not None]
+    """Makes the table of the best and the last evaluation that the end of training prints, too."""
+    best, metrics = run.setting("best_metric"), run.curves.get("validation", {})
+    points = [(step, value) for step, value in metrics.get(str(best), ()) if value is not None]
     if not points:
         return Markup("")
     sign = -1 if run.setting("best_mode") == "max" else 1
     chosen = min(reversed(points), key=lambda point: sign * point[1])[0]
-    values = {name: dict(series) for name, series in own.items()}
+    values = {name: dict(series) for name, series in metrics.items()}
     rows = [
         {"validation": name, "step": int(step)}
         | {metric: values[metric].get(step) for metric in values}
@@ -159,12 +170,12 @@ def _evaluations(run: RunFiles) -> Iterator[Markup]:
     if not run.evaluations:
         command = _command("evaluate", run.path)
         yield section("Evaluation", sentence("There is none yet; this makes one: ", command))
-    for file, found in run.evaluations.items():
-        split, details = str(found.get("split", "")), found.get("details", {})
-        about = f"{found.get('n')} examples of {split}, step {found.get('step')}"
-        changed = found.get("changed", {})
+    for file, evaluation in run.evaluations.items():
+        split, details = str(evaluation.get("split", "")), evaluation.get("details", {})
+        about = f"{evaluation.get('n')} examples of {split}, step {evaluation.get('step')}"
+        changed = evaluation.get("changed", {})
         about += "".join(f", {key}={value}" for key, value in changed.items())
-        metrics = [[name, _number(name, value)] for name, value in found["metrics"].items()]
+        metrics = [[name, _number(name, value)] for name, value in evaluation["metrics"].items()]
         parts = [sentence(f"{about}; {file}"), table(["metric", "value"], metrics)]
         pictured = dict(gallery.cards(details))
         parts += [_detail(name, value) for name, value in details.items() if name not in pictured]
@@ -173,12 +184,12 @@ def _evaluations(run: RunFiles) -> Iterator[Markup]:
 
 
 def _command(door: str, path: pathlib.Path, more: str = "") -> Markup:
-    """What to type."""
+    """Formats the command line of a command of the package."""
     return element("code", f"python -m rcnn_jax.{door}{more} --workdir={shlex.quote(str(path))}")
 
 
 def _number(name: str, value: Any) -> Markup:
-    """A value of a column in which each row is another metric."""
+    """Formats a value of a column in which each row is another metric."""
     return escaped("" if value is None else tables.number(name, value))
 
 
@@ -213,7 +224,7 @@ def _gallery(
 
 
 def _card(path: pathlib.Path, split: str, row: Mapping[str, Any]) -> Markup:
-    """An example: its picture, what was said of it, and all else that the row has, in its order."""
+    """Shows an example: its picture, its first text in bold, and the row's other keys in order."""
     number = gallery.example_of(row)
     assert number is not None
     rest = {key: value for key, value in row.items() if key not in ("example", "file")}
@@ -225,7 +236,7 @@ def _card(path: pathlib.Path, split: str, row: Mapping[str, Any]) -> Markup:
         if key == headline:
             parts.append(element("p", element("b", value or "(nothing)"), dir="auto"))
         elif isinstance(value, bool):
-            # A mark, such as one of what training never saw.
+            # A flag, such as one for combinations that training never saw.
             parts += [element("p", element("span", key, class_="badge"))] if value else []
         elif isinstance(value, list) and value:
             items = (element("li", item, dir="auto") for item in value)
@@ -252,10 +263,10 @@ def _picture(found: tuple[bytes, int, int] | None, about: str) -> Markup:
 
 
 def _iterations(run: RunFiles) -> Markup:
-    found = run.iterations
-    if found is None:
+    saved = run.iterations
+    if saved is None:
         return Markup("")
-    rows = [row for row in found["iterations"] if tables.is_number(row.get("iterations"))]
+    rows = [row for row in saved["iterations"] if tables.is_number(row.get("iterations"))]
     names = list(dict.fromkeys(key for row in rows for key in row))
     plain = [
         name for name in names if name != "iterations" and not name.endswith(tuple(_SUFFIXES)[1:])
@@ -266,9 +277,9 @@ def _iterations(run: RunFiles) -> Markup:
 
     def series(metric: str) -> list[Series]:
         return [
-            Series(said, [(row["iterations"], value(row, metric + suffix)) for row in rows],
+            Series(meaning, [(row["iterations"], value(row, metric + suffix)) for row in rows],
                    style, marked=True)
-            for style, (suffix, said) in enumerate(_SUFFIXES.items())
+            for style, (suffix, meaning) in enumerate(_SUFFIXES.items())
             if metric + suffix in names
         ]  # fmt: skip
 
@@ -277,8 +288,8 @@ def _iterations(run: RunFiles) -> Markup:
         for metric in plain
     ]
     about = (
-        f"{found.get('n')} examples of {found.get('split')}, step {found.get('step')}, trained for "
-        f"{found.get('trained')} iterations{found.get('note', '')}"
+        f"{saved.get('n')} examples of {saved.get('split')}, step {saved.get('step')}, trained for "
+        f"{saved.get('trained')} iterations{saved.get('note', '')}"
     )
     return section(
         "Other numbers of iterations",

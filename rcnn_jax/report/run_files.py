@@ -1,4 +1,4 @@
-"""What the files of a workdir say; one that is damaged or missing does not end the report."""
+"""Reads the files of a workdir; a damaged or missing file does not end the report."""
 
 import dataclasses
 import json
@@ -8,7 +8,7 @@ from typing import Any
 
 from rcnn_jax.output import tables
 
-TRAINING = "training"  # what lines of metrics.jsonl without a split are of
+TRAINING = "training"  # split of the lines of metrics.jsonl that name none
 
 
 Points = list[tuple[float, float | None]]
@@ -16,18 +16,18 @@ Points = list[tuple[float, float | None]]
 
 @dataclasses.dataclass(frozen=True)
 class RunFiles:
-    """A run as its files have it.
+    """The contents of the files of a run.
 
     Attributes:
-        path: The workdir.
-        config: Its config, {} where there is none.
-        curves: split -> metric -> (step, value) in the order of steps; None where a value was NaN
-            or infinite.
-        epoch: That of the last line of metrics, or None.
-        unread: Lines of metrics.jsonl that are none.
-        evaluations: Name of the file -> what `evaluate` found.
-        iterations: What `iterations` found, or None.
-        problems: A sentence for each file that is there and cannot be read.
+        path: Workdir of the run.
+        config: Config of the run; empty without a config.json.
+        curves: Mapping from split to metric to points (step, value) in the order of steps; None
+            replaces a value that was NaN or infinite.
+        epoch: Epoch of the last line of metrics; None if no line has one.
+        unread: Number of lines of metrics.jsonl that cannot be read.
+        evaluations: Results of `evaluate` by the name of the file.
+        iterations: Result of `iterations`; None without an iterations.json.
+        problems: A sentence for each file that exists but cannot be read.
     """
 
     path: pathlib.Path
@@ -42,17 +42,24 @@ class RunFiles:
     @property
     def empty(self) -> bool:
         """Whether the folder holds nothing of a run."""
-        found = self.config or self.curves or self.evaluations or self.iterations
-        return not found and not self.problems
+        anything = self.config or self.curves or self.evaluations or self.iterations
+        return not anything and not self.problems
 
     @property
     def last_step(self) -> int | None:
-        """The last step that a line of metrics is of."""
-        ends = [points[-1][0] for own in self.curves.values() for points in own.values()]
+        """The last step that has a line of metrics; None if there are no metrics."""
+        ends = [points[-1][0] for metrics in self.curves.values() for points in metrics.values()]
         return int(max(ends)) if ends else None
 
     def setting(self, *keys: str) -> Any:
-        """A value of the config by its path; None where it has none."""
+        """Returns a value of the config.
+
+        Args:
+            keys: Keys from the top of the config down to the value.
+
+        Returns:
+            The value; None if the config has no such key.
+        """
         value: Any = self.config
         for key in keys:
             value = value.get(key) if isinstance(value, Mapping) else None
@@ -60,22 +67,24 @@ class RunFiles:
 
 
 def read(path: pathlib.Path) -> RunFiles:
-    """Reads all that a report is made of but the pictures.
+    """Reads all files of a report except the pictures.
 
     Args:
-        path: The workdir.
+        path: Workdir of the run.
 
     Returns:
-        What is there.
+        The contents of the files.
     """
     problems: list[str] = []
     curves, epoch, unread = read_metrics(path / "metrics.jsonl", problems)
     evaluations = {
-        file.name: found
+        file.name: evaluation
         for file in sorted(path.glob("evaluation*.json"))
-        if (found := read_json(file, problems)) is not None
+        if (evaluation := read_json(file, problems)) is not None
     }
-    for name in [name for name, found in evaluations.items() if not _is_evaluation(found)]:
+    for name in [
+        name for name, evaluation in evaluations.items() if not _is_evaluation(evaluation)
+    ]:
         problems.append(f"{name} is no evaluation; it is left out.")
         del evaluations[name]
     iterations = read_json(path / "iterations.json", problems)
@@ -95,20 +104,20 @@ def read(path: pathlib.Path) -> RunFiles:
 
 
 def read_json(file: pathlib.Path, problems: list[str]) -> dict[str, Any] | None:
-    """A JSON object from a file.
+    """Reads a JSON object from a file.
 
     Args:
-        file: Where it is.
-        problems: A sentence is appended where the file is there and holds none.
+        file: Path of the file.
+        problems: List to which a sentence is appended if the file exists but holds no JSON object.
 
     Returns:
-        The object; None where there is none.
+        The object; None if the file does not exist or cannot be read.
     """
     try:
-        found = json.loads(file.read_text(encoding="utf-8"))
-        if isinstance(found, dict):
-            return found
-        why = f"a {type(found).__name__} and no object"
+        content = json.loads(file.read_text(encoding="utf-8"))
+        if isinstance(content, dict):
+            return content
+        why = f"a {type(content).__name__} and no object"
     except FileNotFoundError:
         return None
     except (OSError, ValueError, RecursionError) as error:
@@ -120,14 +129,16 @@ def read_json(file: pathlib.Path, problems: list[str]) -> dict[str, Any] | None:
 def read_metrics(
     file: pathlib.Path, problems: list[str]
 ) -> tuple[dict[str, dict[str, Points]], float | None, int]:
-    """The curves of a metrics.jsonl.
+    """Reads the curves from a metrics.jsonl.
 
     Args:
-        file: Where it is; it may be missing, be written at this moment or end in half a line.
-        problems: See `read_json`.
+        file: Path of the file, which may be missing, be written at this moment or end in half a
+            line.
+        problems: List to which a sentence is appended if the file exists but cannot be read.
 
     Returns:
-        As in `RunFiles`: curves, epoch and unread. Of two lines of one step the later counts.
+        The attributes `curves`, `epoch` and `unread` of `RunFiles`. Of two lines of one step the
+        later one counts.
     """
     try:
         lines = file.read_text(encoding="utf-8", errors="replace").splitlines()
@@ -136,7 +147,7 @@ def read_metrics(
     except OSError as error:
         problems.append(f"{file.name} cannot be read ({error.strerror}); it is left out.")
         return {}, None, 0
-    found: dict[str, dict[str, dict[float, float | None]]] = {}
+    values_by_step: dict[str, dict[str, dict[float, float | None]]] = {}
     epoch, unread = None, 0
     for line in filter(str.strip, lines):
         entry = _entry(line)
@@ -148,17 +159,17 @@ def read_metrics(
         epoch = float(now) if tables.is_number(now) else epoch
         for name, value in entry.items():
             if value is None or isinstance(value, int | float):
-                points = found.setdefault(split, {}).setdefault(name, {})
+                points = values_by_step.setdefault(split, {}).setdefault(name, {})
                 points[step] = value if tables.is_number(value) else None
     curves = {
-        split: {name: sorted(points.items()) for name, points in own.items()}
-        for split, own in found.items()
+        split: {name: sorted(points.items()) for name, points in metrics.items()}
+        for split, metrics in values_by_step.items()
     }
     return curves, epoch, unread
 
 
 def _entry(line: str) -> dict[str, Any] | None:
-    """A line of metrics; None for one that is none."""
+    """Parses a line of metrics; returns None if it cannot be read."""
     try:
         entry = json.loads(line)
     except (ValueError, RecursionError):

@@ -12,7 +12,7 @@ from rcnn_jax.report.markup import Markup, document, element, section, sentence,
 from rcnn_jax.report.page import is_percent
 from rcnn_jax.report.run_files import TRAINING, Points
 
-# Keys of a run in sweep.json that are no split.
+# Keys of a run in sweep.json that are not names of splits.
 _ABOUT = ("variant", "seed", "config", "seconds", "starts")
 
 
@@ -21,21 +21,21 @@ class _Run(NamedTuple):
     seed: str
     seconds: float
     evaluations: Mapping[str, Mapping[str, Any]]  # by split
-    folder: pathlib.Path | None  # None where the file names one that is not in the sweep
+    folder: pathlib.Path | None  # None if there is no such folder inside that of the sweep
 
 
 def make(path: pathlib.Path) -> str:
-    """The page of a sweep's folder.
+    """Makes the page of a sweep.
 
     Args:
-        path: The folder; nothing but files in it is read.
+        path: Folder of the sweep; only files in it are read.
 
     Returns:
-        The text of the file.
+        The HTML text of the page.
     """
     problems: list[str] = []
-    found = run_files.read_json(path / "sweep.json", problems) or {}
-    listed = found.get("runs")
+    sweep = run_files.read_json(path / "sweep.json", problems) or {}
+    listed = sweep.get("runs")
     rows = listed if isinstance(listed, list) else []
     runs = [_run(path, row) for row in rows if isinstance(row, dict)]
     if not runs and not problems:
@@ -53,9 +53,11 @@ def _run(path: pathlib.Path, row: Mapping[str, Any]) -> _Run:
     variant, seed = str(row.get("variant", "")), str(row.get("seed", ""))
     seconds: Any = row.get("seconds")
     evaluations = {
-        split: own["metrics"]
-        for split, own in row.items()
-        if split not in _ABOUT and isinstance(own, dict) and isinstance(own.get("metrics"), dict)
+        split: result["metrics"]
+        for split, result in row.items()
+        if split not in _ABOUT
+        and isinstance(result, dict)
+        and isinstance(result.get("metrics"), dict)
     }
     return _Run(
         variant,
@@ -67,7 +69,7 @@ def _run(path: pathlib.Path, row: Mapping[str, Any]) -> _Run:
 
 
 def _inside(path: pathlib.Path, variant: str, seed: str) -> pathlib.Path | None:
-    """The folder of a run; None where there is none, or it is none of the sweep's."""
+    """Returns the folder of a run; None if it does not exist or lies outside the sweep's folder."""
     folder = path / variant / seed
     try:
         inside = folder.resolve().is_relative_to(path.resolve())
@@ -83,11 +85,11 @@ def _in_order(names: Iterable[str]) -> list[str]:
 def _variants(runs: Sequence[_Run]) -> Markup:
     parts = []
     for split in _in_order(split for run in runs for split in run.evaluations):
-        own = [run for run in runs if split in run.evaluations]
-        metrics = _in_order(name for run in own for name in run.evaluations[split])
+        evaluated = [run for run in runs if split in run.evaluations]
+        metrics = _in_order(name for run in evaluated for name in run.evaluations[split])
         rows = []
         for variant in _in_order(run.variant for run in runs):
-            seeds = [run for run in own if run.variant == variant]
+            seeds = [run for run in evaluated if run.variant == variant]
             cells = [
                 tables.mean_and_deviation(name, [run.evaluations[split].get(name) for run in seeds])
                 for name in metrics
@@ -99,34 +101,34 @@ def _variants(runs: Sequence[_Run]) -> Markup:
             table(["variant", "seeds", *metrics, "seconds"], rows),
         ]
     about = "Means over seeds ± the deviation of a sample (n - 1); seconds are those of training."
-    said = sentence(about) if parts else sentence("No run has been evaluated yet.")
-    return section("Variants", said, *parts)
+    remark = sentence(about) if parts else sentence("No run has been evaluated yet.")
+    return section("Variants", remark, *parts)
 
 
 def _curves(runs: Sequence[_Run]) -> Markup:
-    """One chart a metric: a colour for each variant, a line for each of its seeds."""
+    """Draws one chart for each metric, with a colour for each variant and a line for each seed."""
     problems: list[str] = []
-    found: dict[tuple[str, str], list[tuple[str, Points]]] = {}
+    series: dict[tuple[str, str], list[tuple[str, Points]]] = {}
     unread = 0
     for run in runs:
         if run.folder is None:
             continue
         curves, _, damaged = run_files.read_metrics(run.folder / "metrics.jsonl", problems)
         unread += damaged
-        for split, own in curves.items():
-            for name, points in own.items():
+        for split, metrics in curves.items():
+            for name, points in metrics.items():
                 if split != TRAINING or name == "loss":
-                    found.setdefault((split, name), []).append((run.variant, points))
+                    series.setdefault((split, name), []).append((run.variant, points))
     styles = {variant: n for n, variant in enumerate(_in_order(run.variant for run in runs))}
     charts = [
         line_chart(
             f"{split} {name}",
-            [Series(variant, points, styles[variant]) for variant, points in found[split, name]],
+            [Series(variant, points, styles[variant]) for variant, points in series[split, name]],
             "step",
             percent=is_percent(name),
         )
-        # What is measured on a split comes first.
-        for split, name in sorted(found, key=lambda pair: pair[0] == TRAINING)
+        # Metrics of evaluated splits come first.
+        for split, name in sorted(series, key=lambda pair: pair[0] == TRAINING)
     ]
     parts = [sentence(problem) for problem in problems]
     if unread:
@@ -137,7 +139,7 @@ def _curves(runs: Sequence[_Run]) -> Markup:
 
 
 def _runs(runs: Sequence[_Run]) -> Markup:
-    """Every run: `report` makes a page of the folder of each, too."""
+    """Makes the table of all runs; `report` also makes a page of the folder of each."""
 
     def state(run: _Run) -> str:
         if run.folder is None:

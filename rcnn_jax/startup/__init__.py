@@ -1,1 +1,1 @@
-"""What happens before jax is imported, and how a command starts and ends."""
+"""Start and end of a command, including all that must precede the import of jax."""

@@ -1,14 +1,14 @@
-"""Compiled programs kept on disk, so that a second start of the same run compiles nothing.
+"""A cache of compiled programs on disk, so that a second start of the same run compiles nothing.
 
-jax keeps them when it is given a folder. What its key holds was read in its source (jax 0.10.2 and
-0.12.0): the program, its compile options and XLA_FLAGS, the version of jaxlib, and the topology,
-which names the instruction set of the CPU. Code for another CPU is therefore another entry. The
-number of cores is not in the key, though compiled code may be cut into as many pieces: it is part
-of the folder's name here.
+jax keeps such a cache if it is given a folder. According to its source (jax 0.10.2 and 0.12.0), the
+key of an entry holds the program, its compile options and XLA_FLAGS, the version of jaxlib, and the
+topology, which names the instruction set of the CPU. Code for another CPU is therefore another
+entry. The number of cores is not in the key, although compiled code may be cut into as many pieces;
+it is part of the folder's name here.
 
-jax's own bound on the size of the folder needs a package that it does not install (filelock), and
-a write of it is not atomic: a kill leaves half an entry that is never replaced. Both are mended
-here.
+jax's own bound on the size of the folder requires a package that it does not install (filelock),
+and it does not write entries atomically: a killed process leaves an incomplete entry that is never
+replaced. This module corrects both.
 """
 
 import contextlib
@@ -23,7 +23,7 @@ from typing import Any
 from rcnn_jax.configuration.environment import COMPILATION_CACHE, cache_dir, switched_on
 
 MAX_BYTES = 2**30
-"""What the cache may take on disk, unless the user has named its folder."""
+"""Size limit of the cache on disk, unless the user has named its folder."""
 
 _place: str | None = None
 
@@ -33,25 +33,27 @@ _PROBLEM = re.compile(r"Error (reading|writing) persistent compilation cache ent
 def enable(
     folder: str | os.PathLike[str] | None = None, *, max_bytes: int = MAX_BYTES
 ) -> str | None:
-    """Keeps compiled programs on disk, all of them, and takes them from there.
+    """Enables the cache of compiled programs on disk, for programs of any size.
 
-    To be called before the first array is made: jax looks for its cache at the first compilation
-    and never again, so a second call changes nothing. Whatever is wrong with the cache, from a full
-    disk to a damaged entry, is said in one line, and programs are compiled as if there were none.
+    It must be called before the first array is created: jax looks for its cache at the first
+    compilation and never again, so that a second call changes nothing. Any fault of the cache, from
+    a full disk to a damaged entry, is reported in one line, and programs are compiled as without a
+    cache.
 
-    The folder is `folder`; else that of `JAX_COMPILATION_CACHE_DIR`, if the user set it; else
-    `compiled` in this project's cache folder. But for the second, programs lie below it in a folder
-    for each number of visible cores. What the user named in the environment is left as it is:
-    nothing in it is deleted, and jax's own variables (`JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS`
-    and so on) hold everywhere. A cache must be writable by nobody else, since its programs are run.
+    The folder is `folder`; or else that of `JAX_COMPILATION_CACHE_DIR`, if the user set it; or else
+    `compiled` in the cache folder of this project. Except in the second case, programs are stored
+    in a subfolder for each number of visible cores. A folder that the user named in the environment
+    is left as it is: nothing in it is deleted. jax's own variables
+    (`JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS` and so on) apply everywhere. A cache must not be
+    writable by others, since its programs are executed.
 
     Args:
-        folder: Where programs are kept.
-        max_bytes: How much; the least recently used entries beyond it are deleted now.
+        folder: Folder of the cache. None selects one as described above.
+        max_bytes: Size limit in bytes; the least recently used entries beyond it are deleted now.
 
     Returns:
-        The folder, that of the first call; None where there is no cache, because it is switched off
-        or cannot be written.
+        The folder, which is that of the first call. None if there is no cache, because it is
+        switched off or cannot be written.
 
     Raises:
         UsageError: The environment variable `RCNN_JAX_COMPILATION_CACHE` is neither 0 nor 1.
@@ -62,7 +64,7 @@ def enable(
     if _place is not None:
         return _place
     on = switched_on(COMPILATION_CACHE, "no cache of compiled programs")
-    settings: Any = jax.config  # whose attributes are made as it is imported
+    settings: Any = jax.config  # its attributes are defined dynamically
     if not on or not settings.jax_enable_compilation_cache:
         settings.update("jax_compilation_cache_dir", None)
         return None
@@ -108,15 +110,15 @@ def _cores() -> int:
 
 
 def _shrink(base: pathlib.Path, max_bytes: int) -> None:
-    """Deletes what was not used for longest until the rest fits."""
+    """Deletes the least recently used entries until the rest fits."""
     entries = []
     for path in base.glob("*_cores/*-cache"):
         try:
-            found = path.stat()
+            status = path.stat()
         except FileNotFoundError:
-            continue  # another process is tidying up, too
-        # Some file systems do not keep the time of a read.
-        entries.append((max(found.st_atime, found.st_mtime), found.st_size, path))
+            continue  # another process deletes entries, too
+        # Some file systems do not record the time of a read.
+        entries.append((max(status.st_atime, status.st_mtime), status.st_size, path))
     excess = sum(size for _, size, _ in entries) - max_bytes
     for _, size, path in sorted(entries):
         if excess <= 0:
@@ -126,12 +128,12 @@ def _shrink(base: pathlib.Path, max_bytes: int) -> None:
 
 
 def _watch(place: str, *, heal: bool) -> None:
-    """Says jax's warnings about the cache once in a line, and removes entries it cannot read.
+    """Reports jax's warnings about the cache once in a line, and removes unreadable entries.
 
-    jax never writes over an entry, so one that cannot be read would be compiled at every start.
-    Its warning comes before it compiles the program, and names the program but not the file.
+    jax never overwrites an entry, so that an unreadable one would be compiled at every start. Its
+    warning precedes the compilation of the program, and names the program but not the file.
     """
-    show, said = warnings.showwarning, set()
+    show, reported = warnings.showwarning, set()
 
     def showwarning(message: Any, category: Any, *where: Any, **more: Any) -> None:
         problem = _PROBLEM.match(str(message))
@@ -143,8 +145,8 @@ def _watch(place: str, *, heal: bool) -> None:
             for path in pathlib.Path(place).glob(f"{program}-*-cache"):
                 with contextlib.suppress(OSError):
                     path.unlink()
-        if action not in said:
-            said.add(action)
+        if action not in reported:
+            reported.add(action)
             failed = "read" if action == "reading" else "written"
             reason = " ".join(str(message)[problem.end() :].lstrip(": ").split())
             print(

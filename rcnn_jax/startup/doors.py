@@ -1,4 +1,4 @@
-"""What every command `python -m rcnn_jax.DOOR` does before and around its own work."""
+"""Start and end of every command `python -m rcnn_jax.COMMAND`: flags, messages, exit codes."""
 
 import errno
 import os
@@ -14,19 +14,31 @@ from rcnn_jax.configuration.schema import DEFAULTS
 from rcnn_jax.errors import UserError, raised_here
 from rcnn_jax.startup import huge_pages
 
-# What the user typed as --config.KEY=VALUE, in order.
+# Pairs (KEY, VALUE) of --config.KEY=VALUE on the command line, in order.
 overrides: list[tuple[str, str]] = []
 
 
 class Runtime(Protocol):
-    """What connects this process to the others of its job, once a door has started it."""
+    """Connection of this process to the others of its job, once a command has established it."""
 
     def explain(self, error: BaseException) -> tuple[int, str] | None:
-        """The exit code and the message for an error that another process caused."""
+        """Interprets an error that another process caused.
+
+        Args:
+            error: Any exception.
+
+        Returns:
+            The exit code and the message, or None for an error of this process.
+        """
         ...
 
     def leave(self, code: int, *, failed: bool) -> None:
-        """Ends the connection, and where the others do not, this process with `code`."""
+        """Ends the connection; if the other processes do not, ends this process with `code`.
+
+        Args:
+            code: Exit code of this process.
+            failed: Whether this process ends before its work is done.
+        """
         ...
 
 
@@ -36,14 +48,14 @@ flags.DEFINE_bool("traceback", False, "Show where an error was raised, not only 
 
 
 class EvaluationFlags(NamedTuple):
-    """The flags of a door that looks at a trained run.
+    """Flags of a command that evaluates a trained run.
 
     Attributes:
-        workdir: The folder of the run.
-        step: Which checkpoint.
-        split: Which split is evaluated.
-        data_dir: Where original data sets lie, or None.
-        output: The file for the result, or None.
+        workdir: Folder of the run.
+        step: Checkpoint to restore: "best", "latest" or a number of training steps.
+        split: Split that is evaluated.
+        data_dir: Folder of original data sets. None selects the default; see `rcnn_jax.data.roots`.
+        output: File for the result. None means a file in the workdir.
     """
 
     workdir: flags.FlagHolder[str]
@@ -54,15 +66,15 @@ class EvaluationFlags(NamedTuple):
 
 
 def define_evaluation_flags(own: flags.FlagValues, *, split: str, output: str) -> EvaluationFlags:
-    """Defines the flags of a door that looks at a trained run.
+    """Defines the flags of a command that evaluates a trained run.
 
     Args:
-        own: The flags of the door.
-        split: The split unless another is given.
-        output: Name of the result's file in the workdir, for the help.
+        own: Flags of the command, which are extended in place.
+        split: Default of the flag `split`.
+        output: Name of the result's default file in the workdir, for the help.
 
     Returns:
-        The flags; their values can be read once the door runs.
+        The flags, whose values can be read once the command runs.
     """
 
     def text(name: str, default: str | None, about: str) -> Any:
@@ -84,7 +96,14 @@ def define_evaluation_flags(own: flags.FlagValues, *, split: str, output: str) -
 
 
 def define_data_dir(own: flags.FlagValues) -> flags.FlagHolder[str | None]:
-    """Defines the flag that says where original data sets lie."""
+    """Defines the flag for the folder of original data sets.
+
+    Args:
+        own: Flags of the command, which are extended in place.
+
+    Returns:
+        The flag, whose value can be read once the command runs.
+    """
     return flags.DEFINE_string(
         "data_dir",
         None,
@@ -94,16 +113,16 @@ def define_data_dir(own: flags.FlagValues) -> flags.FlagHolder[str | None]:
 
 
 def split_overrides(argv: list[str]) -> tuple[list[str], list[tuple[str, str]]]:
-    """Takes `--config.key=value` (or `--config.key value`) out of a command line.
+    """Extracts `--config.key=value` (or `--config.key value`) from a command line.
 
-    absl knows only flags that were defined before; the keys of a config are known only after
+    absl accepts only flags that were defined before, but the keys of a config are known only after
     the config is loaded.
 
     Args:
         argv: The whole command line.
 
     Returns:
-        The rest, and the pairs (dotted key, text).
+        The other words, and the pairs (dotted key, text).
 
     Raises:
         app.UsageError: A key has no value.
@@ -132,15 +151,16 @@ def run(
     *,
     words: bool = False,
 ) -> None:
-    """Runs a door and turns a user's mistake into one sentence on standard error.
+    """Runs a command and reports a mistake of its user as one sentence on standard error.
 
     Args:
-        main: Takes the program's name and the arguments that are no flags; returns the exit code
-            (None: 0).
-        own: The flags of the door. They join absl's only here, so that a program may import
-            several doors, which have flags of the same names.
-        interrupted: What is said after Ctrl-C.
-        words: Whether the door takes arguments that are no flags, between flags or behind them.
+        main: Function that takes the name of the program and the arguments that are not flags, and
+            returns the exit code. None means 0.
+        own: Flags of the command. They are added to absl's flags only here, so that a program may
+            import several commands, which have flags of the same names.
+        interrupted: Message that is printed after Ctrl-C.
+        words: Whether the command takes arguments that are not flags, among the flags or after
+            them.
     """
     huge_pages.start_with_them()
     flags.FLAGS.append_flag_values(own)
@@ -159,7 +179,7 @@ def run(
             print(interrupted, file=sys.stderr)
             return 128 + signal.SIGINT, True
         except BrokenPipeError:
-            # Whoever read, as `| head` does, has seen enough; what is left must not fail at exit.
+            # The reader, such as `| head`, has closed the pipe; flushing at exit must not fail.
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             return 128 + signal.SIGPIPE, True
         except Exception as error:
@@ -202,12 +222,12 @@ def _parse(argv: list[str]) -> list[str]:
         print(f"error: {error} (see --help)", file=sys.stderr)
         sys.exit(2)
     except SystemExit:
-        # absl leaves with 1 after --help, which scripts take for a failure.
+        # absl exits with 1 after --help, which scripts interpret as a failure.
         sys.exit(0)
 
 
 def _user_error(error: Exception) -> int | None:
-    """The exit code for a mistake of the user; None for an error of the program."""
+    """Returns the exit code for a mistake of the user, or None for an error of the program."""
     if isinstance(error, UserError):
         return error.exit_code
     if isinstance(error, app.UsageError):
@@ -217,14 +237,14 @@ def _user_error(error: Exception) -> int | None:
         errno.ENOTDIR, errno.EISDIR,
     ):  # fmt: skip
         return 1
-    # A ValueError that this package itself raised is about a value somebody gave; one from
-    # inside a library is a fault of ours and keeps its traceback.
-    told = isinstance(error, ValueError | FileNotFoundError | ImportError) and raised_here(error)
-    return 1 if told else None
+    # A ValueError raised by this package concerns a value that the user gave. One raised inside a
+    # library is a fault of this package and keeps its traceback.
+    by_user = isinstance(error, ValueError | FileNotFoundError | ImportError) and raised_here(error)
+    return 1 if by_user else None
 
 
 def _out_of_memory(error: Exception) -> tuple[int, str] | None:
-    """The exit code and the message where memory did not suffice, of the host or of a device."""
+    """Returns the exit code and the message for an error of insufficient memory, or None."""
     reason = str(error)
     if not isinstance(error, MemoryError) and "RESOURCE_EXHAUSTED" not in reason[:200]:
         return None
@@ -237,9 +257,9 @@ def _out_of_memory(error: Exception) -> tuple[int, str] | None:
 
 
 def quiet_libraries() -> None:
-    """Keeps what libraries say of their inner workings off the terminal; --verbosity=0 shows it."""
+    """Suppresses log messages of libraries on the terminal; --verbosity=0 shows them."""
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     os.environ.setdefault("GRPC_VERBOSITY", "ERROR")
     if not flags.FLAGS["verbosity"].present:
-        # Whatever they log as an error they also raise, and it is said in one sentence then.
+        # An error that libraries log is also raised, and then reported in one sentence.
         logging.set_verbosity(logging.FATAL)

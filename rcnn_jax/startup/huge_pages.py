@@ -1,12 +1,12 @@
-"""Memory in large pages for the process of a door, on Linux.
+"""Memory in large pages for the process of a command, on Linux.
 
-On a CPU, XLA takes the memory of a step anew at every call and gives it back behind it. For a
-training step of RCNN-96 with 128 images of 32 pixels that was 717 MiB when it was measured, which
-the kernel hands over, cleared, in 184,000 pages of 4 KiB: a fifth of the time of the step. In pages
-of 2 MiB it is a five-hundredth of the faults. The GNU C library (2.35 and later) asks for those
-where its tunable `glibc.malloc.hugetlb=1` stands in the environment before the process starts, and
-nothing that a running process can call does the same without holding freed memory back. So a door
-that finds it absent starts itself once more, before anything heavy is imported.
+On a CPU, XLA allocates the memory of a step anew at every call and frees it afterwards. For a
+training step of RCNN-96 with 128 images of 32 pixels this was 717 MiB when it was measured, which
+the kernel provides, cleared, in 184,000 pages of 4 KiB: a fifth of the time of the step. Pages of 2
+MiB cause a five-hundredth of the page faults. The GNU C library (2.35 and later) requests them if
+its tunable `glibc.malloc.hugetlb=1` is in the environment before the process starts. No call of a
+running process has the same effect without retaining freed memory. A command that finds the tunable
+absent therefore restarts itself before any large package is imported.
 """
 
 import os
@@ -23,12 +23,13 @@ _DEBUGGERS = ("debugpy", "pydevd")
 
 
 def missing(environment: Mapping[str, str], policy: str, libc: str) -> bool:
-    """Whether asking for large pages would have an effect and nobody has decided on it yet.
+    """Returns whether requesting large pages would have an effect and no user has decided on it.
 
     Args:
-        environment: Of the process. A user's own setting of the tunable, also 0, is a decision.
-        policy: When the kernel gives large pages, such as `always [madvise] never`.
-        libc: The C library, such as `glibc 2.36`; empty where it does not say.
+        environment: Environment of the process. A user's setting of the tunable, including 0, is a
+            decision.
+        policy: Kernel's policy on large pages, such as `always [madvise] never`.
+        libc: Name and version of the C library, such as `glibc 2.36`; empty if unknown.
     """
     if TUNABLE in environment.get(VARIABLE, "") or "[madvise]" not in policy:
         return False
@@ -38,7 +39,11 @@ def missing(environment: Mapping[str, str], policy: str, libc: str) -> bool:
 
 
 def here(environment: Mapping[str, str]) -> bool:
-    """`missing` for this machine."""
+    """Returns `missing` for this machine.
+
+    Args:
+        environment: Environment of the process.
+    """
     try:
         policy = POLICY.read_text()
         libc = os.confstr("CS_GNU_LIBC_VERSION") or ""
@@ -48,16 +53,20 @@ def here(environment: Mapping[str, str]) -> bool:
 
 
 def ask(environment: MutableMapping[str, str]) -> None:
-    """Adds the tunable to an environment that a process will start with, if it is missing."""
+    """Adds the tunable to an environment in which a process will start, if it is missing.
+
+    Args:
+        environment: Environment, changed in place.
+    """
     if here(environment):
         others = environment.get(VARIABLE, "")
         environment[VARIABLE] = f"{others}{':' * bool(others)}{TUNABLE}=1"
 
 
 def start_with_them() -> None:
-    """Starts this process once more if large pages are missing; returns only if it does not.
+    """Restarts this process if large pages are missing; returns only if it does not.
 
-    It does not where jax is there already, where a debugger would lose the process, and where the
+    It does not restart if jax is already imported, if a debugger would lose the process, or if the
     program cannot be read again, as from standard input.
     """
     debugged = sys.gettrace() is not None or any(name in sys.modules for name in _DEBUGGERS)

@@ -1,7 +1,8 @@
-"""Compiler flags, set before jax starts and only where this version of jax knows them.
+"""Compiler flags, which are set before jax starts and only if the installed version accepts them.
 
 XLA ends the whole process on an unknown flag, and reads the environment once, when the first
-backend is initialised. So the doors call `apply` before they import anything that imports jax.
+backend is initialised. Commands therefore call `apply` before they import a module that imports
+jax.
 """
 
 import importlib.metadata
@@ -12,36 +13,37 @@ from rcnn_jax.errors import UsageError, nearest
 
 # Flag name -> (first, last) minor version of jaxlib that is known to accept it.
 ALLOWED: dict[str, tuple[tuple[int, int], tuple[int, int]]] = {
-    # Which operations the YNN library takes over; `-individual_convolution` leaves convolutions
-    # to Eigen, 1.15 to 1.55 times faster in training.
+    # Operations that the YNN library computes. `-individual_convolution` leaves convolutions to
+    # Eigen, which is 1.15 to 1.55 times faster in training.
     "xla_cpu_experimental_ynn_fusion_type": ((0, 10), (0, 12)),
-    # Shows one CPU as several devices: for trying out multi-device runs.
+    # Presents one CPU as several devices, for trying out multi-device runs.
     "xla_force_host_platform_device_count": ((0, 4), (0, 12)),
 }
 
 LARGE_FEED_FORWARD = ("xla_cpu_experimental_ynn_fusion_type=",)
-"""For the forward pass of nets as large as VGG16 on a CPU: convolutions and products by Eigen."""
+"""Flags for the forward pass of nets as large as VGG16 on a CPU, with convolutions and products by
+Eigen."""
 
 
 def jaxlib_version() -> tuple[int, int]:
-    """The installed jaxlib's (major, minor) version, read without importing it."""
+    """Returns the (major, minor) version of the installed jaxlib, read without importing it."""
     major, minor = importlib.metadata.version("jaxlib").split(".")[:2]
     return int(major), int(minor)
 
 
 def select(flags: Iterable[str], version: tuple[int, int], present: str) -> list[str]:
-    """Chooses the flags that can be set.
+    """Selects the flags that can be set.
 
     Args:
         flags: Flags as `name=value`, without leading dashes.
         version: The (major, minor) version of jaxlib.
-        present: The user's own flags, which win.
+        present: Value of XLA_FLAGS that the user set, whose flags take precedence.
 
     Returns:
         The flags to append, as `--name=value`.
 
     Raises:
-        UsageError: A flag is not on the allow-list, and would end the process.
+        UsageError: A flag is not in `ALLOWED` and might end the process.
     """
     chosen = []
     for flag in flags:
@@ -58,13 +60,13 @@ def select(flags: Iterable[str], version: tuple[int, int], present: str) -> list
 
 
 def apply(flags: Iterable[str]) -> None:
-    """Appends `flags` to XLA_FLAGS, keeping what the user set there.
+    """Appends flags to the environment variable XLA_FLAGS, keeping those that the user set there.
 
     Args:
         flags: Flags as `name=value`.
 
     Raises:
-        UsageError: A flag is not on the allow-list.
+        UsageError: A flag is not in `ALLOWED`.
     """
     present = os.environ.get("XLA_FLAGS", "")
     chosen = select(flags, jaxlib_version(), present)

@@ -1,1 +1,1 @@
-"""What a model is made of, found without computing it: see `python -m rcnn_jax.summary`."""
+"""The layers and sizes of a model, found without computing it; see `python -m rcnn_jax.summary`."""

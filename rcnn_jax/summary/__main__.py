@@ -6,9 +6,9 @@
     python -m rcnn_jax.summary --config=configs/rcnn_cifar10.py:paper
     python -m rcnn_jax.summary --convolutions                the arithmetic of convolutions
 
---config takes what `rcnn_jax.train` takes; its model is shown as its task calls it with one
-training example. Only shapes are computed: the largest model takes seconds and no memory. The data
-set is opened only where it does not say what its examples are like.
+--config takes the same values as for `rcnn_jax.train`; the config's model is shown as its task
+calls it with one training example. Only shapes are computed: the largest model takes seconds and no
+memory. The data set is opened only if it does not state the shapes of its examples.
 """
 
 import os
@@ -51,11 +51,21 @@ _CONVOLUTIONS = flags.DEFINE_bool(
 
 
 def main(argv: list[str]) -> int:
-    """Prints what was asked for; returns the exit code."""
+    """Prints the summary of a model, the list of models, or the arithmetic of convolutions.
+
+    Args:
+        argv: The command line; it is ignored, since all options are flags.
+
+    Returns:
+        The exit code 0.
+
+    Raises:
+        UsageError: A flag or a config is wrong, or the flags exclude each other.
+    """
     del argv
     if _CONVOLUTIONS.value and (_MODEL.value or _CONFIG.value):
         raise UsageError("--convolutions stands alone, without --model and --config.")
-    # Shapes need no accelerator: one that another program uses is left alone.
+    # Shapes need no accelerator, which another program may be using.
     os.environ.setdefault("JAX_PLATFORMS", "cpu")
     doors.quiet_libraries()
     from rcnn_jax.summary import convolutions, listing

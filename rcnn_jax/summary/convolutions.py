@@ -1,9 +1,9 @@
-"""The arithmetic of convolutions, as teaching material: sizes, weights, and what tying saves.
+"""The arithmetic of convolutions as teaching material: sizes, weights, and what weight tying saves.
 
     out = floor((n + 2p - d(w - 1) - 1) / s) + 1        along each axis
 
-for n pixels, p of padding on both sides, a window of w, stride s and dilation d. Every number is
-asked of the layers themselves.
+for n pixels, padding p on both sides, window w, stride s and dilation d. Every number is computed
+by the layers themselves.
 """
 
 import dataclasses
@@ -27,10 +27,10 @@ class Example:
     """A worked example.
 
     Attributes:
-        name: What it shows.
-        input: Shape of the input without the batch.
-        layers: Linen modules without biases, or functions of an array, applied in turn.
-        options: Stride, padding, dilation and groups where they are not 1, 0, 1 and 1.
+        name: What the example shows.
+        input: Shape of the input without the batch axis.
+        layers: Linen modules without biases, or functions of an array, applied one after the other.
+        options: Stride, padding, dilation and groups that differ from 1, 0, 1 and 1, as text.
     """
 
     name: str
@@ -40,7 +40,7 @@ class Example:
 
     @functools.cached_property
     def shapes(self) -> tuple[tuple[int, ...], tuple[tuple[int, ...], ...]]:
-        """The shape of the output without the batch, and those of the kernels; none is made."""
+        """The output's shape without the batch axis, and the kernels' shapes; no array is made."""
 
         def apply(x: jax.Array) -> tuple[jax.Array, list[Any]]:
             kernels = []
@@ -59,7 +59,7 @@ class Example:
 
     @property
     def weights(self) -> int:
-        """How many numbers the kernels have."""
+        """The number of weights in all kernels."""
         return sum(map(math.prod, self.shapes[1]))
 
 
@@ -85,7 +85,7 @@ def _conv(
         feature_group_count=groups,
         use_bias=False,
     )
-    said = [
+    changed = [
         f"{symbol}={_x(value)}"
         for symbol, value, usual in (
             ("s", stride, (1, 1)), ("p", border or padding, (0, 0)), ("d", dilation, (1, 1)),
@@ -93,7 +93,7 @@ def _conv(
         )
         if value != usual
     ]  # fmt: skip
-    options = " ".join([*said, *(text for text, _ in then)])
+    options = " ".join([*changed, *(text for text, _ in then)])
     return Example(name, size, (layer, *(step for _, step in then)), options)
 
 
@@ -103,7 +103,7 @@ def _pool(name: str, pool: Callable[..., Any], size: tuple[int, int, int], rule:
 
 
 def _x(value: Any) -> str:
-    """`3` for `(3, 3)`, `2x1` for `(2, 1)`."""
+    """Formats a size: `3` for `(3, 3)`, `2x1` for `(2, 1)`."""
     if not isinstance(value, tuple):
         return str(value)
     return str(value[0]) if len(set(value)) == 1 and len(value) == 2 else "x".join(map(str, value))
@@ -149,17 +149,17 @@ MEGAPIXEL = (
 def tied_matrix(
     size: tuple[int, int], window: tuple[int, int], channels: int, features: int
 ) -> np.ndarray:
-    """Where each weight of a kernel stands in the dense matrix of the same convolution.
+    """Finds the weight of each entry in the dense matrix that is equivalent to a convolution.
 
     Args:
-        size: Pixels of the image, which zero padding keeps.
-        window: Window of the kernel, odd.
-        channels: Of the input.
-        features: Of the output.
+        size: Height and width of the image in pixels, which zero padding preserves.
+        window: Height and width of the kernel, both odd.
+        channels: Number of input channels.
+        features: Number of output features.
 
     Returns:
-        For each entry `[inputs, outputs]` the index of its weight in the kernel
-        `[*window, channels, features]`, or -1 where the matrix is zero.
+        The index of each entry's weight in the kernel `[*window, channels, features]`, or -1 if the
+        entry is zero, as an integer array `[inputs, outputs]`.
     """
     index = np.full((*size, channels, *size, features), -1)
     weight = np.arange(math.prod(window) * channels * features).reshape(*window, channels, features)
@@ -172,7 +172,7 @@ def tied_matrix(
 
 
 def convolution_table() -> str:
-    """All examples as text."""
+    """Returns all examples as text."""
     rows = []
     for example in EXAMPLES:
         output, kernels = example.shapes

@@ -1,4 +1,4 @@
-"""The layers of a model with output shapes and parameters, from shapes alone."""
+"""The layers of a model with output shapes and parameters, found from shapes alone."""
 
 import contextlib
 import dataclasses
@@ -26,10 +26,11 @@ class Row:
 
     Attributes:
         path: Names from the model down to the layer.
-        kind: Its class; an RCL says how many states it runs through. Or `parameter`, or
-            `parameters` for a tree of them.
-        output: Shape of what it returns, of each array where there are several.
-        parameters: How many numbers it holds: with all its parts if these have no rows.
+        kind: Class of the layer, for an RCL with the number of its states; `parameter` for an array
+            that the model holds, or `parameters` for a tree of them.
+        output: Shape of the layer's output, one for each array if there are several.
+        parameters: Number of parameters of the layer, including those of its sublayers if these
+            have no rows.
     """
 
     path: Path
@@ -40,15 +41,16 @@ class Row:
 
 @dataclasses.dataclass(frozen=True)
 class Summary:
-    """What a model is made of.
+    """The layers and sizes of a model.
 
     Attributes:
-        rows: Layers in the order of their first call, then parameters that the model itself
-            holds. Their `parameters` add up to the total.
-        output: Shapes of what the model returns.
-        params: Shapes and types of all parameters.
-        statistics: How many numbers each other collection holds, such as `batch_stats`.
-        multiply_adds: Of a forward pass of one example; None where that cannot be told.
+        rows: Layers in the order of their first call, then parameters that the model itself holds.
+            The `parameters` of the rows add up to the total.
+        output: Shapes of the model's outputs.
+        params: Shapes and dtypes of all parameters.
+        statistics: Number of elements of each other collection, such as `batch_stats`.
+        multiply_adds: Number of multiply-adds of a forward pass of one example; None if it cannot
+            be determined.
     """
 
     rows: tuple[Row, ...]
@@ -59,12 +61,12 @@ class Summary:
 
     @property
     def parameters(self) -> int:
-        """How many parameters there are."""
+        """The number of parameters."""
         return _count(self.params)
 
     @property
     def kernels(self) -> int:
-        """How many of them belong to kernels and embeddings, not to biases and affines."""
+        """The number of parameters in kernels and embeddings, without biases and affines."""
         return sum(
             math.prod(leaf.shape)
             for (*_, name), leaf in _leaves(self.params)
@@ -73,7 +75,7 @@ class Summary:
 
     @property
     def megabytes(self) -> float:
-        """What the parameters take in their own types, in units of 2^20 bytes."""
+        """The size of the parameters in their own dtypes, in units of 2^20 bytes."""
         leaves = jax.tree.leaves(self.params)
         return sum(math.prod(x.shape) * x.dtype.itemsize for x in leaves) / MEGABYTE
 
@@ -83,15 +85,15 @@ def summarize(model: nn.Module, x: jax.ShapeDtypeStruct | ModelCall, depth: int 
 
     Args:
         model: A Linen module.
-        x: How it is called; or shape and type of its one input, batch first.
-        depth: How many levels of layers inside layers have rows of their own.
+        x: Call of the model; or shape and dtype of its only input, `[batch, ...]`.
+        depth: Number of levels of nested layers that get rows.
 
     Returns:
         The summary.
 
     Raises:
-        UsageError: The model does not take this input, or cannot be made as it was configured;
-            the sentence names the layer that failed.
+        UsageError: The model does not accept this input, or cannot be made as it is configured; the
+            message names the layer that failed.
     """
     called = x if isinstance(x, ModelCall) else plain_call(model, x)
 
@@ -113,14 +115,25 @@ def summarize(model: nn.Module, x: jax.ShapeDtypeStruct | ModelCall, depth: int 
 
 
 def total(model: nn.Module, x: jax.ShapeDtypeStruct) -> int:
-    """How many parameters a model has; as `summarize`, but quicker."""
+    """Counts the parameters of a model; faster than `summarize`.
+
+    Args:
+        model: A Linen module.
+        x: Shape and dtype of its only input, `[batch, ...]`.
+
+    Returns:
+        The number of parameters.
+    """
     called = plain_call(model, x)
     with _naming_the_layer(model, called):
         return _count(_initialized(model, called).get("params", {}))
 
 
 def _initialized(model: nn.Module, called: ModelCall) -> dict[str, Any]:
-    """Shapes of the variables. The key, too, is made inside: outside it would be an array."""
+    """Returns the shapes of the variables.
+
+    The random key is made inside the traced function; outside it would be a real array.
+    """
 
     def init(arrays: list[Any]) -> Any:
         args, kwargs = called.filled(arrays)
@@ -131,7 +144,7 @@ def _initialized(model: nn.Module, called: ModelCall) -> dict[str, Any]:
 
 @contextlib.contextmanager
 def _naming_the_layer(model: nn.Module, called: ModelCall) -> Iterator["_Calls"]:
-    """Watches calls; whatever a layer raises becomes one sentence that names it."""
+    """Records the calls of layers and turns an error of a layer into one sentence that names it."""
     calls = _Calls()
     try:
         with nn.intercept_methods(calls.record):
@@ -147,7 +160,7 @@ def _naming_the_layer(model: nn.Module, called: ModelCall) -> Iterator["_Calls"]
 
 
 class _Calls:
-    """What was called, by path, in the order of the first call; and what failed innermost."""
+    """Outputs of layers by path, in the order of first calls; and the innermost failed layer."""
 
     def __init__(self):
         self.seen: dict[Path, tuple[str, tuple[Shape, ...]]] = {}
@@ -160,9 +173,19 @@ class _Calls:
         kwargs: dict[str, Any],
         context: nn.module.InterceptorContext,
     ) -> Any:
-        """Calls a method of a layer and keeps what it returns."""
+        """Calls a method of a layer and records the shapes of its output.
+
+        Args:
+            call: The intercepted method.
+            args: Positional arguments of the call.
+            kwargs: Keyword arguments of the call.
+            context: Module and method name of the call, from Linen.
+
+        Returns:
+            The output of the method.
+        """
         module, path = context.module, tuple(context.module.path)
-        # Here and not below: a layer comes before the layers inside it.
+        # Before the call, so that a layer comes before the layers inside it.
         self.seen.setdefault(path, (_kind(module), ()))
         try:
             output = call(*args, **kwargs)
@@ -184,22 +207,22 @@ def _rows(
     calls: Mapping[Path, tuple[str, tuple[Shape, ...]]], params: Any, depth: int
 ) -> Iterator[Row]:
     leaves = [(path, math.prod(leaf.shape)) for path, leaf in _leaves(params)]
-    # A tree of arrays under one name is no layer, and is never called.
+    # A tree of arrays under one name is not a layer and is never called.
     owners = [path[:length] for path, _ in leaves for length in range(1, len(path))]
     for path in dict.fromkeys([*calls, *owners]):
         if 0 < len(path) <= depth:
             kind, output = calls.get(path, ("parameters", ()))
             inner = len(path) < depth
-            own = [n for p, n in leaves if (p[:-1] if inner else p[:-1][: len(path)]) == path]
-            yield Row(path, kind, output, sum(own))
+            sizes = [n for p, n in leaves if (p[:-1] if inner else p[:-1][: len(path)]) == path]
+            yield Row(path, kind, output, sum(sizes))
     for path, count in leaves:
         if len(path) == 1:
             yield Row(path, "parameter", (), count)
 
 
 def _leaves(tree: Any) -> list[tuple[Path, Any]]:
-    found = jax.tree_util.tree_leaves_with_path(tree)
-    return [(tuple(str(getattr(k, "key", k)) for k in path), leaf) for path, leaf in found]
+    leaves = jax.tree_util.tree_leaves_with_path(tree)
+    return [(tuple(str(getattr(k, "key", k)) for k in path), leaf) for path, leaf in leaves]
 
 
 def _count(tree: Any) -> int:
@@ -211,6 +234,11 @@ def _shapes(output: Any) -> tuple[Shape, ...]:
 
 
 def shape_text(*shapes: Shape, limit: int = 2) -> str:
-    """Shapes as people read them, the first few of many: `[1, 32, 32, 96]`."""
+    """Formats shapes, such as `[1, 32, 32, 96]`.
+
+    Args:
+        shapes: Shapes to format.
+        limit: Largest number of shapes to show; dots stand for the others.
+    """
     more = [] if len(shapes) <= limit else ["..."]
     return " ".join([str(list(shape)) for shape in shapes[:limit]] + more)

@@ -1,4 +1,4 @@
-"""The text of `python -m rcnn_jax.summary`."""
+"""The text that `python -m rcnn_jax.summary` prints."""
 
 import contextlib
 import copy
@@ -33,17 +33,17 @@ The layers of one:
 
 
 def parse_input(text: str) -> jax.ShapeDtypeStruct:
-    """Reads the shape of one example.
+    """Parses the shape of one example.
 
     Args:
-        text: `HxWxC` for images, `TxF` for sequences of vectors, `T:int` for sequences of
-            integers such as words; any number of axes.
+        text: `HxWxC` for images, `TxF` for sequences of vectors, or `T:int` for sequences of
+            integers such as words; any number of axes is allowed.
 
     Returns:
-        Shape and type of a batch of one, float32 or int32.
+        Shape and dtype of a batch of one example, float32 or int32.
 
     Raises:
-        UsageError: It is none of these.
+        UsageError: The text has none of these forms, or a size is below 1.
     """
     match = re.fullmatch(r"(\d+(?:x\d+)*)(:int)?", text)
     sizes = [int(n) for n in match[1].split("x")] if match else []
@@ -56,15 +56,19 @@ def parse_input(text: str) -> jax.ShapeDtypeStruct:
 
 
 def configured_model(config: Any) -> nn.Module:
-    """The model that a config names, in the precision it states.
+    """Makes the model that a config names, in the precision that it states.
 
-    Sizes that an encoder finds in the data are the usual ones, unless the config states them.
+    Sizes that an encoder determines from the data get their usual values (see
+    `model_names.USUAL_SIZES`), unless the config states them.
 
     Args:
         config: A complete config.
 
+    Returns:
+        The model.
+
     Raises:
-        UsageError: It cannot be made.
+        UsageError: The model cannot be made.
     """
     from rcnn_jax.experiment.data import make_encoder
     from rcnn_jax.experiment.task import PRECISIONS, configure_jax
@@ -85,37 +89,39 @@ def configured_model(config: Any) -> nn.Module:
 
 
 def configured(config: Any, data_dir: str | None = None) -> tuple[nn.Module, ModelCall, bool]:
-    """The model of a config, and how its task calls it with a training example.
+    """Makes the model of a config and finds how its task calls it with a training example.
 
-    No data are read where the data set states the shapes of its features: transforms of the package
-    that are fitted on data leave the shape alone; a fork's may not. Text has no size before it is
-    encoded: a model that takes the `EXAMPLE_INPUT` of its file, or pictures of one size, is shown
-    with that. Otherwise the training split is opened.
+    No data are read if the data set states the shapes of its features, because the package's
+    transforms that are fitted on data do not change shapes; those of a fork may. Text has no size
+    before it is encoded: a model that accepts the `EXAMPLE_INPUT` of its file, or pictures of one
+    size, is shown with that. Otherwise the training split is opened.
 
     Args:
         config: A complete config.
-        data_dir: Where original data sets lie.
+        data_dir: Folder of the original data sets. None means the environment variable
+            `RCNN_JAX_DATA` or the cache folder.
 
     Returns:
-        The model, its call with a batch of one, and whether sizes that the training data decide are
-        examples.
+        The model, its call with a batch of one example, and whether the sizes that the training
+        data determine are only examples.
 
     Raises:
-        UsageError: The shapes cannot be told, or the transforms or the task do not fit them.
+        UsageError: The shapes cannot be determined, or the transforms or the task do not accept
+            them.
     """
-    # Here, so that a model by name needs nothing of what trains it.
+    # Imported here, so that a model given by name does not need the training code.
     from rcnn_jax.experiment.task import configure_jax
 
     configure_jax(config)
     if config.encoder.name:
         model = configured_model(config)
         for example in _examples(config):
-            with contextlib.suppress(UsageError):  # the model reads something else
+            with contextlib.suppress(UsageError):  # the model reads another kind of input
                 total(model, example)
                 return model, plain_call(model, example), True
     try:
-        found = None if config.encoder.name else _of_spec(config)
-        task, batch = found or _of_data(config, data_dir)
+        stated = None if config.encoder.name else _of_spec(config)
+        task, batch = stated or _of_data(config, data_dir)
     except UsageError:
         raise
     except (OSError, ValueError, ImportError) as error:
@@ -129,7 +135,7 @@ def configured(config: Any, data_dir: str | None = None) -> tuple[nn.Module, Mod
 
 
 def _examples(config: Any) -> Iterator[jax.ShapeDtypeStruct]:
-    """Inputs that a model behind an encoder may take, of a batch of one, known without data."""
+    """Yields inputs that a model behind an encoder may accept; no data are read."""
     from rcnn_jax.experiment.data import chains
 
     if model_names.has_example(config.model.name):
@@ -148,7 +154,7 @@ def _examples(config: Any) -> Iterator[jax.ShapeDtypeStruct]:
 
 
 def _called(config: Any, task: Any, batch: Mapping[str, jax.ShapeDtypeStruct]) -> ModelCall:
-    """How a task calls the model with a batch; what fails on the way there becomes a sentence."""
+    """Finds how a task calls the model with a batch; an error becomes a sentence."""
     try:
         return task_call(task, batch)
     except UsageError:
@@ -162,9 +168,9 @@ def _called(config: Any, task: Any, batch: Mapping[str, jax.ShapeDtypeStruct]) -
 
 
 def _of_spec(config: Any) -> tuple[Any, dict[str, jax.ShapeDtypeStruct]] | None:
-    """The task and a batch of one, from what the data set says of itself.
+    """Returns the task and a batch of one from the shapes that the data set states.
 
-    None where it must be opened: features that the task reads have no one shape.
+    Returns None if the data set must be opened because features that the task reads vary in shape.
     """
     from rcnn_jax.experiment.data import added_columns
     from rcnn_jax.experiment.task import build_task
@@ -193,7 +199,7 @@ def _of_spec(config: Any) -> tuple[Any, dict[str, jax.ShapeDtypeStruct]] | None:
 
 
 def _unfitted(config: Any) -> Any:
-    """The config without transforms that are fitted on data."""
+    """Returns the config without transforms that are fitted on data."""
     config, shipped = copy.deepcopy(config), tuple(transforms.TRANSFORMS.values())
     for key in ("preprocess", "augment", "evaluate"):
         config.data[key], fitted = transforms.without_fitted(config.data[key])
@@ -204,7 +210,7 @@ def _unfitted(config: Any) -> Any:
 
 
 def _of_data(config: Any, data_dir: str | None) -> tuple[Any, dict[str, jax.ShapeDtypeStruct]]:
-    """The task and a batch of one, from the training split."""
+    """Returns the task and a batch of one from the training split."""
     from rcnn_jax.experiment.data import Reader, batch_shapes, encoded, open_split
     from rcnn_jax.experiment.task import build_task
 
@@ -231,24 +237,26 @@ def report(
     data_dir: str | None = None,
     width: int = 80,
 ) -> str:
-    """What the command answers.
+    """Returns the text that the command prints.
 
     Args:
         model: Short name or import path of a model.
-        config: A config, as `rcnn_jax.train` takes it, instead of a model.
-        given_input: See `parse_input`; None: the model's or the config's own.
-        classes: Of a model by name that takes them; None: 10.
-        depth: Levels of layers with rows of their own.
-        parameters: Show every array of parameters instead of layers.
-        overrides: Pairs (dotted key, value as typed).
-        data_dir: Where original data sets lie, for a config whose data must be opened.
-        width: Characters of a line, for the list of models.
+        config: File or name of a config, as for `rcnn_jax.train`; it excludes `model`.
+        given_input: Shape of one example in the form of `parse_input`; None means the one of the
+            model or the config.
+        classes: Number of classes of a model given by name that has this argument; None means 10.
+        depth: Number of levels of nested layers that get rows.
+        parameters: Whether to list every array of parameters instead of layers.
+        overrides: Pairs (dotted key, value as typed) that change the config.
+        data_dir: Folder of the original data sets, for a config whose data must be opened. None
+            means the environment variable `RCNN_JAX_DATA` or the cache folder.
+        width: Number of characters of a line in the list of models.
 
     Returns:
         A table of layers or of parameters; without model and config the list of models.
 
     Raises:
-        UsageError: Something asked for does not exist or does not go together.
+        UsageError: A name does not exist, or the arguments exclude each other.
     """
     if model and config:
         raise UsageError(f"--model={model} and --config={config}: give one of them.")
@@ -284,7 +292,7 @@ def report(
     try:
         summary = summarize(built, call, depth)
     except UsageError as error:
-        # The library's own words for a negative size do not name the key.
+        # The library's message about a negative size does not name the key.
         small = [f"{k}={v}" for k, v in overrides if re.search(r"(?<![\w.])(-\d|0(?![\w.]))", v)]
         named = any(key.rpartition(".")[2] in str(error) for key, _ in overrides)
         hint = ""
@@ -301,7 +309,11 @@ def report(
 
 
 def layer_table(summary: Summary) -> str:
-    """The rows of a summary as text; their numbers add up to the total."""
+    """Formats the rows of a summary; their numbers of parameters add up to the total.
+
+    Args:
+        summary: Summary of a model.
+    """
     rows = [
         ["/".join(row.path), row.kind, shape_text(*row.output), f"{row.parameters:,}"]
         for row in summary.rows
@@ -315,7 +327,11 @@ def layer_table(summary: Summary) -> str:
 
 
 def totals(summary: Summary) -> str:
-    """The numbers below a table of layers."""
+    """Formats the totals that are printed below a table of layers.
+
+    Args:
+        summary: Summary of a model.
+    """
     lines = [
         ("parameters", f"{summary.parameters:,}", f"{summary.megabytes:.2f} MB (of 2^20 bytes)"),
         ("  kernels", f"{summary.kernels:,}", ""),
@@ -333,7 +349,11 @@ def totals(summary: Summary) -> str:
 
 
 def list_models(width: int = 80) -> str:
-    """All models of the package by short name, with their parameters, and how to see one."""
+    """Lists all models of the package by short name with their parameters, and how to show one.
+
+    Args:
+        width: Number of characters of a line.
+    """
     rows = []
     for name, path in model_names.known().items():
         shown = model_names.example_input(path)

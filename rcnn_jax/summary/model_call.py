@@ -1,4 +1,4 @@
-"""How a model is called: by itself with one input, or by its task with what a batch holds."""
+"""How a model is called: with one input, or by its task with the arrays of a batch."""
 
 import dataclasses
 import inspect
@@ -13,12 +13,13 @@ from rcnn_jax.errors import UsageError
 
 @dataclasses.dataclass(frozen=True)
 class ModelCall:
-    """A call of a model, arrays given by their shapes.
+    """A call of a model in which arrays are given by their shapes.
 
     Attributes:
-        args: Its arguments; `jax.ShapeDtypeStruct` stands for an array, alone or inside a tree.
-        kwargs: Its arguments by keyword.
-        method: The name of the method.
+        args: Positional arguments; a `jax.ShapeDtypeStruct` replaces an array, alone or in a
+            pytree.
+        kwargs: Keyword arguments, with arrays replaced in the same way.
+        method: Name of the method.
     """
 
     args: tuple[Any, ...]
@@ -27,12 +28,19 @@ class ModelCall:
 
     @property
     def arrays(self) -> list[jax.ShapeDtypeStruct]:
-        """The shapes and types of all arrays among the arguments, in order."""
+        """The shapes and dtypes of all arrays among the arguments, in order."""
         leaves = jax.tree.leaves((self.args, dict(self.kwargs)))
         return [leaf for leaf in leaves if isinstance(leaf, jax.ShapeDtypeStruct)]
 
     def filled(self, arrays: list[Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:
-        """The arguments with arrays in place of `arrays`."""
+        """Returns the arguments with actual arrays.
+
+        Args:
+            arrays: Arrays in the order of the property `arrays`.
+
+        Returns:
+            The positional and the keyword arguments.
+        """
         leaves, tree = jax.tree.flatten((self.args, dict(self.kwargs)))
         remaining = iter(arrays)
         return jax.tree.unflatten(
@@ -42,18 +50,21 @@ class ModelCall:
 
 
 def plain_call(model: nn.Module, x: jax.ShapeDtypeStruct) -> ModelCall:
-    """`model(x)`, with `train=False` if it takes that.
+    """Makes the call `model(x)`, with `train=False` if the model has that argument.
 
     Args:
-        model: The model.
-        x: Shape and type of the input, batch first.
+        model: A Linen module.
+        x: Shape and dtype of the input, `[batch, ...]`.
+
+    Returns:
+        The call.
     """
     takes = inspect.signature(type(model).__call__).parameters
     return ModelCall((x,), {"train": False} if "train" in takes else {})
 
 
 class _CalledError(Exception):
-    """Ends a task's initialisation where it calls the model."""
+    """Ends a task's initialisation at its first call of the model."""
 
     def __init__(self, call: ModelCall):
         super().__init__()
@@ -61,17 +72,17 @@ class _CalledError(Exception):
 
 
 def task_call(task: Any, batch: Mapping[str, jax.ShapeDtypeStruct]) -> ModelCall:
-    """How a task initialises its model; only shapes are computed.
+    """Finds how a task initialises its model; only shapes are computed.
 
     Args:
-        task: With a method `init`.
-        batch: Shapes of a training batch.
+        task: Task with a method `init`.
+        batch: Shapes and dtypes of a training batch by name.
 
     Returns:
         The first call of a Linen module.
 
     Raises:
-        UsageError: The task initialises none.
+        UsageError: The task's `init` calls no Linen module.
     """
 
     def intercept(call: Any, args: Any, kwargs: Any, context: Any) -> Any:

@@ -1,4 +1,4 @@
-"""Models by short name, found in `rcnn_jax/models` and registered nowhere."""
+"""Models by short name, found in `rcnn_jax/models` without a registry."""
 
 import importlib
 import inspect
@@ -14,7 +14,7 @@ from rcnn_jax.configuration import importing, loading
 from rcnn_jax.errors import UsageError, nearest
 
 USUAL_INPUT = "32x32x3"
-"""The input of a model whose file has no `EXAMPLE_INPUT`."""
+"""Input of a model whose file has no `EXAMPLE_INPUT`."""
 USUAL_SIZES = {"classes": 10, "vocabulary": 1000}
 
 
@@ -23,14 +23,14 @@ def _is_module(thing: Any) -> bool:
 
 
 def _is_model(thing: Any) -> bool:
-    """Whether it is a module, or a function that says it returns one."""
+    """Returns whether an object is a Linen module, or a function annotated to return one."""
     if inspect.isfunction(thing):
         thing = inspect.signature(thing, eval_str=True).return_annotation
     return _is_module(thing)
 
 
 def _names(module: types.ModuleType) -> list[str]:
-    """The public modules and presets that a file defines, in its order."""
+    """Returns the public modules and presets that a file defines, in its order."""
     return [
         name
         for name, thing in vars(module).items()
@@ -41,10 +41,10 @@ def _names(module: types.ModuleType) -> list[str]:
 
 
 def known() -> dict[str, str]:
-    """Every public module and preset of `rcnn_jax/models`, by the name of the class or function.
+    """Finds every public module and preset of `rcnn_jax/models` by its class or function name.
 
     Returns:
-        Short name -> import path.
+        The import paths by short name.
 
     Raises:
         ValueError: Two files use one name.
@@ -60,14 +60,14 @@ def known() -> dict[str, str]:
 
 
 def find(name: str) -> str:
-    """The import path of a model.
+    """Returns the import path of a model.
 
     Args:
-        name: A short name, see `known`; or the name of a file in `rcnn_jax/models`, which stands
-            for its module where there is only one; or an import path already.
+        name: A short name from `known`; the name of a file in `rcnn_jax/models` that defines a
+            single module; or an import path.
 
     Returns:
-        `package.module:Name`.
+        The import path, `package.module:Name`.
 
     Raises:
         UsageError: There is no such name.
@@ -79,7 +79,7 @@ def find(name: str) -> str:
     for path in paths.values():
         if inspect.isclass(importing.resolve(path, "--model")):
             classes.setdefault(path.partition(":")[0].rpartition(".")[2], []).append(path)
-    paths = {file: found[0] for file, found in classes.items() if len(found) == 1} | paths
+    paths = {file: modules[0] for file, modules in classes.items() if len(modules) == 1} | paths
     if name not in paths:
         raise UsageError(
             f"--model={name} is no model of this package, and any other is named by import path, "
@@ -89,17 +89,18 @@ def find(name: str) -> str:
 
 
 def build(path: str, overrides: Sequence[tuple[str, str]] = ()) -> nn.Module:
-    """Makes a model from what was typed; sizes that data decide are the usual ones unless given.
+    """Makes a model; sizes that data determine have their usual values unless they are given.
 
     Args:
-        path: Import path of a module or of a function that returns one.
+        path: Import path of a Linen module or of a function that returns one.
         overrides: Pairs (`model.KEY`, value as typed).
 
     Returns:
         The model.
 
     Raises:
-        UsageError: It cannot be imported, is no model, takes no such key, or a value is wrong.
+        UsageError: The path cannot be imported or is not a model, the model has no such argument,
+            or a value is wrong.
     """
     target = importing.resolve(path, "--model")
     if not (_is_module(target) or inspect.isfunction(target)):
@@ -127,11 +128,22 @@ def build(path: str, overrides: Sequence[tuple[str, str]] = ()) -> nn.Module:
 
 
 def has_example(path: str) -> bool:
-    """Whether the file of a model names an `EXAMPLE_INPUT`."""
+    """Returns whether the file of a model defines `EXAMPLE_INPUT`.
+
+    Args:
+        path: Import path of the model.
+    """
     return hasattr(inspect.getmodule(importing.resolve(path, "--model")), "EXAMPLE_INPUT")
 
 
 def example_input(path: str) -> str:
-    """The input a model is shown with: `EXAMPLE_INPUT` of its file, or else `USUAL_INPUT`."""
+    """Returns the input with which a model is shown.
+
+    Args:
+        path: Import path of the model.
+
+    Returns:
+        `EXAMPLE_INPUT` of the model's file, or `USUAL_INPUT` if the file does not define it.
+    """
     target = importing.resolve(path, "--model")
     return getattr(inspect.getmodule(target), "EXAMPLE_INPUT", USUAL_INPUT)

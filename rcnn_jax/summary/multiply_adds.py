@@ -6,17 +6,18 @@ from typing import Any
 
 
 def multiply_adds(jaxpr: Any) -> int | None:
-    """Multiply-adds of all convolutions and products in a program.
+    """Counts the multiply-adds of all convolutions and matrix products in a program.
 
-    The body of a loop over a given number of steps counts once a step, and of the branches of a
-    condition the most expensive one does. Sums, pools, normalizations and everything else
-    elementwise are left out, as is the custom of the field.
+    The body of a loop with a known number of steps counts once for each step, and of the branches
+    of a condition only the most expensive one counts. Sums, pooling, normalization and all other
+    elementwise operations are left out, as is customary in the field.
 
     Args:
-        jaxpr: Of `jax.make_jaxpr`, its attribute `jaxpr`.
+        jaxpr: The attribute `jaxpr` of the result of `jax.make_jaxpr`.
 
     Returns:
-        Their number; None where a loop that runs until a condition holds has any in its body.
+        The number of multiply-adds; None if a loop that runs until a condition holds has any in its
+        body.
     """
     total = 0
     for equation in jaxpr.eqns:
@@ -41,7 +42,7 @@ def multiply_adds(jaxpr: Any) -> int | None:
 
 
 def _bodies(params: dict[str, Any]) -> Iterator[Any]:
-    """The programs inside an equation: bodies of loops and calls, branches of a condition."""
+    """Yields the programs inside an equation: bodies of loops and calls, branches of conditions."""
     for value in params.values():
         for part in value if isinstance(value, tuple | list) else (value,):
             body = getattr(part, "jaxpr", part)

@@ -1,1 +1,1 @@
-"""Tasks: what a batch means. Loss, metrics and predictions, independent of devices."""
+"""Tasks: the loss, metrics and predictions of a batch, independent of devices."""

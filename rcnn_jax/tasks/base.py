@@ -1,4 +1,4 @@
-"""What all tasks share; `rcnn_jax.training.interface.Task` states what training expects."""
+"""The base class of all tasks; `rcnn_jax.training.interface.Task` states what training expects."""
 
 import dataclasses
 import inspect
@@ -22,7 +22,7 @@ PyTree = Any
 Batch = dict[str, jax.Array]
 Transform = Callable[[Batch, jax.Array | None], Batch]
 
-# Methods of tasks, by the names that they had first.
+# Former names of the methods that tasks override or call, and their present names.
 _RENAMED = {
     "_question": "model_inputs",
     "_sums": "sums",
@@ -39,15 +39,28 @@ _RENAMED = {
 
 
 def wide(logits: jax.Array) -> jax.Array:
-    """Logits in float32 or wider: a sum in bfloat16 stops counting at 256."""
+    """Returns logits in float32 or wider, because a sum in bfloat16 stops counting at 256.
+
+    Args:
+        logits: Array of any shape and floating dtype.
+
+    Returns:
+        The same values, float32 where the dtype is narrower than that.
+    """
     return logits.astype(jnp.promote_types(logits.dtype, jnp.float32))
 
 
 def real_examples(predictions: Iterable[tuple[dict, dict]]) -> list[int]:
-    """The numbers of the real examples in their split; one that could not be read has one, too.
+    """Returns the indices of the real examples within their split.
+
+    An example that could not be read has an index as well, but is not among those returned.
 
     Args:
-        predictions: Pairs (predictions, batch) of the whole split, in its order.
+        predictions: Pairs (predictions, batch) of the whole split in its order, where each batch
+            has a `mask` `[batch]` that is 0 for padding.
+
+    Returns:
+        Indices of the rows whose `mask` is 1, in rising order.
     """
     masks = [np.asarray(batch["mask"]) for _, batch in predictions]
     return np.flatnonzero(np.concatenate(masks) > 0).tolist() if masks else []
@@ -56,34 +69,39 @@ def real_examples(predictions: Iterable[tuple[dict, dict]]) -> list[int]:
 def found_answers(
     answers: Sequence[dict[str, Any]], probability: str, n_best: int
 ) -> list[dict[str, Any]]:
-    """The best answer, and of the next ones those that a search has found.
+    """Returns the best answer and those further answers that a search has found.
 
-    It may find fewer than it was asked for: what is no answer has no probability.
+    A search may find fewer answers than it was asked for; an unused entry has probability 0.
 
     Args:
-        answers: To one example, the best first.
-        probability: The key of an answer's probability.
-        n_best: How many there are to be, at most.
+        answers: Answers to one example, the best first.
+        probability: Key of the entry that holds an answer's probability.
+        n_best: Largest number of answers to return.
+
+    Returns:
+        The first answer, and of the following `n_best - 1` those with a positive probability.
     """
-    return [*answers[:1], *(own for own in answers[1:n_best] if own[probability] > 0)]
+    return [*answers[:1], *(answer for answer in answers[1:n_best] if answer[probability] > 0)]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class BaseTask:
-    """A model, the transforms of its input, and defaults of all that is asked of a task.
+    """Holds a model and the transforms of its input, and has a default for all but two methods.
 
-    A task has `init` and `loss`, and overrides what else it has to say: `metrics`, `predict`,
-    `counts` with `details` or `ratios`, `evaluates_on_host` with `evaluate`, `tables` and `keeps`,
-    `reads` with `answers` and `files`. `rcnn_jax.tasks.summed.SummedTask` writes most of it for a
-    task that calls its model once. See `README.md` in this folder.
+    A task defines `init` and `loss`, and overrides those of the other methods that it needs:
+    `metrics`, `predict`, `counts` with `details` or `ratios`, `evaluates_on_host` with `evaluate`,
+    `tables` and `keeps`, `reads` with `answers` and `files`. `rcnn_jax.tasks.summed.SummedTask`
+    implements most of them for a task that calls its model once. See `README.md` in this folder.
 
     Attributes:
-        model: A Linen module.
-        train_transform: From (batch, one random key an example) to the batch the model sees.
-        evaluation_transform: The same for evaluation, where the keys are None.
+        model: Linen module that the task trains and evaluates.
+        train_transform: Function of (batch, one random key per example) that returns the batch that
+            the model sees in training.
+        evaluation_transform: Function of (batch, None) that returns the batch that the model sees
+            in evaluation; it gets no random keys.
         call: Further keyword arguments of the model's call in evaluation, such as `steps`.
-        train_call: The same in training.
-        unit: What is counted in a second, for the log: "examples", "sentences".
+        train_call: Further keyword arguments of the model's call in training.
+        unit: Plural noun for the examples in the log's rate per second: "examples", "sentences".
     """
 
     model: nn.Module
@@ -97,7 +115,7 @@ class BaseTask:
         accepted = list(inspect.signature(type(self.model).__call__).parameters.values())
         if any(p.kind is p.VAR_KEYWORD for p in accepted):
             return
-        # Behind the model itself and its input.
+        # The first two parameters are the model itself and its input.
         hints = importing.arguments(type(self.model).__call__)
         names = [p.name for p in accepted[2:] if p.name != "train"]
         given = [*self.call.items(), *self.train_call.items()]
@@ -114,7 +132,15 @@ class BaseTask:
                 )
 
     def __init_subclass__(cls, **arguments: Any) -> None:
-        """Refuses a method that tasks were once extended by: it would never be called."""
+        """Rejects a subclass that defines a method by its former name, which would never be called.
+
+        Args:
+            **arguments: Keyword arguments of the class statement, passed on to the superclass.
+
+        Raises:
+            TypeError: The class or one of its bases defines a method by a former name; the message
+                has the present name.
+        """
         super().__init_subclass__(**arguments)
         for old, new in _RENAMED.items():
             if any(old in vars(base) for base in cls.__mro__):
@@ -124,25 +150,26 @@ class BaseTask:
                 )
 
     def model_call_arguments(self) -> tuple[str, ...]:
-        """Names of further arguments that the task itself hands to the model's call.
+        """Returns the names of further arguments that the task passes to the model's call.
 
-        Called once, when the task is made: a model whose call does not take them is refused.
+        It is called once, when the task is constructed, and a model whose call does not accept one
+        of these arguments is rejected. The default is no name.
         """
         return ()
 
     def require_features(
         self, features: Mapping[str, Any], what: str, names: Sequence[str], hint: str = ""
     ) -> None:
-        """Checks that a data set has features; for `check`.
+        """Checks that a data set has certain features; a helper for `check`.
 
         Args:
-            features: `rcnn_jax.data.spec.Feature` by name.
-            what: What needs them, the beginning of the sentence.
-            names: The features.
-            hint: The end of the sentence, such as `; see config.task.label`.
+            features: Mapping from the name of each feature to its `rcnn_jax.data.spec.Feature`.
+            what: Name of what needs the features, which begins the message.
+            names: Names of the features that must be present.
+            hint: End of the message, such as `; see config.task.label`.
 
         Raises:
-            ValueError: A feature is missing; the sentence names it and those that there are.
+            ValueError: A feature is missing; the message names it and lists those that are present.
         """
         for name in names:
             if name not in features:
@@ -152,27 +179,28 @@ class BaseTask:
                 )
 
     def training_batch(self, batch: Batch, key: jax.Array) -> Batch:
-        """Makes the batch that the model sees in training; inside jit, in `init` and `loss`.
+        """Applies `train_transform` to a batch; called inside jit by `init` and `loss`.
 
         Args:
-            batch: Leaves `[batch, ...]`, as the data set stores them, with a `mask`.
-            key: Random key of the batch. Each example gets its own, whatever device it lies on.
+            batch: Dict of arrays `[batch, ...]` as the data set stores them, with a `mask`.
+            key: Random key of the batch. A key for each example is derived from it, which does not
+                depend on the device that holds the example.
 
         Returns:
-            The batch behind `train_transform`.
+            The transformed batch, which the model sees in training.
         """
         return self.train_transform(batch, example_keys(key, batch["mask"].shape[0]))
 
     def init_model(self, key: jax.Array, inputs: Any, **arguments: Any) -> tuple[PyTree, PyTree]:
-        """Initialises the model; for `init`.
+        """Initialises the model; a helper for `init`.
 
         Args:
-            key: Random key.
-            inputs: What the model reads, of the shapes that it is called with later.
-            **arguments: Further arguments of its call.
+            key: Random key for the initial parameters.
+            inputs: Input of the model with the shapes that it is later called with.
+            **arguments: Further keyword arguments of the model's call.
 
         Returns:
-            (params, model_state); `model_state` holds the other collections, such as
+            A pair (params, model_state), where `model_state` holds all other collections, such as
             `batch_stats`.
         """
         variables = dict(self.model.init(key, inputs, train=False, **arguments))
@@ -181,17 +209,17 @@ class BaseTask:
     def apply_model_in_training(
         self, params: PyTree, model_state: PyTree, inputs: Any, key: jax.Array, **arguments: Any
     ) -> tuple[Any, PyTree]:
-        """Calls the model with `train=True` and `train_call`; for `loss`.
+        """Calls the model with `train=True` and `train_call`; a helper for `loss`.
 
         Args:
-            params: The parameters.
-            model_state: Batch statistics.
-            inputs: What the model reads, behind the transforms.
-            key: Random key of its collection `dropout`.
-            **arguments: Further arguments of its call.
+            params: Parameters of the model.
+            model_state: Other collections of the model, such as batch statistics.
+            inputs: Input of the model after the transforms.
+            key: Random key for the model's `dropout` collection.
+            **arguments: Further keyword arguments of the model's call.
 
         Returns:
-            What the model returns, and the model state after the batch.
+            A pair of the model's output and the updated model state.
         """
         return self.model.apply(
             {"params": params, **model_state},
@@ -206,48 +234,61 @@ class BaseTask:
     def apply_model(
         self, params: PyTree, model_state: PyTree, inputs: Any, **arguments: Any
     ) -> Any:
-        """Calls the model with `train=False` and `call`; for `metrics`, `predict` and `counts`.
+        """Calls the model with `train=False` and `call`; a helper for `metrics` and `predict`.
 
         Args:
-            params: The parameters.
-            model_state: Batch statistics.
-            inputs: What the model reads, behind the transforms.
-            **arguments: Further arguments of its call.
+            params: Parameters of the model.
+            model_state: Other collections of the model, such as batch statistics.
+            inputs: Input of the model after the transforms.
+            **arguments: Further keyword arguments of the model's call.
 
         Returns:
-            What the model returns.
+            The model's output.
         """
         variables = {"params": params, **model_state}
         return self.model.apply(variables, inputs, train=False, **self.call, **arguments)
 
     def check(self, features: Mapping[str, Any]) -> None:
-        """Accepts every data set; called once, before training.
+        """Checks once, before training, that the data set fits; the default accepts any.
 
         Args:
-            features: `rcnn_jax.data.spec.Feature` by name, of the encoded training split.
+            features: Mapping from the name of each feature of the encoded training split to its
+                `rcnn_jax.data.spec.Feature`.
 
         Raises:
-            ValueError: The task cannot be trained on them; never here.
+            ValueError: The task cannot be trained on these features; the default never raises it.
         """
         del features
 
     def initial_carry(self, batch_size: int) -> PyTree:
-        """The recurrent state before the first batch of training; none here.
+        """Returns the recurrent state before the first batch of training; the default has none.
 
-        `loss` gets it, and then what the `LossOutput` of the step before holds as `carry`: of the
-        same structure, shapes and dtypes. It is saved with the state.
+        `loss` receives this carry for the first batch, and for every later batch the `carry` of the
+        previous `LossOutput`, which must have the same structure, shapes and dtypes. The carry is
+        saved in checkpoints.
 
         Args:
-            batch_size: Rows of the batch.
+            batch_size: Number of rows of a batch.
 
         Returns:
-            Leaves `[batch_size, ...]`; () where no state is handed from batch to batch.
+            A pytree with leaves `[batch_size, ...]`, or () where no state passes from batch to
+            batch.
         """
         del batch_size
         return ()
 
     def evaluation_carry(self, batch_size: int) -> PyTree:
-        """The recurrent state before the first batch of an evaluated split, as `initial_carry`."""
+        """Returns the recurrent state before the first batch of an evaluated split.
+
+        The default is `initial_carry`.
+
+        Args:
+            batch_size: Number of rows of a batch.
+
+        Returns:
+            A pytree with leaves `[batch_size, ...]`, or () where no state passes from batch to
+            batch.
+        """
         return self.initial_carry(batch_size)
 
     def evaluate_batch(
@@ -260,20 +301,20 @@ class BaseTask:
         predictions: bool,
         counts: bool,
     ) -> EvaluatedBatch:
-        """Evaluates a batch: `metrics`, and `predict` and `counts` where they are wanted.
+        """Evaluates a batch by `metrics` and, where requested, `predict` and `counts`.
 
-        A task whose evaluation depends on the batches before overrides this.
+        A task whose evaluation of a batch depends on earlier batches overrides this method.
 
         Args:
-            params: The parameters.
-            model_state: Batch statistics.
-            carry: Recurrent state after the batch before; at first `evaluation_carry`.
-            batch: Leaves `[batch, ...]`, with a `mask`.
-            predictions: Whether predictions are wanted.
-            counts: Whether counts are wanted.
+            params: Parameters of the model.
+            model_state: Other collections of the model, such as batch statistics.
+            carry: Recurrent state after the previous batch; `evaluation_carry` for the first one.
+            batch: Dict of arrays `[batch, ...]` with a `mask`.
+            predictions: Whether to return predictions.
+            counts: Whether to return counts.
 
         Returns:
-            Sums, predictions and counts, and the carry as it was given.
+            Sums, predictions and counts of the batch, and the unchanged carry.
         """
         return EvaluatedBatch(
             sums=dict(self.metrics(params, model_state, batch)),
@@ -285,59 +326,60 @@ class BaseTask:
     def metrics(
         self, params: PyTree, model_state: PyTree, batch: Batch
     ) -> dict[str, tuple[jax.Array, jax.Array]]:
-        """Metrics of a batch that are means; none here. Pure, inside jit.
+        """Returns those metrics of a batch that are means; the default has none. Pure, inside jit.
 
         Args:
-            params: The parameters.
-            model_state: Batch statistics.
-            batch: Leaves `[batch, ...]`, with a `mask`: rows where it is 0 are in no sum.
+            params: Parameters of the model.
+            model_state: Other collections of the model, such as batch statistics.
+            batch: Dict of arrays `[batch, ...]` with a `mask`; rows where it is 0 enter no sum.
 
         Returns:
-            name -> (sum, count), both `[]`. They are added up over the split and divided last.
+            A dict from the name of each metric to (sum, count), both `[]`. They are added up over
+            the split, and divided at the end.
         """
         del params, model_state, batch
         return {}
 
     def wanted_answers(self, features: Mapping[str, Any]) -> dict[str, tuple[str, int | None]]:
-        """How many answers a prediction must give at least; nothing is asked here.
+        """Returns how many answers predictions must have at least; the default requires nothing.
 
         Args:
-            features: `rcnn_jax.data.spec.Feature` by name.
+            features: Mapping from the name of each feature to its `rcnn_jax.data.spec.Feature`.
 
         Returns:
-            For names of predictions, whose last axis holds the answers: the feature that they
-            answer for, and how many classes it has; None where that is not known.
+            A dict from the name of a prediction, whose last axis holds the answers, to a pair of
+            the feature that they answer and its number of classes, None where that is unknown.
         """
         del features
         return {}
 
     def predict(self, params: PyTree, model_state: PyTree, batch: Batch) -> dict[str, jax.Array]:
-        """Predictions for a batch; none here. Pure, inside jit.
+        """Returns predictions for a batch; the default has none. Pure, inside jit.
 
         Args:
-            params: The parameters.
-            model_state: Batch statistics.
-            batch: Leaves `[batch, ...]`, with a `mask`; of a file that is predicted it has what
-                `reads` names alone.
+            params: Parameters of the model.
+            model_state: Other collections of the model, such as batch statistics.
+            batch: Dict of arrays `[batch, ...]` with a `mask`. A batch of files to predict has only
+                the features that `reads` names.
 
         Returns:
-            name -> `[batch, ...]`.
+            A dict from the name of each prediction to an array `[batch, ...]`.
         """
         del params, model_state, batch
         return {}
 
     def counts(self, params: PyTree, model_state: PyTree, batch: Batch) -> dict[str, jax.Array]:
-        """Sums over a batch, of any shape, such as a confusion matrix; none here. Pure, inside jit.
+        """Returns sums of any shape over a batch, such as a confusion matrix. Pure, inside jit.
 
-        `ratios` and `details` read their totals over a split.
+        `ratios` and `details` read the totals over a split. The default has no counts.
 
         Args:
-            params: The parameters.
-            model_state: Batch statistics.
-            batch: Leaves `[batch, ...]`, with a `mask`: rows where it is 0 do not count.
+            params: Parameters of the model.
+            model_state: Other collections of the model, such as batch statistics.
+            batch: Dict of arrays `[batch, ...]` with a `mask`; rows where it is 0 do not count.
 
         Returns:
-            name -> sums, without an axis of examples.
+            A dict from the name of each count to an array without an axis of examples.
         """
         del params, model_state, batch
         return {}
@@ -345,103 +387,117 @@ class BaseTask:
     def details(
         self, counts: Mapping[str, np.ndarray], features: Mapping[str, Any]
     ) -> dict[str, Any]:
-        """Tables that say more than the metrics, for `evaluation.json`; none here.
+        """Returns tables for `evaluation.json`, with more detail than metrics; none by default.
 
         Args:
             counts: Totals of `counts` over the split, float64.
-            features: `rcnn_jax.data.spec.Feature` by name.
+            features: Mapping from the name of each feature to its `rcnn_jax.data.spec.Feature`.
 
         Returns:
-            name -> a list of dicts with the same keys, or of lists of numbers.
+            A dict from the name of each table to a list of dicts with the same keys, or to a list
+            of lists of numbers.
         """
         del counts, features
         return {}
 
     @property
     def keeps(self) -> tuple[str, ...]:
-        """Features of a batch, besides `mask`, that `evaluate` and `tables` read on the host.
+        """Names of the features of a batch, besides `mask`, that `evaluate` and `tables` read.
 
-        All batches of a split are held until its end: name labels and lengths, not pictures.
+        All batches of a split are held in memory on the host until its end, so these should be
+        labels and lengths rather than images. The default is no feature.
         """
         return ()
 
     def ratios(self, counts: Mapping[str, np.ndarray]) -> dict[str, float]:
-        """Metrics that are no means over examples, such as mean IoU, from the totals of `counts`.
+        """Returns metrics that are not means over examples, such as mean IoU.
 
-        Where a task overrides this, training's evaluation counts too, and `config.best_metric`
-        may name what it returns.
+        They are computed from the totals of `counts`. Where a task overrides this method,
+        evaluation during training computes counts too, and `config.best_metric` may name a metric
+        that it returns.
 
         Args:
             counts: Totals of `counts` over the split, float64.
 
         Returns:
-            name -> value; none here.
+            A dict from the name of each metric to its value; empty by default.
         """
         del counts
         return {}
 
     @property
     def has_ratios(self) -> bool:
-        """Whether `ratios` is to be called with the counts of a whole split."""
+        """Whether the task overrides `ratios`, which then gets the counts of a whole split."""
         return type(self).ratios is not BaseTask.ratios
 
     @property
     def evaluates_on_host(self) -> bool:
-        """Whether `evaluate` is to be called with the predictions of a whole split; not here."""
+        """Whether to call `evaluate` with the predictions of a whole split; false by default."""
         return False
 
     def evaluate(self, predictions: Iterable[tuple[dict, dict]]) -> dict[str, float]:
-        """Metrics that cannot be compiled; none here. Runs on the host.
+        """Returns metrics that cannot be compiled; the default has none. Runs on the host.
 
-        It is called where `evaluates_on_host` is true, once a split.
+        It is called once for each split where `evaluates_on_host` is true.
 
         Args:
-            predictions: Pairs (predictions, batch) of NumPy arrays, one a batch and in the order of
-                the split; the batch has `mask` and what `keeps` names. The last ones are padded.
+            predictions: Pairs (predictions, batch) of NumPy arrays, one for each batch in the order
+                of the split. The batch has `mask` and the features that `keeps` names, and the last
+                batches are padded.
 
         Returns:
-            name -> value.
+            A dict from the name of each metric to its value.
         """
         del predictions
         return {}
 
     def tables(self, predictions: Iterable[tuple[dict, dict]]) -> dict[str, Any]:
-        """Tables that say more than the metrics, for `evaluation.json`; none here.
+        """Returns tables for `evaluation.json`, with more detail than metrics; none by default.
 
-        Called by `rcnn_jax.evaluate` where `evaluates_on_host` is true, behind `evaluate`.
+        `rcnn_jax.evaluate` calls it after `evaluate` where `evaluates_on_host` is true.
 
         Args:
-            predictions: As in `evaluate`.
+            predictions: Pairs (predictions, batch) of NumPy arrays, as `evaluate` takes them.
 
         Returns:
-            name -> a list of dicts with the same keys. A row with `example`, a number in the split,
-            gets the example's picture in the report.
+            A dict from the name of each table to a list of dicts with the same keys. A row with the
+            key `example`, an index within the split, is shown with the example's picture in the
+            report.
         """
         del predictions
         return {}
 
     @property
     def reads(self) -> tuple[str, ...]:
-        """Features that it needs of a file to answer for it; () where it answers for none."""
+        """Names of the features that `predict` needs of a file; () if files cannot be predicted."""
         return ()
 
     def answering(self, n_best: int) -> Self:
-        """The task in a form whose `predict` gives so many answers to an example; itself here."""
+        """Returns a task whose `predict` gives `n_best` answers; the default is this task.
+
+        Args:
+            n_best: Number of answers that are requested for each example.
+
+        Returns:
+            A task of the same kind.
+        """
         del n_best
         return self
 
     def answers(
         self, predicted: Mapping[str, np.ndarray], features: Mapping[str, Any], n_best: int
     ) -> list[list[dict[str, Any]]]:
-        """What predictions say, for people. Runs on the host.
+        """Returns predictions in a form for people. Runs on the host.
 
         Args:
-            predicted: What `predict` returned, on the host.
-            features: `rcnn_jax.data.spec.Feature` by name, as the data set stores them.
-            n_best: How many answers there are to be for an example, at most.
+            predicted: Arrays that `predict` returned, copied to the host.
+            features: Mapping from the name of each feature, as the data set stores it, to its
+                `rcnn_jax.data.spec.Feature`.
+            n_best: Largest number of answers for each example.
 
         Returns:
-            For each example its answers, the best first, all with the same keys; none here.
+            A list of answers for each example, the best first, all with the same keys; the default
+            is an empty list.
         """
         del predicted, features, n_best
         return []
@@ -454,18 +510,19 @@ class BaseTask:
     def files(
         self, predicted: Mapping[str, np.ndarray], features: Mapping[str, Any], n_best: int
     ) -> Sequence[Mapping[str, bytes]]:
-        """Files that show what predictions say, such as masks or crops; none here.
+        """Returns files that show predictions, such as masks or crops; the default has none.
 
-        `rcnn_jax.predict --output=FOLDER` writes them. The task knows no path: what it names
-        `mask.png` is written as `STEM_mask.png`, by the name of the file that was predicted.
+        `rcnn_jax.predict --output=FOLDER` saves them. The task does not handle paths: a file that
+        it names `mask.png` is saved as `STEM_mask.png`, where STEM is that of the predicted file.
 
         Args:
-            predicted: What `predict` returned, on the host.
-            features: `rcnn_jax.data.spec.Feature` by name, as the data set stores them.
-            n_best: How many answers there are to be for an example, at most.
+            predicted: Arrays that `predict` returned, copied to the host.
+            features: Mapping from the name of each feature, as the data set stores it, to its
+                `rcnn_jax.data.spec.Feature`.
+            n_best: Largest number of answers for each example.
 
         Returns:
-            For each example {name: content}; a name has a suffix and no folder.
+            A dict {name: content} for each example, whose names have a suffix and no folder.
         """
         del predicted, features, n_best
         return []

@@ -1,4 +1,4 @@
-"""One label an image: cross-entropy, error and predictions."""
+"""Classification of images and other inputs by cross-entropy."""
 
 import dataclasses
 from collections.abc import Mapping
@@ -18,17 +18,18 @@ from rcnn_jax.tasks.labels import check_class_feature
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Classification(ImageTask):
-    """Classifies images, or what else `inputs` names.
+    """Classifies images, or the other inputs that `inputs` names.
 
-    A batch has what `inputs` names, `label` `[batch]` integer and `mask` `[batch]` (0 for padding).
-    The probabilities of several views of an example are averaged, see `ImageTask`. With `lengths`
-    the model is a `SequenceClassifier`, or another one whose call takes them.
+    A batch has the feature that `inputs` names, `label` `[batch]` integers and `mask` `[batch]` (0
+    for padding). The probabilities of several views of an example are averaged; see `ImageTask`.
+    With `lengths`, the model is a `SequenceClassifier` or another model whose call takes lengths.
 
     Attributes:
-        label_smoothing: Share of the target's probability that is spread over all classes, [0, 1).
+        label_smoothing: Share of the target's probability that is spread over all classes, in [0,
+            1).
         label: Name of the feature that holds the label.
-        every_step: Ask an iterating model for an answer after each of its iterations. The loss is
-            then the mean over the answers, the metrics are those of the last one, and
+        every_step: Whether an iterating model answers after each of its iterations. The loss is
+            then the mean over these answers, the metrics are those of the last one, and
             `error_after_T` and so on are those of the answer after T iterations.
     """
 
@@ -47,7 +48,7 @@ class Classification(ImageTask):
             )
 
     def model_call_arguments(self) -> tuple[str, ...]:
-        """`lengths` and `every_step`, as far as the config asks for them."""
+        """Returns `lengths` and `every_step`, as far as the config asks for them."""
         return (*super().model_call_arguments(), *self._flags)
 
     @property
@@ -58,7 +59,7 @@ class Classification(ImageTask):
         """Checks that there are inputs and labels, and as many classes as the model has.
 
         Args:
-            features: `rcnn_jax.data.spec.Feature` by name.
+            features: Mapping from the name of each feature to its `rcnn_jax.data.spec.Feature`.
 
         Raises:
             ValueError: A feature is missing, or the numbers of classes differ.
@@ -66,21 +67,36 @@ class Classification(ImageTask):
         self.require_inputs(features, "classification")
         self.require_features(features, "classification", (self.label,), "; see config.task.label")
         check_class_feature(features, self.label, "classification", "; see config.task.label")
-        labels, own = features[self.label].num_classes, getattr(self.model, "classes", None)
-        if None not in (labels, own) and labels != own:
+        labels, classes = (
+            features[self.label].num_classes,
+            getattr(self.model, "classes", None),
+        )
+        if None not in (labels, classes) and labels != classes:
             raise ValueError(
-                f"config.model.classes={own}, but the data set's {self.label!r} has {labels} "
+                f"config.model.classes={classes}, but the data set's {self.label!r} has {labels} "
                 "classes."
             )
 
     def wanted_answers(self, features: Mapping[str, Any]) -> dict[str, tuple[str, int | None]]:
-        """A logit for each class."""
+        """Requires a log-probability for each class of the label; see `BaseTask.wanted_answers`."""
         return {"log_probabilities": (self.label, features[self.label].num_classes)}
 
     def loss(
         self, params: PyTree, model_state: PyTree, carry: PyTree, batch: Batch, key: jax.Array
     ) -> LossOutput:
-        """Cross-entropy with smoothed targets, summed over the examples of the batch."""
+        """Returns the cross-entropy with smoothed targets, summed over the examples of a batch.
+
+        Args:
+            params: Parameters of the model.
+            model_state: Other collections of the model, such as batch statistics.
+            carry: Recurrent state, which is returned unchanged.
+            batch: Dict of arrays `[batch, ...]` as the data set stores them, with a `mask`.
+            key: Random key for the transforms and for dropout.
+
+        Returns:
+            The total and count of the loss, the updated model state, and the metric `error`. The
+            total is NaN where a label is not a class of the model.
+        """
         transform_key, dropout_key = jax.random.split(key)
         batch = self.training_batch(batch, transform_key)
         inputs, arguments = self.model_inputs(batch)
@@ -105,7 +121,7 @@ class Classification(ImageTask):
     def _log_probabilities(
         self, params: PyTree, model_state: PyTree, batch: Batch
     ) -> Float[jax.Array, "answers batch classes"]:
-        """Of each answer, averaged over views; one answer unless there is one a step."""
+        """Returns log-probabilities averaged over views, of one answer or of each iteration's."""
         inputs, arguments, views = self.evaluated_images(batch)
         outputs = self.apply_model(params, model_state, inputs, **arguments, **self._flags)
         logits = wide(outputs)
@@ -114,11 +130,11 @@ class Classification(ImageTask):
         return jax.nn.logsumexp(jax.nn.log_softmax(logits), axis=2, b=1.0 / views)
 
     def predict(self, params: PyTree, model_state: PyTree, batch: Batch) -> dict[str, jax.Array]:
-        """Class probabilities.
+        """Returns the class probabilities of each example; see `BaseTask.predict`.
 
         Returns:
-            `probabilities` `[batch, classes]`, the mean over views where there are several, and
-            `log_probabilities`.
+            `probabilities` `[batch, classes]`, averaged over views where there are several, and
+            their logarithms `log_probabilities`.
         """
         log_p = self._log_probabilities(params, model_state, batch)[-1]
         return {"probabilities": jnp.exp(log_p), "log_probabilities": log_p}
@@ -126,7 +142,11 @@ class Classification(ImageTask):
     def metrics(
         self, params: PyTree, model_state: PyTree, batch: Batch
     ) -> dict[str, tuple[jax.Array, jax.Array]]:
-        """Error, top-5 error and cross-entropy of the averaged prediction."""
+        """Returns error, top-5 error and cross-entropy of the averaged prediction.
+
+        With `every_step` they are also returned for each answer, as `error_after_T` and so on. The
+        arguments are those of `BaseTask.metrics`.
+        """
         answers = self._log_probabilities(params, model_state, batch)
         sums = self.sums(answers[-1], batch)
         if self.every_step:
@@ -138,60 +158,66 @@ class Classification(ImageTask):
     def sums(
         self, log_p: Float[jax.Array, "batch classes"], batch: Batch
     ) -> dict[str, tuple[jax.Array, jax.Array]]:
-        """What is added up over a batch in evaluation, for `metrics`.
+        """Returns the sums over a batch in evaluation; a helper for `metrics`.
 
         Args:
-            log_p: Log-probabilities of an answer, averaged over views.
-            batch: As the data set stores it.
+            log_p: Log-probabilities of one answer, averaged over views, `[batch, classes]`.
+            batch: Dict of arrays `[batch, ...]` as the data set stores them, with a `mask`.
 
         Returns:
-            name -> (sum, count).
+            A dict from `error`, `loss` and, beyond 10 classes, `top_5_error` to (sum, count).
         """
         label, mask = batch[self.label], batch["mask"].astype(log_p.dtype)
-        own = jnp.take_along_axis(log_p, label[:, None], axis=-1)
-        # How many classes come before the right one; of equal ones the first, as for arg-max.
+        label_log_p = jnp.take_along_axis(log_p, label[:, None], axis=-1)
+        # The rank is the number of classes before the true one; ties go to the lower index, as in
+        # argmax.
         earlier = jnp.arange(log_p.shape[-1])[None] < label[:, None]
-        rank = jnp.sum((log_p > own) | ((log_p == own) & earlier), axis=-1)
-        count, loss = mask.sum(), (mask * -own[:, 0]).sum()
+        rank = jnp.sum((log_p > label_log_p) | ((log_p == label_log_p) & earlier), axis=-1)
+        count, loss = mask.sum(), (mask * -label_log_p[:, 0]).sum()
         sums = {
             "error": ((mask * (jnp.argmax(log_p, -1) != label)).sum(), count),
             "loss": (nan_where(self._strays(batch, log_p.shape[-1]), loss), count),
         }
         if log_p.shape[-1] > 10:
-            # A net that answers NaN has no five best classes.
-            missed = (rank >= 5) | jnp.isnan(own[:, 0])
+            # NaN compares false with everything, but must count as an error.
+            missed = (rank >= 5) | jnp.isnan(label_log_p[:, 0])
             sums["top_5_error"] = ((mask * missed).sum(), count)
         return sums
 
     def _strays(self, batch: Batch, classes: int) -> jax.Array:
-        """Which real examples have a label that no logit answers to, bool `[batch]`."""
+        """Marks real examples whose label has no logit, `bool[batch]`."""
         label = batch[self.label]
         return (batch["mask"] > 0) & ((label < 0) | (label >= classes))
 
     def counts(
         self, params: PyTree, model_state: PyTree, batch: Batch
     ) -> dict[str, Float[jax.Array, "classes classes"]]:
-        """The confusion matrix: how many of a class (row) were taken for each class (column)."""
+        """Returns the confusion matrix of a batch; see `BaseTask.counts`.
+
+        Returns:
+            `confusion` `[classes, classes]`: how many examples of each true class (row) were
+            assigned to each class (column).
+        """
         log_p = self._log_probabilities(params, model_state, batch)[-1]
         classes = log_p.shape[-1]
         true = jax.nn.one_hot(batch[self.label], classes) * batch["mask"][:, None]
         taken = jax.nn.one_hot(jnp.argmax(log_p, -1), classes)
-        # Whole numbers up to the size of a batch: a product in reduced precision would round them.
+        # A product in reduced precision would round integers of the size of a batch.
         return {"confusion": jnp.matmul(true.T, taken, precision="highest")}
 
     def details(
         self, counts: Mapping[str, np.ndarray], features: Mapping[str, Any]
     ) -> dict[str, Any]:
-        """Error of each class, the worst first, and the confusion matrix.
+        """Returns the error of each class, the worst first, and the confusion matrix.
 
         Args:
-            counts: Totals of `counts`.
-            features: `rcnn_jax.data.spec.Feature` by name.
+            counts: Totals of `counts` over the split.
+            features: Mapping from the name of each feature to its `rcnn_jax.data.spec.Feature`.
 
         Returns:
-            `classes`: a list of `{"class", "n", "error", "taken_for", "times"}`, where `taken_for`
-            is the most frequent wrong answer; and `confusion`: rows of true, columns of predicted
-            classes, in the order of their numbers.
+            `classes`, a list of `{"class", "n", "error", "taken_for", "times"}`, where `taken_for`
+            is the most frequent wrong answer and `times` its count; and `confusion`, a list of
+            rows, whose rows are true and whose columns are predicted classes, by index.
         """
         confusion = np.rint(counts["confusion"]).astype(int)
         names = self.class_names(features, len(confusion))

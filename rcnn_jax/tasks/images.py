@@ -1,4 +1,4 @@
-"""What the tasks that give an example probabilities of named things share."""
+"""Tasks that assign probabilities to named classes or labels of an example."""
 
 import dataclasses
 from collections.abc import Mapping
@@ -13,18 +13,19 @@ from rcnn_jax.tasks.inputs import InputTask
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class ImageTask(InputTask):
-    """Gives each class or label of an image, or of another input, a probability.
+    """Assigns a probability to each class or label of an image, or of another input.
 
-    A batch has what `inputs` names, such as images `[batch, height, width, channels]`, clips
-    `[batch, time, height, width, channels]` or vectors `[batch, time, size]`; `mask` `[batch]` (0
-    for padding); and what `label` names. An evaluation transform with the attribute `makes_views`
-    turns each input into several `[batch, views, ...]`, which are answered for together; where the
-    model is called with lengths, it gives a length to each view, `[batch, views]`.
+    A batch has the feature that `inputs` names, such as images `[batch, height, width, channels]`,
+    clips `[batch, time, height, width, channels]` or vectors `[batch, time, size]`; `mask`
+    `[batch]` (0 for padding); and the feature that `label` names. An evaluation transform with the
+    attribute `makes_views` turns each input into several views, `[batch, views, ...]`, which get
+    one common answer. Where the model's call takes lengths, such a transform also gives one to each
+    view, `[batch, views]`.
 
     Attributes:
         inputs: Name of the feature that the model reads.
-        label: Name of the feature that holds what is true of an example.
-        answer: What an answer is called in a table for people.
+        label: Name of the feature that holds the truth about an example.
+        answer: Key of the name in an answer, such as "class".
     """
 
     inputs: str = "image"
@@ -33,23 +34,31 @@ class ImageTask(InputTask):
     answer: ClassVar[str]
 
     def init(self, key: jax.Array, batch: Batch) -> tuple[PyTree, PyTree]:
-        """Initialises the model for inputs of the shape that the transforms give."""
+        """Initialises the model for inputs of the shape that the training transforms produce.
+
+        Args:
+            key: Random key for the transforms and the initial parameters.
+            batch: Dict of arrays `[batch, ...]` as the data set stores them.
+
+        Returns:
+            A pair (params, model_state).
+        """
         inputs, arguments = self.model_inputs(self.training_batch(batch, key))
         return self.init_model(key, inputs, **arguments)
 
     def evaluated_images(self, batch: Batch) -> tuple[jax.Array, dict[str, Any], int]:
-        """What the model is called with in evaluation. Pure, inside jit.
+        """Returns the arguments of the model's call in evaluation. Pure, inside jit.
 
         Args:
-            batch: Leaves `[batch, ...]`, as the data set stores them.
+            batch: Dict of arrays `[batch, ...]` as the data set stores them.
 
         Returns:
-            The input of the model `[batch * views, ...]`, the views of an example one after the
-            other; further arguments of its call by name; and the number of views, 1 where the
+            The input of the model `[batch * views, ...]`, where the views of an example are
+            adjacent; a dict of further arguments of its call; and the number of views, 1 where the
             transforms make none.
 
         Raises:
-            ValueError: Views and what the transform says of them differ.
+            ValueError: The shapes disagree with what the transform says about views.
         """
         before = batch[self.inputs].ndim
         inputs, arguments = self.model_inputs(self.evaluation_transform(batch, None))
@@ -80,13 +89,24 @@ class ImageTask(InputTask):
 
     @property
     def reads(self) -> tuple[str, ...]:
-        """What `inputs` names; its lengths are made by an encoder."""
+        """The feature that `inputs` names; an encoder makes its lengths."""
         return (self.inputs,)
 
     def answers(
         self, predicted: Mapping[str, np.ndarray], features: Mapping[str, Any], n_best: int
     ) -> list[list[dict[str, Any]]]:
-        """See `BaseTask.answers`: what `answer` names and `probability`, the most probable."""
+        """Returns the most probable classes or labels; see `BaseTask.answers`.
+
+        Args:
+            predicted: Arrays that `predict` returned, with `probabilities` `[batch, classes]`.
+            features: Mapping from the name of each feature, as the data set stores it, to its
+                `rcnn_jax.data.spec.Feature`.
+            n_best: Largest number of answers for each example.
+
+        Returns:
+            For each example a list of dicts with the name of a class or label, under the key that
+            `answer` holds, and its `probability`, the most probable first.
+        """
         probabilities = np.asarray(predicted["probabilities"])
         names = self.class_names(features, probabilities.shape[-1])
         return [
@@ -98,14 +118,15 @@ class ImageTask(InputTask):
         ]
 
     def class_names(self, features: Mapping[str, Any], number: int) -> tuple[str, ...]:
-        """What classes or labels are called in `answers` and `details`.
+        """Returns the names of classes or labels for `answers` and `details`.
 
         Args:
-            features: `rcnn_jax.data.spec.Feature` by name, as the data set stores them.
-            number: How many classes or labels there are.
+            features: Mapping from the name of each feature, as the data set stores it, to its
+                `rcnn_jax.data.spec.Feature`.
+            number: Number of classes or labels.
 
         Returns:
-            Their names; their numbers where the data set has no names.
+            The data set's names, or the indices as text where it has no names.
         """
         names = features[self.label].names if self.label in features else ()
         return names if len(names) == number else tuple(map(str, range(number)))

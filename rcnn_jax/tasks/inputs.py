@@ -1,4 +1,4 @@
-"""What the tasks share whose model reads one feature, as `config.task` names it."""
+"""Tasks whose model reads one feature, which `config.task` names."""
 
 import dataclasses
 from collections.abc import Mapping
@@ -12,26 +12,32 @@ from rcnn_jax.tasks.base import BaseTask, Batch
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class InputTask(BaseTask):
-    """A task whose model reads the feature that `inputs` names.
+    """Task whose model reads the feature that `inputs` names.
 
     Attributes:
         inputs: Name of the feature that the model reads, `[batch, ...]`.
-        lengths: Name of the feature that holds how many steps of each input count, `[batch]`
-            integers; the model is called with it as `lengths`. Empty: the model is called without.
+        lengths: Name of the feature that holds the number of valid steps of each input, integers
+            `[batch]`, which the model's call takes as `lengths`. Empty: the call has no lengths.
     """
 
     inputs: str = "inputs"
     lengths: str = ""
 
     def model_call_arguments(self) -> tuple[str, ...]:
-        """`lengths`, where the config names a feature that holds them."""
+        """Returns `lengths` where the config names a feature that holds them."""
         return (*super().model_call_arguments(), *(["lengths"] if self.lengths else []))
 
     def model_inputs(self, batch: Batch) -> tuple[jax.Array, dict[str, Any]]:
-        """The input of the model and, where the config names them, its `lengths`.
+        """Returns the input of the model and, where the config names them, its `lengths`.
+
+        Args:
+            batch: Dict of arrays `[batch, ...]` after the transforms.
+
+        Returns:
+            A pair of the model's input and a dict of further arguments of its call.
 
         Raises:
-            ValueError: What is predicted has no lengths, and no encoder adds them.
+            ValueError: The batch has no lengths, because no encoder adds them to predicted files.
         """
         if not self.lengths:
             return batch[self.inputs], {}
@@ -44,14 +50,14 @@ class InputTask(BaseTask):
         return batch[self.inputs], {"lengths": batch[self.lengths]}
 
     def require_inputs(self, features: Mapping[str, Any], what: str) -> None:
-        """Checks that the data set has what the model reads; for `check`.
+        """Checks that the data set has the features that the model reads; a helper for `check`.
 
         Args:
-            features: `rcnn_jax.data.spec.Feature` by name.
-            what: What needs them, the beginning of the sentence.
+            features: Mapping from the name of each feature to its `rcnn_jax.data.spec.Feature`.
+            what: Name of what needs the features, which begins the message.
 
         Raises:
-            ValueError: A feature is missing, or the lengths are no integers.
+            ValueError: A feature is missing, or the lengths are not integers.
         """
         self.require_features(features, what, (self.inputs,), "; see config.task.inputs")
         if self.lengths:
@@ -61,17 +67,17 @@ class InputTask(BaseTask):
     def require_integers(
         self, features: Mapping[str, Any], what: str, name: str, axes: int, wanted: str
     ) -> None:
-        """Checks that a feature holds integers; for `check`.
+        """Checks that a feature holds integers; a helper for `check`.
 
         Args:
-            features: `rcnn_jax.data.spec.Feature` by name.
-            what: What needs them, the beginning of the sentence.
-            name: Of the feature.
-            axes: How many axes an example of it has.
-            wanted: The same in words.
+            features: Mapping from the name of each feature to its `rcnn_jax.data.spec.Feature`.
+            what: Name of what needs the feature, which begins the message.
+            name: Name of the feature to check.
+            axes: Number of axes that one example of the feature must have.
+            wanted: Description of the expected value for the message, such as "one integer".
 
         Raises:
-            ValueError: It has another type, or another number of axes.
+            ValueError: The feature has another dtype or another number of axes.
         """
         feature = features[name]
         if len(feature.shape) != axes or not np.issubdtype(np.dtype(feature.dtype), np.integer):

@@ -1,4 +1,4 @@
-"""Labels that are no class of the model: refused, or the end of training, never left out."""
+"""Checks that labels are classes of the model: others are rejected or end training."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -10,13 +10,13 @@ def check_class_feature(features: Mapping[str, Any], name: str, what: str, hint:
     """Checks that an example has one integer as its label.
 
     Args:
-        features: `rcnn_jax.data.spec.Feature` by name.
-        name: The feature.
-        what: What needs it, the beginning of the message.
-        hint: The end of the message.
+        features: Mapping from the name of each feature to its `rcnn_jax.data.spec.Feature`.
+        name: Name of the feature that holds the label.
+        what: Name of what needs the label, which begins the message.
+        hint: End of the message, such as `; see config.task.label`.
 
     Raises:
-        ValueError: It has another shape or type.
+        ValueError: The feature has another shape or dtype.
     """
     feature = features[name]
     if feature.shape != () or np.dtype(feature.dtype).kind not in "iu":
@@ -30,13 +30,13 @@ def check_number(answers: int, wanted: int | None, name: str, model: Any) -> Non
     """Checks that a model has an answer for each class of a label.
 
     Args:
-        answers: How many logits it gives.
-        wanted: How many classes the label has; None: not known.
-        name: The feature that holds the label.
-        model: The model, for the message.
+        answers: Number of logits that the model returns.
+        wanted: Number of classes of the label; None where it is unknown, which passes.
+        name: Name of the feature that holds the label, for the message.
+        model: The model, whose type appears in the message.
 
     Raises:
-        ValueError: There are too few.
+        ValueError: The model returns fewer logits than there are classes.
     """
     if wanted is not None and answers < wanted:
         raise ValueError(

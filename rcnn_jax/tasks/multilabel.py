@@ -1,4 +1,4 @@
-"""Several labels an image, each of which holds or does not: sigmoid cross-entropy and F1."""
+"""Multi-label classification: sigmoid cross-entropy and F1 of labels that hold or do not."""
 
 import dataclasses
 from collections.abc import Mapping
@@ -17,11 +17,11 @@ from rcnn_jax.tasks.images import ImageTask
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class MultiLabel(ImageTask):
-    """Says of each label whether it holds of an image, or of what else `inputs` names.
+    """Decides for each label whether it holds of an image, or of another input.
 
-    A batch has what `inputs` names, `mask` `[batch]` (0 for padding) and the labels `[batch,
-    labels]`, 0 or 1. The model answers logits `[batch, labels]`; a label is said to hold from a
-    probability of one half on. The probabilities of several views of an example are averaged, see
+    A batch has the feature that `inputs` names, `mask` `[batch]` (0 for padding) and the labels
+    `[batch, labels]`, 0 or 1. The model returns logits `[batch, labels]`; a label is predicted from
+    a probability of one half on. The probabilities of several views of an example are averaged; see
     `ImageTask`.
 
     Attributes:
@@ -32,37 +32,50 @@ class MultiLabel(ImageTask):
     answer: ClassVar[str] = "label"
 
     def check(self, features: Mapping[str, Any]) -> None:
-        """Checks that there are inputs, and as many labels as the model has answers.
+        """Checks that there are inputs, and as many labels as the model has outputs.
 
         Args:
-            features: `rcnn_jax.data.spec.Feature` by name.
+            features: Mapping from the name of each feature to its `rcnn_jax.data.spec.Feature`.
 
         Raises:
-            ValueError: A feature is missing, is no vector of whole numbers, or the numbers differ.
+            ValueError: A feature is missing, the labels are not a vector of integers, or the
+                numbers of labels and outputs differ.
         """
         what = "multi-label classification"
         self.require_inputs(features, what)
         self.require_features(features, what, (self.label,), "; see config.task.label")
-        labels, own = features[self.label], getattr(self.model, "classes", None)
+        labels, classes = features[self.label], getattr(self.model, "classes", None)
         if len(labels.shape) != 1 or np.dtype(labels.dtype).kind not in "iub":
             raise ValueError(
                 f"{self.label!r} is {labels.dtype}{list(labels.shape)}, but the labels of an image "
                 "are one vector of whole numbers, 0 or 1; see config.task.label."
             )
-        if None not in (labels.shape[0], own) and labels.shape[0] != own:
+        if None not in (labels.shape[0], classes) and labels.shape[0] != classes:
             raise ValueError(
-                f"config.model.classes={own}, but the data set's {self.label!r} are "
+                f"config.model.classes={classes}, but the data set's {self.label!r} are "
                 f"{labels.shape[0]} labels."
             )
 
     def wanted_answers(self, features: Mapping[str, Any]) -> dict[str, tuple[str, int | None]]:
-        """A logit for each label."""
+        """Requires a probability for each label; see `BaseTask.wanted_answers`."""
         return {"probabilities": (self.label, features[self.label].shape[0])}
 
     def loss(
         self, params: PyTree, model_state: PyTree, carry: PyTree, batch: Batch, key: jax.Array
     ) -> LossOutput:
-        """Cross-entropy of an image, summed over its labels, summed over the batch."""
+        """Returns the cross-entropy summed over the labels of an image and over the batch.
+
+        Args:
+            params: Parameters of the model.
+            model_state: Other collections of the model, such as batch statistics.
+            carry: Recurrent state, which is returned unchanged.
+            batch: Dict of arrays `[batch, ...]` as the data set stores them, with a `mask`.
+            key: Random key for the transforms and for dropout.
+
+        Returns:
+            The total and count of the loss, the updated model state, and the metric `error`. The
+            total is NaN where a label is neither 0 nor 1.
+        """
         transform_key, dropout_key = jax.random.split(key)
         batch = self.training_batch(batch, transform_key)
         inputs, arguments = self.model_inputs(batch)
@@ -82,11 +95,11 @@ class MultiLabel(ImageTask):
         )
 
     def predict(self, params: PyTree, model_state: PyTree, batch: Batch) -> dict[str, jax.Array]:
-        """Probabilities of the labels.
+        """Returns the probability of each label; see `BaseTask.predict`.
 
         Returns:
-            `probabilities` `[batch, labels]`, the mean over views where there are several, and of
-            them `log_probabilities` and `log_complements`, the logarithms of p and of 1 - p.
+            `probabilities` p `[batch, labels]`, averaged over views where there are several;
+            `log_probabilities`, log(p); and `log_complements`, log(1 - p).
         """
         inputs, arguments, views = self.evaluated_images(batch)
         logits = wide(self.apply_model(params, model_state, inputs, **arguments))
@@ -105,7 +118,12 @@ class MultiLabel(ImageTask):
     def metrics(
         self, params: PyTree, model_state: PyTree, batch: Batch
     ) -> dict[str, tuple[jax.Array, jax.Array]]:
-        """Share of wrong labels, of images with a wrong one, F1 over all labels, cross-entropy."""
+        """Returns label error, image error, F1 and cross-entropy; see `BaseTask.metrics`.
+
+        Returns:
+            `error`, the share of wrong labels; `image_error`, the share of images with a wrong
+            label; `f1` over all labels of the split; and `loss`; each as (sum, count).
+        """
         predicted = self.predict(params, model_state, batch)
         hit, missed, invented = self._decided(predicted, batch)
         labels, mask = batch[self.label], batch["mask"].astype(hit.dtype)
@@ -113,7 +131,7 @@ class MultiLabel(ImageTask):
         losses = -jnp.where(
             labels > 0, predicted["log_probabilities"], predicted["log_complements"]
         )
-        # A net that answers NaN is right about nothing.
+        # An image with a NaN probability counts as an error.
         unknown = jnp.isnan(predicted["probabilities"]).any(-1)
         images = mask.sum()
         return {
@@ -124,40 +142,47 @@ class MultiLabel(ImageTask):
         }
 
     def _strays(self, batch: Batch) -> jax.Array:
-        """Which labels of real images are neither 0 nor 1, bool `[batch, labels]`."""
+        """Marks labels of real images that are neither 0 nor 1, `bool[batch, labels]`."""
         labels = batch[self.label].astype(jnp.int32)
         return (batch["mask"][:, None] > 0) & (labels != 0) & (labels != 1)
 
     def _decided(
         self, predicted: Mapping[str, jax.Array], batch: Batch
     ) -> tuple[Float[jax.Array, "batch labels"], ...]:
-        """Where a label is rightly said to hold, held and was not said, was said and did not."""
-        said, holds = predicted["probabilities"] >= 0.5, batch[self.label] > 0
+        """Returns true positives, false negatives and false positives, 0 or 1 `[batch, labels]`."""
+        positive, holds = predicted["probabilities"] >= 0.5, batch[self.label] > 0
         mask = batch["mask"].astype(predicted["probabilities"].dtype)[:, None]
-        return mask * (said & holds), mask * (~said & holds), mask * (said & ~holds)
+        return mask * (positive & holds), mask * (~positive & holds), mask * (positive & ~holds)
 
     def counts(
         self, params: PyTree, model_state: PyTree, batch: Batch
     ) -> dict[str, Float[jax.Array, " labels"]]:
-        """How often each label was `hit`, `missed` and `invented`."""
-        found = self._decided(self.predict(params, model_state, batch), batch)
+        """Returns how often each label was `hit`, `missed` and `invented`; see `BaseTask.counts`.
+
+        Returns:
+            True positives `hit`, false negatives `missed` and false positives `invented`,
+            `[labels]` each.
+        """
+        outcomes = self._decided(self.predict(params, model_state, batch), batch)
         return {
-            name: of.sum(0) for name, of in zip(("hit", "missed", "invented"), found, strict=True)
+            name: values.sum(0)
+            for name, values in zip(("hit", "missed", "invented"), outcomes, strict=True)
         }
 
     def details(
         self, counts: Mapping[str, np.ndarray], features: Mapping[str, Any]
     ) -> dict[str, Any]:
-        """Precision, recall and F1 of each label, the lowest F1 first.
+        """Returns precision, recall and F1 of each label, the lowest F1 first.
 
         Args:
-            counts: Totals of `counts`.
-            features: `rcnn_jax.data.spec.Feature` by name.
+            counts: Totals of `counts` over the split.
+            features: Mapping from the name of each feature to its `rcnn_jax.data.spec.Feature`.
 
         Returns:
-            `labels`: a list of `{"label", "n", "precision", "recall", "f1"}`, where `n` is how many
-            images a label holds of; what has no value, such as the precision of a label that was
-            never said, is None. A label that neither holds nor is said of any image comes last.
+            `labels`, a list of `{"label", "n", "precision", "recall", "f1"}`, where `n` is the
+            number of images of which the label holds. A ratio without a denominator, such as the
+            precision of a label that was never predicted, is None. A label that neither holds of
+            nor is predicted for any image comes last.
         """
         names = self.class_names(features, len(counts["hit"]))
         rows = []
@@ -179,4 +204,5 @@ class MultiLabel(ImageTask):
 
 
 def _share(part: int, whole: int) -> float | None:
+    """Returns a ratio, or None where its denominator is 0."""
     return part / whole if whole else None

@@ -1,4 +1,4 @@
-"""Numbers for each example: mean squared error and predictions."""
+"""Regression: predicts numbers for each example by mean squared error."""
 
 import dataclasses
 from collections.abc import Mapping
@@ -16,42 +16,61 @@ class Regression(InputTask):
     """Predicts the numbers of a feature.
 
     A batch has `mask` `[batch]` (0 for padding) and the features that `inputs` and `target` name,
-    the target `[batch]` or `[batch, numbers]`. The model answers `[batch, numbers]`.
+    where the target is `[batch]` or `[batch, numbers]`. The model returns `[batch, numbers]`.
 
     Attributes:
-        target: Name of the feature that is to be predicted.
+        target: Name of the feature that is predicted.
     """
 
     target: str = "target"
 
     def check(self, features: Mapping[str, Any]) -> None:
-        """Checks that there are both features, and as many numbers as the model answers with.
+        """Checks that there are both features, and as many numbers as the model has outputs.
 
         Args:
-            features: `rcnn_jax.data.spec.Feature` by name.
+            features: Mapping from the name of each feature to its `rcnn_jax.data.spec.Feature`.
 
         Raises:
-            ValueError: A feature is missing, or the numbers differ.
+            ValueError: A feature is missing, or the numbers of targets and outputs differ.
         """
         self.require_inputs(features, "regression")
         self.require_features(features, "regression", (self.target,), "; see config.task.target")
         numbers = (*features[self.target].shape, 1)[0]
-        own = getattr(self.model, "classes", numbers)
-        if len(features[self.target].shape) > 1 or own != numbers:
+        outputs = getattr(self.model, "classes", numbers)
+        if len(features[self.target].shape) > 1 or outputs != numbers:
             raise ValueError(
-                f"config.model.classes={own}, but an example of {self.target!r} has the shape "
+                f"config.model.classes={outputs}, but an example of {self.target!r} has the shape "
                 f"{features[self.target].shape}."
             )
 
     def init(self, key: jax.Array, batch: Batch) -> tuple[PyTree, PyTree]:
-        """Initialises the model for inputs of the shape that the transforms give."""
+        """Initialises the model for inputs of the shape that the training transforms produce.
+
+        Args:
+            key: Random key for the transforms and the initial parameters.
+            batch: Dict of arrays `[batch, ...]` as the data set stores them.
+
+        Returns:
+            A pair (params, model_state).
+        """
         inputs, arguments = self.model_inputs(self.training_batch(batch, key))
         return self.init_model(key, inputs, **arguments)
 
     def loss(
         self, params: PyTree, model_state: PyTree, carry: PyTree, batch: Batch, key: jax.Array
     ) -> LossOutput:
-        """Mean squared error over the numbers of an example, summed over the batch."""
+        """Returns the mean squared error over the numbers of an example, summed over the batch.
+
+        Args:
+            params: Parameters of the model.
+            model_state: Other collections of the model, such as batch statistics.
+            carry: Recurrent state, which is returned unchanged.
+            batch: Dict of arrays `[batch, ...]` as the data set stores them, with a `mask`.
+            key: Random key for the transforms and for dropout.
+
+        Returns:
+            The total and count of the loss, and the updated model state.
+        """
         transform_key, dropout_key = jax.random.split(key)
         batch = self.training_batch(batch, transform_key)
         inputs, arguments = self.model_inputs(batch)
@@ -62,7 +81,7 @@ class Regression(InputTask):
         return LossOutput(total=total, count=count, model_state=model_state, carry=carry)
 
     def predict(self, params: PyTree, model_state: PyTree, batch: Batch) -> dict[str, jax.Array]:
-        """The predicted numbers.
+        """Returns the predicted numbers; see `BaseTask.predict`.
 
         Returns:
             `numbers` `[batch, numbers]`.
@@ -73,24 +92,29 @@ class Regression(InputTask):
     def metrics(
         self, params: PyTree, model_state: PyTree, batch: Batch
     ) -> dict[str, tuple[jax.Array, jax.Array]]:
-        """Mean squared and mean absolute error."""
+        """Returns the mean squared and mean absolute error; see `BaseTask.metrics`.
+
+        Returns:
+            `mse` and `mae`, each as (sum, count).
+        """
         answers = self.predict(params, model_state, batch)["numbers"]
         return self.sums(answers, self.evaluation_transform(batch, None))
 
     def sums(self, answers: jax.Array, batch: Batch) -> dict[str, tuple[jax.Array, jax.Array]]:
-        """What is added up over a batch, in training and in evaluation.
+        """Returns the sums over a batch, in training and in evaluation.
 
         Args:
-            answers: `[batch, numbers]`.
-            batch: Behind the transforms, with `target` and `mask`.
+            answers: Predicted numbers, `[batch, numbers]`.
+            batch: Dict of arrays `[batch, ...]` after the transforms, with `mask` and the feature
+                that `target` names.
 
         Returns:
-            `mse`, which is minimised, and `mae`: (sum, count).
+            A dict from `mse`, which is minimised, and `mae` to (sum, count), both `[]`.
         """
         target = batch[self.target].astype(answers.dtype)
-        away = answers - target.reshape(answers.shape)
+        difference = answers - target.reshape(answers.shape)
         mask = batch["mask"].astype(answers.dtype)
         return {
             name: (jnp.sum(mask * values.mean(axis=-1)), mask.sum())
-            for name, values in (("mse", away**2), ("mae", jnp.abs(away)))
+            for name, values in (("mse", difference**2), ("mae", jnp.abs(difference)))
         }

@@ -1,4 +1,4 @@
-"""Tasks that read one long stream, chunk by chunk, with a recurrent state handed on."""
+"""Tasks that read one long stream chunk by chunk and pass on a recurrent state."""
 
 import abc
 import dataclasses
@@ -14,18 +14,18 @@ from rcnn_jax.tasks.base import BaseTask, Batch, EvaluatedBatch, PyTree
 class StreamTask(BaseTask, abc.ABC):
     """Evaluates a split as one unbroken stream, whatever the batch size of evaluation.
 
-    The examples of a split are consecutive chunks of one stream (a text, a recording). Training
-    reads several streams side by side (`rcnn_jax.data.streams:Contiguous`), each row of a batch
-    with a carry of its own. Evaluation reads the chunks of a batch one after the other with a
+    The examples of a split are consecutive chunks of one stream, such as a text or a recording.
+    Training reads several streams side by side (`rcnn_jax.data.streams:Contiguous`), and each row
+    of a batch has its own carry. Evaluation reads the chunks of a batch one after the other with a
     single carry, so that its loss is that of one pass over the whole split.
 
-    A subclass has `initial_carry`, `loss`, and `evaluate_chunks` in place of `metrics` and
+    A subclass defines `initial_carry`, `loss`, and `evaluate_chunks` in place of `metrics` and
     `predict`.
 
     Attributes:
-        side_by_side: Evaluate several streams side by side instead, as many as a batch has rows;
-            faster, and each begins without a past. The config names
-            `config.evaluation_sampler.name="rcnn_jax.data.streams:Contiguous"` with it.
+        side_by_side: Whether evaluation reads as many streams side by side as a batch has rows,
+            which is faster, but starts each of them without a past. It requires
+            `config.evaluation_sampler.name="rcnn_jax.data.streams:Contiguous"`.
     """
 
     side_by_side: bool = False
@@ -34,20 +34,27 @@ class StreamTask(BaseTask, abc.ABC):
     def evaluate_chunks(
         self, params: PyTree, model_state: PyTree, carry: PyTree, batch: Batch
     ) -> EvaluatedBatch:
-        """Evaluates a chunk of each of several streams.
+        """Evaluates one chunk of each of several streams.
 
         Args:
-            params: The parameters.
-            model_state: Batch statistics.
-            carry: Leaves `[streams, ...]`, after the chunks before.
-            batch: Leaves `[streams, ...]`, with a `mask`.
+            params: Parameters of the model.
+            model_state: Other collections of the model, such as batch statistics.
+            carry: Recurrent state after the previous chunks, with leaves `[streams, ...]`.
+            batch: Dict of arrays `[streams, ...]` with a `mask`.
 
         Returns:
-            Sums, predictions `[streams, ...]`, counts and the carry after the chunks.
+            Sums, predictions `[streams, ...]`, counts, and the carry after these chunks.
         """
 
     def evaluation_carry(self, batch_size: int) -> PyTree:
-        """The carry of a single stream, or of as many as a batch has rows."""
+        """Returns the carry of a single stream, or of one stream for each row of a batch.
+
+        Args:
+            batch_size: Number of rows of a batch, which is the number of streams if `side_by_side`.
+
+        Returns:
+            A pytree with leaves `[streams, ...]`.
+        """
         return self.initial_carry(batch_size if self.side_by_side else 1)
 
     def evaluate_batch(
@@ -62,10 +69,21 @@ class StreamTask(BaseTask, abc.ABC):
     ) -> EvaluatedBatch:
         """Evaluates the chunks of a batch; see `BaseTask.evaluate_batch`.
 
+        Args:
+            params: Parameters of the model.
+            model_state: Other collections of the model, such as batch statistics.
+            carry: Recurrent state after the previous batch, with leaves `[streams, ...]`.
+            batch: Dict of arrays `[batch, ...]` with a `mask`.
+            predictions: Not used, because predictions are always returned.
+            counts: Not used, because counts are always returned.
+
+        Returns:
+            Sums, predictions `[batch, ...]` and counts of the chunks, and the carry after them.
+
         Raises:
-            ValueError: The order of the split does not go with `side_by_side`.
+            ValueError: The order of the split does not match `side_by_side`.
         """
-        del predictions, counts  # what is not wanted is not computed: nothing reads it
+        del predictions, counts  # XLA removes the computation of results that are not read
         if ("fresh" in batch) != self.side_by_side:
             order = "rcnn_jax.data.streams:Contiguous" if self.side_by_side else "the default one"
             raise ValueError(
@@ -79,11 +97,11 @@ class StreamTask(BaseTask, abc.ABC):
         def one_chunk(carry: PyTree, chunk: Batch) -> tuple[PyTree, Any]:
             chunk = {name: value[None] for name, value in chunk.items()}
             out = self.evaluate_chunks(params, model_state, carry, chunk)
-            # Padding at the end of the split, and what could not be read, leave the carry alone.
+            # Padding at the end of the split and unreadable chunks leave the carry unchanged.
             real = chunk["mask"][0] > 0
-            kept = jax.tree.map(lambda new, old: jnp.where(real, new, old), out.carry, carry)
+            new_carry = jax.tree.map(lambda new, old: jnp.where(real, new, old), out.carry, carry)
             rows = jax.tree.map(lambda x: x[0], out.predictions)
-            return kept, (out.sums, rows, out.counts)
+            return new_carry, (out.sums, rows, out.counts)
 
         carry, (sums, rows, counted) = jax.lax.scan(one_chunk, carry, batch)
         sums, counted = jax.tree.map(lambda x: x.sum(0), (sums, counted))
@@ -92,14 +110,15 @@ class StreamTask(BaseTask, abc.ABC):
     def metrics(
         self, params: PyTree, model_state: PyTree, batch: Batch
     ) -> dict[str, tuple[jax.Array, jax.Array]]:
-        """The metrics of a batch that nothing comes before, its chunks as one stream."""
+        """Returns the metrics of a batch that starts a stream, from an initial carry."""
         return self._alone(params, model_state, batch).sums
 
     def predict(self, params: PyTree, model_state: PyTree, batch: Batch) -> dict[str, jax.Array]:
-        """The predictions for a batch that nothing comes before, its chunks as one stream."""
+        """Returns predictions for a batch that starts a stream, from an initial carry."""
         return self._alone(params, model_state, batch).predictions
 
     def _alone(self, params: PyTree, model_state: PyTree, batch: Batch) -> EvaluatedBatch:
+        """Evaluates a batch that no other batch precedes."""
         carry = self.evaluation_carry(batch["mask"].shape[0])
         return self.evaluate_batch(
             params, model_state, carry, batch, predictions=True, counts=False

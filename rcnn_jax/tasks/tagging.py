@@ -1,4 +1,4 @@
-"""A tag for each word of a sentence: cross-entropy, chunk F1 and predictions."""
+"""Tagging of the words of a sentence: cross-entropy and chunk F1."""
 
 import dataclasses
 import functools
@@ -11,7 +11,7 @@ import numpy as np
 from jaxtyping import Float
 
 from rcnn_jax.data.encoders.word_tags import MADE
-from rcnn_jax.layers.masks import live_steps
+from rcnn_jax.layers.masks import time_mask
 from rcnn_jax.metrics.chunk_counts import TagKinds, chunk_counts
 from rcnn_jax.metrics.tokens import token_sums
 from rcnn_jax.tasks.base import Batch, PyTree
@@ -21,18 +21,18 @@ from rcnn_jax.tasks.summed import SummedTask
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Tagging(SummedTask):
-    """Tags words.
+    """Assigns a tag to each word of a sentence.
 
     A batch has `words` `[batch, time]` (or `[batch, time, trigrams]`) and `tags` `[batch, time]`,
-    ids as `rcnn_jax.data.text.vocabulary` makes them, `length` `[batch]` and `mask` `[batch]` (0
-    for padding). The model is called with `lengths`.
+    ids of `rcnn_jax.data.text.vocabulary`, `length` `[batch]` and `mask` `[batch]` (0 for padding).
+    The model's call takes `lengths`.
 
-    A tag that the training split has not may occur in another one. Its id is not among the
-    model's classes: it is in no loss, it counts as an error, its chunks count as missed ones, and
-    `unknown_tags` is the share of such tokens.
+    Another split may have tags that do not occur in the training split. Their ids are beyond the
+    model's classes: such a tag enters no loss and counts as an error, its chunks count as missed,
+    and `unknown_tags` is the share of such tokens.
 
     Attributes:
-        tags: What each id means; the first of them are the model's classes.
+        tags: Tag of each id; the first of them are the model's classes.
     """
 
     tags: Sequence[str]
@@ -45,10 +45,10 @@ class Tagging(SummedTask):
             raise ValueError(
                 f"config.model.classes={classes}, but there are only {len(self.tags)} tags."
             )
-        TagKinds.of(self.tags)  # refuses what is no tag
+        TagKinds.of(self.tags)  # raises where a string is not a tag
 
     def model_call_arguments(self) -> tuple[str, ...]:
-        """`lengths`."""
+        """Returns `lengths`."""
         return ("lengths",)
 
     @functools.cached_property
@@ -56,10 +56,10 @@ class Tagging(SummedTask):
         return TagKinds.of(self.tags)
 
     def check(self, features: Mapping[str, Any]) -> None:
-        """Checks that there are sentences with tags.
+        """Checks that the data set has sentences with tags.
 
         Args:
-            features: `rcnn_jax.data.spec.Feature` by name.
+            features: Mapping from the name of each feature to its `rcnn_jax.data.spec.Feature`.
 
         Raises:
             ValueError: A feature is missing.
@@ -67,41 +67,60 @@ class Tagging(SummedTask):
         self.require_features(features, "tagging", MADE, "; see config.encoder")
 
     def model_inputs(self, batch: Batch) -> tuple[jax.Array, dict[str, jax.Array]]:
-        """The words, and how many of them each sentence has."""
+        """Returns the words, and the number of words of each sentence as `lengths`.
+
+        Args:
+            batch: Dict of arrays `[batch, ...]` after the transforms.
+
+        Returns:
+            A pair of `words` and a dict with `lengths`.
+        """
         return batch["words"], {"lengths": batch["length"]}
 
     def sums(self, logits: jax.Array, batch: Batch) -> dict[str, tuple[jax.Array, jax.Array]]:
-        """See `SummedTask.sums`: `loss` and `error`, by word."""
-        check_number(logits.shape[-1], getattr(self.model, "classes", None), "tags", self.model)
-        return token_sums(logits, batch["tags"], _live(batch))
+        """Returns `loss` and `error`, counted by word; see `SummedTask.sums`.
 
-    def predict(self, params: PyTree, model_state: PyTree, batch: Batch) -> dict[str, jax.Array]:
-        """The most probable tag of each word.
+        Args:
+            logits: Output of the model, `[batch, time, classes]`, in float32 or wider.
+            batch: The batch that the model saw; rows whose `mask` is 0 enter no sum.
 
         Returns:
-            `tags` int32 `[batch, time]`, -1 beyond the length; and `probabilities`
-            `[batch, time]`, that of each of these tags, 0 beyond the length.
+            A dict from `loss` and `error` to (sum, count), both `[]`.
+
+        Raises:
+            ValueError: The model returns fewer logits than it has classes.
+        """
+        check_number(logits.shape[-1], getattr(self.model, "classes", None), "tags", self.model)
+        return token_sums(logits, batch["tags"], _mask_of(batch))
+
+    def predict(self, params: PyTree, model_state: PyTree, batch: Batch) -> dict[str, jax.Array]:
+        """Returns the most probable tag of each word; see `BaseTask.predict`.
+
+        Returns:
+            `tags` `int32[batch, time]`, ids of tags, -1 beyond the length of a sentence; and
+            `probabilities` `[batch, time]` of these tags, 0 beyond the length.
         """
         logits, batch = self.logits(params, model_state, batch)
-        live = _live(batch)
+        mask = _mask_of(batch)
         best = jax.nn.softmax(logits).max(axis=-1)
         return {
-            "tags": jnp.where(live, jnp.argmax(logits, axis=-1), -1).astype(jnp.int32),
-            "probabilities": jnp.where(live, best, 0.0),
+            "tags": jnp.where(mask, jnp.argmax(logits, axis=-1), -1).astype(jnp.int32),
+            "probabilities": jnp.where(mask, best, 0.0),
         }
 
     def metrics(
         self, params: PyTree, model_state: PyTree, batch: Batch
     ) -> dict[str, tuple[jax.Array, jax.Array]]:
-        """Share of wrong tags, cross-entropy, and F1, precision and recall of chunks in percent.
+        """Returns tag error, cross-entropy, and F1, precision and recall of chunks in percent.
 
-        All are sums and counts, F1 too: it is twice the number of correct chunks, divided by the
-        number of gold and predicted ones. So they are those of the `conlleval` script over the
-        whole split, however it is batched. A ratio without a denominator is NaN here, 0 there.
+        All are (sum, count), also F1: it is twice the number of correct chunks, divided by the
+        number of gold plus predicted chunks. They therefore equal those of the `conlleval` script
+        over the whole split, whatever the batch size. A ratio without a denominator is NaN here and
+        0 there. The arguments are those of `BaseTask.metrics`.
         """
         logits, batch = self.logits(params, model_state, batch)
-        found = {name: n.sum() for name, n in self._chunks(logits, batch).items()}
-        gold, predicted, correct = found["gold"], found["predicted"], found["correct"]
+        totals = {name: n.sum() for name, n in self._chunks(logits, batch).items()}
+        gold, predicted, correct = totals["gold"], totals["predicted"], totals["correct"]
         sums = self.sums(logits, batch)
         tokens, known = sums["error"][1], sums["loss"][1]
         return {
@@ -113,47 +132,53 @@ class Tagging(SummedTask):
         }
 
     def _chunks(self, logits: jax.Array, batch: Batch) -> dict[str, jax.Array]:
+        """Counts gold, predicted and correct chunks of a batch by type."""
         answers = jnp.argmax(logits, axis=-1)
-        return chunk_counts(batch["tags"], answers, _live(batch), self._kinds)
+        return chunk_counts(batch["tags"], answers, _mask_of(batch), self._kinds)
 
     def counts(
         self, params: PyTree, model_state: PyTree, batch: Batch
     ) -> dict[str, Float[jax.Array, "kinds"]]:
-        """How often each tag occurs, and how many chunks of each type are there, and found.
+        """Returns the numbers of tokens of each tag and of chunks of each type.
 
         Returns:
-            `gold`, `predicted` and `correct` `[types]`, and `tokens` `[tags]`.
+            `gold`, `predicted` and `correct` chunks `[types]`, and `tokens` `[tags]`; see
+            `BaseTask.counts`.
         """
         logits, batch = self.logits(params, model_state, batch)
-        tokens = jax.nn.one_hot(batch["tags"], len(self.tags)) * _live(batch)[..., None]
+        tokens = jax.nn.one_hot(batch["tags"], len(self.tags)) * _mask_of(batch)[..., None]
         return {**self._chunks(logits, batch), "tokens": tokens.sum(axis=(0, 1))}
 
     def details(
         self, counts: Mapping[str, np.ndarray], features: Mapping[str, Any]
     ) -> dict[str, Any]:
-        """Precision, recall and F1 of each type of slot, the most frequent first.
+        """Returns precision, recall and F1 of each type of slot, the most frequent first.
 
         Args:
-            counts: Totals of `counts`.
+            counts: Totals of `counts` over the split.
             features: Not used.
 
         Returns:
-            `slots`: a list of `{"slot", "gold", "predicted", "correct", "precision", "recall",
-            "f1"}`, percentages None where nothing was counted; and `unknown_tags`: a list of
-            `{"tag", "tokens"}` of tags in the split that the model does not know.
+            `slots`, a list of `{"slot", "gold", "predicted", "correct", "precision", "recall",
+            "f1"}`, whose percentages are None without a denominator; and `unknown_tags`, a list of
+            `{"tag", "tokens"}` of the tags of the split that the model does not know.
         """
         del features
         rows = []
         for number, kind in enumerate(self._kinds.kinds):
-            own = {
+            slot_counts = {
                 name: round(float(counts[name][number]))
                 for name in ("gold", "predicted", "correct")
             }
-            correct, gold, predicted = own["correct"], own["gold"], own["predicted"]
+            correct, gold, predicted = (
+                slot_counts["correct"],
+                slot_counts["gold"],
+                slot_counts["predicted"],
+            )
             rows.append(
                 {
                     "slot": kind,
-                    **own,
+                    **slot_counts,
                     "precision": 100.0 * correct / predicted if predicted else None,
                     "recall": 100.0 * correct / gold if gold else None,
                     "f1": 200.0 * correct / (gold + predicted) if gold + predicted else None,
@@ -168,6 +193,6 @@ class Tagging(SummedTask):
         return {"slots": rows, "unknown_tags": [row for row in unknown[known:] if row["tokens"]]}
 
 
-def _live(batch: Batch) -> jax.Array:
-    """The tokens that count, bool `[batch, time]`."""
-    return live_steps(batch["length"], batch["words"].shape[1]) & (batch["mask"] > 0)[:, None]
+def _mask_of(batch: Batch) -> jax.Array:
+    """Marks the words of real sentences, `bool[batch, time]`."""
+    return time_mask(batch["length"], batch["words"].shape[1]) & (batch["mask"] > 0)[:, None]

@@ -1,4 +1,4 @@
-"""Lines transcribed by connectionist temporal classification (CTC)."""
+"""Transcription of lines by connectionist temporal classification (CTC)."""
 
 import dataclasses
 import functools
@@ -19,36 +19,37 @@ from rcnn_jax.tasks.summed import SummedTask
 
 SHOWN_CONFUSIONS = 50
 SHOWN_LINES = 48
-_SEARCHED = 16  # prefixes in the beam where several answers are asked for and no width is set
+_SEARCHED = 16  # least beam width where several answers are requested
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Transcription(SummedTask):
-    """Writes what a line says.
+    """Transcribes lines of text or speech.
 
     A batch has the feature that `inputs` names, images `[batch, height, width, channels]` or frames
     `[batch, time, bins]`; `length` `[batch]`, their width or number of frames without padding;
     `labels` `[batch, most]`, ids of characters from 1; `label_length` `[batch]`; and `mask`
-    `[batch]` (0 for padding), as `rcnn_jax.data.encoders.transcripts` makes them. The model is
-    called with `lengths` and has `output_lengths`; its class 0 is the blank.
+    `[batch]` (0 for padding). `rcnn_jax.data.encoders.transcripts` makes these features. The
+    model's call takes `lengths`, and the model has a method `output_lengths`; its class 0 is the
+    blank.
 
     Two kinds of lines have no loss: those that need more time steps than the model gives them, one
     for each character and one between equal neighbours (`infeasible`), and those with a character
-    that is none of the model's classes (`unknown`). They are in neither its sum nor its count; how
-    many there are is a metric, in training too. In evaluation they are lines as all others, and
-    what cannot be written counts as an error.
+    that is not a class of the model (`unknown`). They enter neither the sum nor the count of the
+    loss; their shares are metrics, also in training. Evaluation treats them like all other lines,
+    and a character that the model cannot output counts as an error.
 
-    The confidence of an answer is its probability, that is the sum over all paths of its labelling:
-    `exp(-loss)` of the answer itself. It is what CTC maximises for the right answer, and of a
-    trained net usually higher than the share of lines that are right; `calibration_error` says by
+    The confidence of an answer is its probability, the sum over all paths of its labelling:
+    `exp(-loss)` of the answer itself. CTC maximises this for the true labelling. In a trained
+    network it usually exceeds the share of lines that are correct; `calibration_error` measures by
     how much.
 
     Attributes:
-        alphabet: The character of id i at place i - 1.
+        alphabet: Characters, where the character of id i is at index i - 1.
         inputs: Name of the feature that the model reads.
-        beam_width: Prefixes in the beam that searches for the most probable labelling; 0: the
-            labelling of the most probable path, which is faster and usually the same.
-        n_best: How many answers `predict` gives for a line; more than one need a beam.
+        beam_width: Number of prefixes in the beam that searches for the most probable labelling. 0:
+            the labelling of the most probable path, which is faster and usually the same.
+        n_best: Number of answers that `predict` returns for a line; more than one need a beam.
     """
 
     alphabet: Sequence[str]
@@ -77,14 +78,14 @@ class Transcription(SummedTask):
             )
 
     def model_call_arguments(self) -> tuple[str, ...]:
-        """`lengths`."""
+        """Returns `lengths`."""
         return ("lengths",)
 
     def check(self, features: Mapping[str, Any]) -> None:
-        """Checks that there are lines with text.
+        """Checks that the data set has lines with text.
 
         Args:
-            features: `rcnn_jax.data.spec.Feature` by name.
+            features: Mapping from the name of each feature to its `rcnn_jax.data.spec.Feature`.
 
         Raises:
             ValueError: A feature is missing.
@@ -93,26 +94,43 @@ class Transcription(SummedTask):
         self.require_features(features, "transcription", (self.inputs, *MADE), hint)
 
     def model_inputs(self, batch: Batch) -> tuple[jax.Array, dict[str, jax.Array]]:
-        """The lines, and the width or number of frames of each."""
+        """Returns the lines, and the width or number of frames of each as `lengths`.
+
+        Args:
+            batch: Dict of arrays `[batch, ...]` after the transforms.
+
+        Returns:
+            A pair of the lines and a dict with `lengths`.
+        """
         return batch[self.inputs], {"lengths": batch["length"]}
 
     def _frames(self, batch: Batch) -> jax.Array:
+        """Returns the number of time steps of the model's output for each line, `[batch]`."""
         model: Any = self.model
         return model.output_lengths(batch["length"])
 
     def _known(self, labels: Array, counts: Array) -> Bool[Array, "batch"]:
-        """Whether all characters of a line are classes of the model."""
+        """Returns whether all characters of each line are classes of the model."""
         counted = jnp.arange(labels.shape[1], dtype=counts.dtype)[None] < counts[:, None]
         return jnp.all(~counted | ((labels > 0) & (labels <= len(self.alphabet))), axis=1)
 
     def sums(self, logits: jax.Array, batch: Batch) -> dict[str, tuple[jax.Array, jax.Array]]:
-        """See `SummedTask.sums`: `loss`, and the shares of lines that have none, by line."""
+        """Returns `loss` and the shares of lines that have none, counted by line.
+
+        Args:
+            logits: Output of the model, `[batch, time, classes]`, in float32 or wider.
+            batch: The batch that the model saw; rows whose `mask` is 0 enter no sum.
+
+        Returns:
+            A dict from `loss`, `infeasible` and `unknown` to (sum, count), both `[]`; see
+            `SummedTask.sums`.
+        """
         labels, counts, frames = batch["labels"], batch["label_length"], self._frames(batch)
         real = batch["mask"] > 0
         known = self._known(labels, counts)
         feasible = ctc.feasible(frames, labels, counts)
         learnt = real & known & feasible
-        # The labels of a line without a loss are none that the loss could take.
+        # Labels of a line without a loss may be invalid: replaces them by a class that exists.
         labels = jnp.where(learnt[:, None], labels, 1)
         losses = ctc.loss(logits, frames, labels, counts, infeasible="zero")
         lines, dtype = real.sum(), losses.dtype
@@ -127,11 +145,11 @@ class Transcription(SummedTask):
         }
 
     def predict(self, params: PyTree, model_state: PyTree, batch: Batch) -> dict[str, jax.Array]:
-        """The answers to each line, the best first.
+        """Returns answers to each line, the most confident first; see `BaseTask.predict`.
 
         Returns:
-            `labels` int32 `[batch, n_best, time]`, ids, 0 behind the last; `label_lengths`
-            `[batch, n_best]`; and `confidences` `[batch, n_best]`, in 0..1, 0 where a beam found
+            `labels` `int32[batch, n_best, time]`, ids, 0 after the last; `label_lengths`
+            `[batch, n_best]`; and `confidences` `[batch, n_best]` in 0..1, 0 where a beam found
             fewer answers.
         """
         logits, batch = self.logits(params, model_state, batch)
@@ -139,16 +157,16 @@ class Transcription(SummedTask):
         if self.beam_width:
             beams = ctc.beam_search(logits, frames, width=self.beam_width, n_best=self.n_best)
             labels, counts = beams.labels, beams.lengths
-            found = beams.log_probs != -jnp.inf
+            exists = beams.log_probs != -jnp.inf
         else:
             path, lengths, _ = ctc.best_path(logits, frames)
             labels, counts = path[:, None], lengths[:, None]
-            found = jnp.ones(counts.shape, bool)
-        # A beam counts the paths that stayed in it; the loss counts all.
+            exists = jnp.ones(counts.shape, bool)
+        # A beam sums over the paths that stayed in it only; the loss sums over all paths.
         losses = jax.vmap(
             lambda own, many: ctc.loss(logits, frames, own, many), in_axes=1, out_axes=1
         )(labels, counts)
-        confidences = jnp.where(found, jnp.exp(-losses), 0)
+        confidences = jnp.where(exists, jnp.exp(-losses), 0)
         order = jnp.argsort(confidences, axis=1, descending=True)
         return {
             "labels": jnp.take_along_axis(labels, order[..., None], axis=1),
@@ -157,7 +175,14 @@ class Transcription(SummedTask):
         }
 
     def text(self, ids: Iterable[int]) -> str:
-        """What ids say; one that is no character of the alphabet becomes one that is not in it."""
+        """Returns ids as text; an unknown id becomes a character that is not in the alphabet.
+
+        Args:
+            ids: Ids of characters, from 1.
+
+        Returns:
+            One character for each id.
+        """
         characters, stranger = self._characters, self._stranger
         return "".join(characters.get(int(number), stranger) for number in ids)
 
@@ -167,30 +192,32 @@ class Transcription(SummedTask):
 
     @functools.cached_property
     def _stranger(self) -> str:
-        # The replacement character, or a private one where that is in the alphabet itself.
+        # The replacement character, or one for private use where the alphabet contains that.
         private = (chr(code) for code in range(0xE000, 0xF8FF))
         return next(c for c in ("\ufffd", *private) if c not in self.alphabet)
 
     @property
     def evaluates_on_host(self) -> bool:
-        """True: edit distances are not compiled."""
+        """True, because edit distances are not compiled."""
         return True
 
     @property
     def keeps(self) -> tuple[str, ...]:
-        """The labels, and the lengths that say which lines had no loss."""
+        """The labels, and the lengths that determine which lines have no loss."""
         return MADE
 
     def evaluate(self, predictions: Iterable[tuple[dict, dict]]) -> dict[str, float]:
-        """Error rates of characters and words, right lines, and what confidences are worth.
+        """Returns error rates of characters and words, accuracy and calibration of a split.
 
         Args:
-            predictions: Pairs (predictions, batch).
+            predictions: Pairs (predictions, batch) of NumPy arrays, one for each batch of the
+                split.
 
         Returns:
-            `cer` and `wer`, edits for each character and word of the references; the share of
-            lines that are right, `sequence_accuracy`; and `calibration_error`, the expected
-            calibration error of the confidences over ten intervals, NaN where one is no number.
+            `cer` and `wer`, edits per character and per word of the references;
+            `sequence_accuracy`, the share of lines that are correct; and `calibration_error`, the
+            expected calibration error of the confidences over ten intervals, NaN where a confidence
+            is not finite.
         """
         references, answers, confidences = self._read(predictions)
         characters = edit_distance.character_errors(references, answers)
@@ -203,27 +230,28 @@ class Transcription(SummedTask):
         }
 
     def tables(self, predictions: Iterable[tuple[dict, dict]]) -> dict[str, Any]:
-        """What `evaluate` says in single numbers, in detail.
+        """Returns tables with the details of the metrics of `evaluate`.
 
         Args:
-            predictions: Pairs (predictions, batch).
+            predictions: Pairs (predictions, batch) of NumPy arrays, one for each batch of the
+                split.
 
         Returns:
-            `confusions`: the most frequent of `{"written", "read", "times"}`, None for a character
-            that was left out or added; `calibration`: `{"above", "up_to", "lines", "confidence",
-            "accuracy"}` of intervals of the confidence; `without_loss`: `{"why", "lines"}`,
-            lines that training could not learn from, empty where there are none; and `lines`:
-            `{"example", "text", "reference", "confidence"}` of the first lines that were read
-            wrong, and behind them the first others, `SHOWN_LINES` in all. `example` is the number
-            of the line in its split.
+            `confusions`, the most frequent of `{"written", "read", "times"}`, where None marks a
+            character that was omitted or added; `calibration`,
+            `{"above", "up_to", "lines", "confidence", "accuracy"}` of intervals of the confidence;
+            `without_loss`, `{"why", "lines"}`, the lines that training could not learn from, empty
+            where there are none; and `lines`, `{"example", "text", "reference", "confidence"}` of
+            the first lines that were read wrongly and then of the first others, `SHOWN_LINES` in
+            all. `example` is the index of the line within its split.
         """
         predictions = list(predictions)
         references, answers, confidences = self._read(predictions)
-        found = edit_distance.confusions(references, answers)
+        confusions = edit_distance.confusions(references, answers)
         rows = [
-            *((one, other, times) for (one, other), times in found.substituted.items()),
-            *((one, None, times) for one, times in found.deleted.items()),
-            *((None, other, times) for other, times in found.inserted.items()),
+            *((one, other, times) for (one, other), times in confusions.substituted.items()),
+            *((one, None, times) for one, times in confusions.deleted.items()),
+            *((None, other, times) for other, times in confusions.inserted.items()),
         ]
         rows.sort(key=lambda row: (-row[2], row[0] or "", row[1] or ""))
         table = _calibration(references, answers, confidences)
@@ -242,13 +270,13 @@ class Transcription(SummedTask):
             ],
             "calibration": [
                 {
-                    "above": own.low,
-                    "up_to": own.high,
-                    "lines": own.count,
-                    "confidence": own.confidence,
-                    "accuracy": own.accuracy,
+                    "above": interval.low,
+                    "up_to": interval.high,
+                    "lines": interval.count,
+                    "confidence": interval.confidence,
+                    "accuracy": interval.accuracy,
                 }
-                for own in (table.bins if table else ())
+                for interval in (table.bins if table else ())
             ],
             "without_loss": [
                 {"why": why, "lines": lines} for why, lines in left_out.items() if lines
@@ -259,7 +287,7 @@ class Transcription(SummedTask):
     def _read(
         self, predictions: Iterable[tuple[dict, dict]]
     ) -> tuple[list[str], list[str], list[float]]:
-        """References, best answers and their confidences, of all real lines."""
+        """Returns references, best answers and their confidences, of all real lines."""
         references, answers, confidences = [], [], []
         for predicted, batch in predictions:
             for row in np.flatnonzero(np.asarray(batch["mask"]) > 0):
@@ -276,24 +304,40 @@ class Transcription(SummedTask):
         return (self.inputs,)
 
     def answering(self, n_best: int) -> Self:
-        """The same task with that many answers to a line, and a beam where it needs one."""
+        """Returns a task with `n_best` answers to each line, and a beam if it needs one.
+
+        Args:
+            n_best: Number of answers that are requested for each line.
+
+        Returns:
+            A task of the same kind.
+        """
         width = max(self.beam_width, _SEARCHED, n_best) if n_best > 1 else self.beam_width
         return dataclasses.replace(self, n_best=n_best, beam_width=width)
 
     def answers(
         self, predicted: Mapping[str, np.ndarray], features: Mapping[str, Any], n_best: int
     ) -> list[list[dict[str, Any]]]:
-        """See `BaseTask.answers`: `text` and `confidence`."""
+        """Returns texts and their confidences; see `BaseTask.answers`.
+
+        Args:
+            predicted: Arrays that `predict` returned, copied to the host.
+            features: Not used.
+            n_best: Largest number of answers for each line.
+
+        Returns:
+            For each line a list of dicts with `text` and `confidence`, the best first.
+        """
         del features
-        found = []
+        answers = []
         names = ("labels", "label_lengths", "confidences")
         for line in zip(*(predicted[name] for name in names), strict=True):
-            own = [
+            candidates = [
                 {"text": self.text(ids[: int(count)]), "confidence": float(confidence)}
                 for ids, count, confidence in zip(*line, strict=True)
             ]
-            found.append(found_answers(own, "confidence", n_best))
-        return found
+            answers.append(found_answers(candidates, "confidence", n_best))
+        return answers
 
 
 def _shown_lines(
@@ -302,20 +346,21 @@ def _shown_lines(
     answers: Sequence[str],
     confidences: Sequence[float],
 ) -> list[dict[str, Any]]:
+    """Returns rows of the table `lines`, those that were read wrongly first."""
     rows = [
         {"example": number, "text": answer, "reference": reference, "confidence": confidence}
         for number, reference, answer, confidence in zip(
             numbers, references, answers, confidences, strict=True
         )
     ]
-    # In the order of the split, wrong ones first.
+    # The sort is stable: wrong lines first, each group in the order of the split.
     return sorted(rows, key=lambda row: row["text"] == row["reference"])[:SHOWN_LINES]
 
 
 def _calibration(
     references: Sequence[str], answers: Sequence[str], confidences: Sequence[float]
 ) -> edit_distance.Calibration | None:
-    """None where a confidence is no number: the net answers NaN."""
+    """Compares confidences with accuracy; None where a confidence is not finite."""
     if not np.isfinite(confidences).all():
         return None
     right = [one == other for one, other in zip(references, answers, strict=True)]

@@ -1,1 +1,1 @@
-"""Training: state, step, optimiser, devices, checkpoints and what is written beside them."""
+"""Training: state, steps, optimisers, devices, checkpoints and log output."""

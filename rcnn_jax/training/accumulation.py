@@ -1,19 +1,21 @@
-"""The gradient of a batch, taken part by part and added up: a large batch in little memory.
+"""Gradient accumulation: the gradient of a large batch, computed part by part in little memory.
 
 Each part of the batch is a forward and a backward pass of its own, so that intermediate values are
 held for one part at a time. Loss, count, metrics and the gradient of the *sum* of the loss add up
-exactly, also where the parts count differently (padding, sentences of unequal length).
+exactly, even if the parts have different counts (padding, sentences of unequal length).
 
-A part takes rows of every device, and no row moves: the rows of a batch lie in one block a device,
-each block is cut into as many pieces as there are parts, and part i is piece i of every block.
-Random draws belong to the row in the whole batch (`rcnn_jax.layers.randomness.part_of_batch`):
-augmentation and dropout are those of the batch taken at once.
+A part takes rows of every device, and no row moves between devices. The rows of a batch lie in one
+block for each device, each block is cut into as many pieces as there are parts, and part i consists
+of piece i of every block. Random draws belong to the row in the whole batch
+(`rcnn_jax.layers.randomness.part_of_batch`), so that augmentation and dropout are those of the
+batch processed at once.
 
-On a CPU the parts are unrolled, and the time to compile grows with their number; elsewhere they
-run in a loop.
+On a CPU the parts are unrolled, and compile time grows with their number; on other devices they run
+in a loop.
 
-With batch normalization this is *not* one large batch. Each part is normalized by its own
-statistics, and running statistics are updated once a part: the model state goes from part to part.
+With batch normalization this is *not* equivalent to one large batch. Each part is normalized by its
+own statistics, and running statistics are updated once for each part: the model state passes from
+part to part.
 """
 
 from collections.abc import Callable
@@ -29,7 +31,15 @@ from rcnn_jax.training.interface import LossOutput, PyTree, Sums
 
 
 class Summed(NamedTuple):
-    """What the parts of a batch gave together; the fields are those of a `LossOutput`."""
+    """Sums over the parts of a batch, with the fields of a `LossOutput`.
+
+    Attributes:
+        total: Loss summed over the examples of the batch, `[]`.
+        count: Number that `total` is divided by once both are summed over all devices, `[]`.
+        model_state: Batch statistics after the last part.
+        carry: Recurrent state after the batch, leaves `[batch, ...]`.
+        metrics: Pairs (sum, count) by name.
+    """
 
     total: jax.Array
     count: jax.Array
@@ -42,12 +52,12 @@ def check_batch_size(size: int, parts: int, devices: int) -> None:
     """Checks that a training batch can be cut into parts that the devices share evenly.
 
     Args:
-        size: The global batch size.
-        parts: `config.accumulate`.
-        devices: How many there are.
+        size: Number of rows of the global batch.
+        parts: Number of parts, `config.accumulate`.
+        devices: Number of devices.
 
     Raises:
-        UsageError: It is not divisible by both.
+        UsageError: `size` is not divisible by `parts * devices`.
     """
     whole = parts * devices
     if size % whole:
@@ -74,22 +84,23 @@ def gradient_of_sum(
     """Differentiates the loss of a batch, summed over its examples, part by part.
 
     Args:
-        loss_of: `Task.loss`.
-        params: The parameters.
+        loss_of: Function with the arguments and the result of `Task.loss`.
+        params: Parameters of the model.
         model_state: Batch statistics before the batch.
         carry: Recurrent state before the batch, leaves `[batch, ...]`.
-        batch: Leaves `[batch, ...]`.
-        key: Random key of the step, the same for all parts.
-        parts: How many parts the batch is taken in.
-        groups: Over how many devices its rows are spread; 1 where the caller holds one device's.
-        loop: Whether the parts run in a loop; None: everywhere but on a CPU.
+        batch: Batch with leaves `[batch, ...]`.
+        key: Random key of the step, `[]`, the same for all parts.
+        parts: Number of parts that the batch is cut into.
+        groups: Number of devices that the rows are distributed over; 1 if the caller holds the rows
+            of one device.
+        loop: Whether the parts run in a loop. None means a loop on all devices except CPUs.
 
     Returns:
-        The gradient of the sum, and all else summed, with the model state after the last part
-        and the carry `[batch, ...]` of all.
+        The gradient of the sum, and the sums over all parts, with the model state after the last
+        part and the carry `[batch, ...]` of all rows.
 
     Raises:
-        ValueError: The rows cannot be cut evenly.
+        ValueError: The rows cannot be cut into equal pieces.
     """
 
     def one_part(number: Any, model_state: PyTree, piece: PyTree) -> tuple[PyTree, Summed]:
@@ -113,7 +124,10 @@ def gradient_of_sum(
 
 
 def _loops_are_slow() -> bool:
-    """On a CPU the gradient of a convolution's kernel takes many times as long in a loop."""
+    """Returns whether loops are slow, as they are on CPUs.
+
+    There the gradient of a convolution's kernel takes many times as long in a loop.
+    """
     return jax.default_backend() == "cpu"
 
 
@@ -127,10 +141,10 @@ def _one_after_the_other(
             # Without this the compiler may run forward passes of several parts before the first
             # backward pass, and hold the intermediate values of all.
             piece = _after(gradient, piece)
-        own, out = one_part(number, model_state, piece)
+        part_gradient, out = one_part(number, model_state, piece)
         model_state = out.model_state
         carries.append(out.carry)
-        gradient = own if number == 0 else _add(gradient, own)
+        gradient = part_gradient if number == 0 else _add(gradient, part_gradient)
         summed = out if summed is None else _add_sums(summed, out)
     assert summed is not None
     stacked = jax.tree.map(lambda *pieces: jnp.stack(pieces), *carries)
@@ -142,9 +156,9 @@ def _in_a_loop(
 ) -> tuple[PyTree, Summed, PyTree]:
     def step(sums: tuple[PyTree, Summed], numbered: tuple[jax.Array, PyTree]):
         gradient, summed = sums
-        own, out = one_part(numbered[0], summed.model_state, numbered[1])
+        part_gradient, out = one_part(numbered[0], summed.model_state, numbered[1])
         added = _add_sums(summed, out)._replace(model_state=out.model_state, carry=())
-        return (_add(gradient, own), added), out.carry
+        return (_add(gradient, part_gradient), added), out.carry
 
     first = jax.tree.map(lambda x: x[0], cut)
     gradient, out = jax.tree.map(
@@ -168,10 +182,10 @@ def _add_sums(left: Summed, right: Summed) -> Summed:
 
 
 def _after(earlier: PyTree, piece: PyTree) -> PyTree:
-    """`piece`, which can be read only once all of `earlier` has been computed.
+    """Returns `piece` in a form that can be read only once all of `earlier` has been computed.
 
-    Compilers for CPUs drop optimization barriers before they order operations, so this is a
-    dependence through values: nothing is below minus infinity, but it has to be looked at.
+    Compilers for CPUs remove optimization barriers before they order operations, so the dependence
+    is through values: no number is below minus infinity, but the comparison has to be computed.
     """
     ends = [leaf[(0,) * leaf.ndim] for leaf in jax.tree.leaves(earlier) if leaf.size]
     never = jnp.any(jnp.stack([end < -jnp.inf for end in ends]))
@@ -182,15 +196,15 @@ def cut(rows: jax.Array, parts: int, groups: int) -> jax.Array:
     """Cuts rows into parts, each with rows of every group.
 
     Args:
-        rows: `[batch, ...]`.
-        parts: How many parts.
-        groups: Over how many devices the rows are spread, a block of them each.
+        rows: Array `[batch, ...]`.
+        parts: Number of parts.
+        groups: Number of devices that the rows are distributed over, one block of rows each.
 
     Returns:
-        `[parts, batch / parts, ...]`.
+        The parts, `[parts, batch / parts, ...]`.
 
     Raises:
-        ValueError: The rows cannot be cut evenly.
+        ValueError: The rows cannot be cut into equal pieces.
     """
     if rows.shape[0] % (parts * groups):
         raise ValueError(
@@ -202,7 +216,7 @@ def cut(rows: jax.Array, parts: int, groups: int) -> jax.Array:
 
 
 def _join(parts: jax.Array, groups: int) -> jax.Array:
-    """Undoes `cut`."""
+    """Inverts `cut`."""
     rest = parts.shape[2:]
     split = parts.reshape(parts.shape[0], groups, -1, *rest)
     return jnp.moveaxis(split, 0, 1).reshape(-1, *rest)

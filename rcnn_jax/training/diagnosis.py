@@ -1,8 +1,9 @@
-"""Where a training that has diverged first held NaN or infinity.
+"""Search for the first NaN or infinity of a training run that has diverged.
 
-The loss is looked at every few steps, and by then the batch and the state that spoiled it are gone.
-Order and randomness are functions of (seed, step), so the steps since the newest checkpoint can be
-taken again, up to the first that goes wrong; one more pass of that step then looks at each layer.
+The loss is checked only every few steps, and by then the batch and the state that caused the
+divergence are gone. The order of examples and all randomness are functions of (seed, step), so the
+steps since the newest checkpoint can be repeated up to the first that fails. One more pass of that
+step then inspects each layer.
 """
 
 import bisect
@@ -30,17 +31,17 @@ from rcnn_jax.training.parallel.mesh import Devices
 from rcnn_jax.training.state import TrainState
 from rcnn_jax.training.workdir import Workdir
 
-# So many steps are taken again at most.
+# Largest number of steps that are repeated.
 REPLAYED_STEPS = 200
-_NAMED = 5  # examples and parameters that are named one by one
+_NAMED = 5  # largest number of examples or parameters that a message lists by name
 
 
 class Place(NamedTuple):
-    """Where NaN or infinity comes from.
+    """Origin of NaN or infinity.
 
     Attributes:
-        what: A clause, such as "the output of conv1 (Conv) has NaN".
-        of_data: Whether the batch itself holds it, so that no setting of the optimiser helps.
+        what: Description as a clause, such as "the output of conv1 (Conv) has NaN".
+        of_data: Whether the batch itself contains it, so that no setting of the optimiser helps.
     """
 
     what: str
@@ -49,7 +50,7 @@ class Place(NamedTuple):
 
 @dataclasses.dataclass
 class _Call:
-    """What one layer gave back, or was given."""
+    """Output of one layer, or input of the model."""
 
     what: str
     path: str
@@ -57,24 +58,25 @@ class _Call:
 
 
 def located(error: DivergedError, run: Any, workdir: Workdir, scale: float) -> DivergedError:
-    """Says where a divergence began, if it was NaN or infinity in training.
+    """Adds the origin of a divergence to its error, if it was NaN or infinity in training.
 
-    Every process of a job calls this alike.
+    Every process of a job must call it.
 
     Args:
-        error: What ended the training loop.
-        run: From `rcnn_jax.experiment.training_run.prepare_training`.
-        workdir: Where its checkpoints are.
-        scale: The factor of the learning rate that the loop went on with.
+        error: Error that ended the training loop.
+        run: Training run from `rcnn_jax.experiment.training_run.prepare_training`.
+        workdir: Workdir of the run, which holds its checkpoints.
+        scale: Factor of the learning rate that the loop used.
 
     Returns:
-        The error with the place in its message, or as it was.
+        The error with the origin in its message, or `error` itself if there was nothing to
+        locate or the search failed.
     """
     if error.step is None:
         return error
     try:
         return _located(error, error.step, run, workdir, scale)
-    except Exception as failure:  # noqa: BLE001 - what is known must be said whatever happens here
+    except Exception as failure:  # noqa: BLE001 - the error must be raised even if this fails
         distributed.warn(f"where the NaN came from could not be looked for: {short(failure)}")
         return error
 
@@ -126,12 +128,12 @@ def _located(
 
 
 def _first_bad_step(run: Any, state: TrainState, start: int, end: int) -> int | None:
-    """Takes steps again until a loss or the state after it is not finite."""
+    """Repeats steps until a loss or the state after it is not finite."""
     finite = jax.jit(_all_finite, out_shardings=run.devices.replicated)
     with run.batches(start) as batches:
         for step in range(start + 1, end + 1):
             state, sums = run.train_step(step)(state, next(batches))
-            kept = state.replace(plateau=(), key=())  # whose best value is infinite at first
+            kept = state.replace(plateau=(), key=())  # a plateau's best value starts as infinity
             if not math.isfinite(float(sums["loss"][0])) or not bool(finite(kept)):
                 return step
     return None
@@ -146,20 +148,21 @@ def locate(
     accumulate: int = 1,
     examples: Sequence[int] | np.ndarray = (),
 ) -> Place:
-    """Finds what is not finite first in one training step.
+    """Finds the first value in one training step that is not finite.
 
     Layers are the methods of Linen modules, in the order in which they return.
 
     Args:
-        loss_of: The loss of the task, with the arguments and the result of `Task.loss`.
-        state: The state before the step.
-        batch: Leaves `[batch, ...]`, global arrays.
-        devices: Where both lie.
-        accumulate: In how many parts the step takes the batch.
-        examples: The number of each row in the training split, for the message.
+        loss_of: Function with the arguments and the result of `Task.loss`.
+        state: State before the step.
+        batch: Batch with leaves `[batch, ...]`, global arrays.
+        devices: Devices that hold the state and the batch.
+        accumulate: Number of parts in which the step processes the batch.
+        examples: Index of each row's example in the training split, for the message. Empty means
+            that rows are named by their position in the batch.
 
     Returns:
-        The place.
+        The origin of the first such value.
     """
     compiled = _Compiled(devices)
     before = {"params": state.params, "model_state": state.model_state, "carry": state.carry}
@@ -196,7 +199,7 @@ def locate(
     spoiled = _bad_paths(compiled(lambda *a: _bad_leaves(gradient(*a)), *arguments))
     if not spoiled:
         return Place("loss and gradient are finite, and what the optimiser makes of them is not")
-    # On the way back from the loss the last layer comes first.
+    # Backpropagation starts at the loss, so the last layer comes first.
     calls = {call.path: number for number, call in enumerate(watch.calls)}
     spoiled.sort(key=lambda path: -max((calls.get(part, -1) for part in _parts(path)), default=-1))
     more = f" (and those of {len(spoiled) - 1} more parameters)" if len(spoiled) > 1 else ""
@@ -208,7 +211,7 @@ def locate(
 
 @dataclasses.dataclass(frozen=True)
 class _Compiled:
-    """Runs a function on global arrays and brings its small results to every process."""
+    """Runs a function on global arrays and copies its small results to every process."""
 
     devices: Devices
 
@@ -218,23 +221,24 @@ class _Compiled:
 
 
 class _Watch:
-    """Watches the layers of a model during one forward pass.
+    """Records the layers of a model during one forward pass.
 
     Attributes:
-        calls: The layers in the order in which they return, once each time they are traced.
+        calls: The calls of layers in the order in which they return, one for each time a layer is
+            traced.
     """
 
     def __init__(self):
         self.calls: list[_Call] = []
-        self._outer: list[int] = []  # which of them are not inside a transformation
-        self._rounds: collections.Counter[int] = collections.Counter()  # how often others returned
-        # (which of NaN and infinity, number of the call) -> where in the order it came up first
+        self._outer: list[int] = []  # numbers of the calls outside transformations
+        self._rounds: collections.Counter[int] = collections.Counter()  # returns of the others
+        # (0 for NaN or 1 for infinity, number of the call) -> its first place in the order
         self._found: dict[tuple[int, int], tuple[int, float, int]] = {}
 
     def over(
         self, loss_of: Callable[..., LossOutput]
     ) -> Callable[..., tuple[jax.Array, list[jax.Array]]]:
-        """Makes a loss that also gives back, for each outer layer, whether it has NaN, infinity."""
+        """Wraps a loss so that it also returns, for each outer layer, flags of NaN and infinity."""
 
         def loss(*arguments: Any) -> tuple[jax.Array, list[jax.Array]]:
             outer, level = [], _level()
@@ -249,8 +253,9 @@ class _Watch:
                     self._outer.append(number)
                     outer.append(flags)
                     return values
-                # What is computed inside a scan must not leave it by another way. The layer's
-                # output depends on the report, which would else be left out as of no use.
+                # Values computed inside a scan must not leave it by assignment, so a callback
+                # reports them. The layer's output is made to depend on the callback, which would
+                # otherwise be removed as dead code.
                 nothing = jax.pure_callback(
                     functools.partial(self._meet, number),
                     jax.ShapeDtypeStruct((), np.int32),
@@ -287,26 +292,29 @@ class _Watch:
 
     def _note(self, number: int, turn: float, flags: Iterable[Any]) -> None:
         for kind in (kind for kind, has in enumerate(flags) if has):
-            # A scan calls all of its layers in its first turn before any of them in the next.
+            # A scan calls all of its layers in its first iteration before any of them in the next.
             place = (bisect.bisect_left(self._outer, number), turn, number)
             self._found.setdefault((kind, number), place)
 
     def finish(self, outer: Iterable[np.ndarray]) -> None:
-        """Takes what the loss gave back for the outer layers."""
+        """Records the flags that the wrapped loss returned for the outer layers."""
         for number, flags in zip(self._outer, outer, strict=True):
             self._note(number, math.inf, flags)
-        # What runs inside a transformation reports to one of the processes.
-        told = distributed.gather([[*which, *place] for which, place in self._found.items()])
-        self._found = {(kind, n): tuple(place) for kind, n, *place in itertools.chain(*told)}
+        # Layers inside a transformation report to only one of the processes.
+        reports = distributed.gather([[*which, *place] for which, place in self._found.items()])
+        self._found = {(kind, n): tuple(place) for kind, n, *place in itertools.chain(*reports)}
 
     def first(self, kind: int) -> tuple[tuple[int, float, int], str] | None:
-        """The first layer with NaN (`kind` 0) or infinity (1), and its place in the order."""
-        places = [place for (found, _), place in self._found.items() if found == kind]
+        """Returns the first layer with NaN (`kind` 0) or infinity (`kind` 1), with its rank."""
+        places = [place for (found_kind, _), place in self._found.items() if found_kind == kind]
         return (min(places), self.calls[min(places)[2]].what) if places else None
 
 
 def _level() -> Any:
-    """What tells one trace of jax from another within it, whose values must not leave it."""
+    """Returns a token that distinguishes a trace of jax from a trace nested in it.
+
+    Values of a nested trace must not leave it.
+    """
     return jax.extend.core.get_opaque_trace_state(convention="flax")
 
 
@@ -320,10 +328,10 @@ def _flags(arrays: Sequence[jax.Array]) -> jax.Array:
 
 
 def _first_layer(watch: _Watch, *, loss_is_finite: bool) -> str:
-    """What is said of the first layer with NaN, and of one with infinity before; "" for none."""
+    """Describes the first layer with NaN and an earlier one with infinity, or returns ""."""
     nan, infinite = watch.first(0), watch.first(1)
     if nan is None:
-        # Infinity alone may be meant, as that of a mask is, unless it reaches the loss.
+        # Infinity alone may be intended, as in a mask, unless it reaches the loss.
         if infinite is None or loss_is_finite:
             return ""
         return f"{infinite[1]} is the first with infinity"
@@ -334,12 +342,15 @@ def _first_layer(watch: _Watch, *, loss_is_finite: bool) -> str:
 
 
 def _all_finite(tree: PyTree) -> jax.Array:
-    found = [jnp.isfinite(x).all() for x in jax.tree.leaves(tree) if _is_floating(x)]
-    return jnp.stack(found).all() if found else jnp.ones((), bool)
+    finite = [jnp.isfinite(x).all() for x in jax.tree.leaves(tree) if _is_floating(x)]
+    return jnp.stack(finite).all() if finite else jnp.ones((), bool)
 
 
 def _facts(batch: PyTree, before: PyTree) -> tuple[dict, PyTree, dict]:
-    """Which rows of real numbers and which leaves are not finite; the ends of whole numbers."""
+    """Returns which rows and leaves are not finite, and the ranges of integer features.
+
+    Rows are those of floating-point features of `batch`; leaves are those of `before`.
+    """
     rows = {
         name: ~jnp.isfinite(x).reshape(x.shape[0], -1).all(axis=1)
         for name, x in batch.items()
@@ -377,6 +388,6 @@ def _several(names: Sequence[str]) -> str:
 
 
 def _parts(path: str) -> list[str]:
-    """`a/b/c`, `a/b` and `a` for `a/b/c`."""
+    """Returns the path and its prefixes: `a/b/c`, `a/b` and `a` for `a/b/c`."""
     words = path.split("/")
     return ["/".join(words[:end]) for end in range(len(words), 0, -1)]

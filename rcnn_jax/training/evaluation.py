@@ -1,4 +1,4 @@
-"""Metrics of a whole split, counted exactly."""
+"""Metrics over a whole split, counted exactly."""
 
 import math
 from collections.abc import Iterable, Mapping
@@ -14,14 +14,14 @@ from rcnn_jax.training.step import EvaluationStep
 
 
 class Result(NamedTuple):
-    """What the evaluation of a split gives.
+    """Result of the evaluation of a split.
 
     Attributes:
-        metrics: name -> value for the split.
-        count: How many examples it is over.
-        counts: name -> total of the task's counts, where these were counted.
-        predictions: (predictions, kept features) of each batch, where the task evaluates on the
-            host.
+        metrics: Value of each metric over the split, by name.
+        count: Number of examples that were evaluated.
+        counts: Totals of the task's counts by name, float64; empty if they were not requested.
+        predictions: One pair (predictions, kept features) for each batch; empty unless the task
+            evaluates on the host.
     """
 
     metrics: dict[str, float]
@@ -31,7 +31,7 @@ class Result(NamedTuple):
 
 
 class KeptFeatures(dict):
-    """The features of a batch that a task keeps for its evaluation on the host."""
+    """Features of a batch that a task keeps for its evaluation on the host."""
 
     def __missing__(self, name: str) -> Any:
         raise UsageError(
@@ -51,21 +51,24 @@ def evaluate(
     """Evaluates a split.
 
     Args:
-        task: What is evaluated.
-        step: With predictions if the task evaluates on the host.
-        variables: (params, model_state).
-        batches: Batches with a `mask`, 0 for the padding that fills up the last one. The carry
-            goes from each to the next.
-        metrics: Further metrics by name, those that `step` has.
-        stop: What may leave the evaluation early: between two batches, or at once in what is
-            computed on the host behind the last one; None: nothing.
+        task: Task whose metrics are computed.
+        step: Compiled evaluation of one batch. It must return predictions if the task evaluates on
+            the host.
+        variables: Pair (params, model_state).
+        batches: Batches with a `mask` that is 0 for the rows that pad the last one. The recurrent
+            carry is handed from each batch to the next.
+        metrics: Further metrics by name; the same that `step` was made with. None means no further
+            metrics.
+        stop: Request that may end the evaluation early: between two batches, or immediately during
+            the computation on the host that follows the last batch. None means that the evaluation
+            always completes.
 
     Returns:
-        The metrics, the number of examples they are over, and the totals of what was counted.
+        The metrics, the number of examples they are computed over, and the totals of the counts.
 
     Raises:
-        UsageError: A metric of the config has the name of one of the task's.
-        StopDuringEvaluation: `stop` was asked for, in all processes.
+        UsageError: A metric of the config has the name of one of the task's metrics.
+        StopDuringEvaluation: `stop` was requested. All processes raise it.
     """
     metrics = metrics or {}
     sums: dict[str, list[tuple[float, float]]] = {}
@@ -81,16 +84,17 @@ def evaluate(
         for name, pair in evaluated.sums.items():
             sums.setdefault(name, []).append((float(pair[0]), float(pair[1])))
         for name, value in evaluated.counts.items():
-            # In float64: the sums of a batch are exact in float32, those of a split need not be.
+            # Totals are in float64: sums over a batch are exact in float32, those over a split
+            # need not be.
             counts[name] = counts.get(name, 0.0) + np.asarray(value, np.float64)
         for name, value in evaluated.measured.items():
-            wide = jax.tree.map(lambda x: np.asarray(x, np.float64), value)
+            sums64 = jax.tree.map(lambda x: np.asarray(x, np.float64), value)
             before = measured.get(name)
-            measured[name] = wide if before is None else jax.tree.map(np.add, before, wide)
+            measured[name] = sums64 if before is None else jax.tree.map(np.add, before, sums64)
         count += int(evaluated.count)
         if task.evaluates_on_host:
-            of_batch, kept = evaluated.predictions
-            predictions.append((of_batch, KeptFeatures(kept)))
+            predicted, kept = evaluated.predictions
+            predictions.append((predicted, KeptFeatures(kept)))
         if stop is not None:
             stop.check()
 
@@ -114,13 +118,13 @@ def evaluate(
 
 
 def means(sums: dict[str, list[tuple[float, float]]]) -> dict[str, float]:
-    """Divides sums by counts, each added up without rounding.
+    """Divides sums by counts, each summed over the batches without rounding error.
 
     Args:
-        sums: name -> pairs (sum, count), one a batch.
+        sums: Pairs (sum, count) by name, one pair for each batch.
 
     Returns:
-        name -> mean; NaN where nothing was counted.
+        The mean of each name; NaN if its total count is 0.
     """
     result = {}
     for name, pairs in sums.items():

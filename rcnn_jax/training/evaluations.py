@@ -1,7 +1,7 @@
-"""What the evaluations of checkpoints gave: stored beside each state, ranked and checked.
+"""Evaluation results of checkpoints: stored beside each state, ranked and checked.
 
-A state is saved before it is evaluated. The metrics follow in a file of the checkpoint's folder,
-with a digest; without it the step counts as not evaluated.
+A state is saved before it is evaluated. Its metrics follow in a file in the folder of the
+checkpoint, together with a digest. A step without that file counts as not evaluated.
 """
 
 import json
@@ -16,14 +16,14 @@ _NAME = "evaluation.json"
 
 
 def write(checkpoint: pathlib.Path, metrics: dict[str, float]) -> None:
-    """Adds to a checkpoint what the evaluation of its state gave.
+    """Stores the metrics of a checkpoint's evaluation in its folder.
 
     Args:
-        checkpoint: Its folder, written in full.
-        metrics: name -> value.
+        checkpoint: Folder of a completely written checkpoint.
+        metrics: Value of each metric by name.
 
     Raises:
-        OSError: They cannot be written.
+        OSError: The file cannot be written.
     """
     plain = {name: float(value) for name, value in metrics.items()}
     text = json.dumps({"metrics": plain, "digest": json_digest(plain)}, indent=1)
@@ -31,13 +31,14 @@ def write(checkpoint: pathlib.Path, metrics: dict[str, float]) -> None:
 
 
 def read(checkpoint: pathlib.Path) -> dict[str, float] | None:
-    """What `write` wrote.
+    """Reads the metrics that `write` stored.
 
     Args:
-        checkpoint: The folder of a checkpoint.
+        checkpoint: Folder of a checkpoint.
 
     Returns:
-        name -> value; empty where nothing has been written, None where it has been altered since.
+        Value of each metric by name. Empty if nothing has been stored, None if the file cannot be
+        read or has been altered since.
     """
     try:
         stored = json.loads((checkpoint / _NAME).read_text(encoding="utf-8"))
@@ -50,15 +51,15 @@ def read(checkpoint: pathlib.Path) -> dict[str, float] | None:
 
 
 def rank(value: float | None, mode: str) -> float:
-    """What the best evaluation has the greatest of.
+    """Returns a score by which evaluations are ranked; the best evaluation has the greatest.
 
     Args:
-        value: Of the metric that ranks. NaN and infinities, and None, which stands for them in
-            `metrics.jsonl`, are worse than any number.
-        mode: "min" when a lower metric is better, "max" otherwise.
+        value: Value of the ranking metric. NaN, infinities and None, which replaces them in
+            `metrics.jsonl`, rank below every finite number.
+        mode: "min" if lower values are better, "max" if higher values are better.
 
     Returns:
-        A number that can be compared.
+        The score as a float, negative infinity for a value that is not finite.
     """
     if value is None or not math.isfinite(value):
         return -math.inf
@@ -66,17 +67,17 @@ def rank(value: float | None, mode: str) -> float:
 
 
 def check(metrics: dict[str, float], step: int, best_metric: str, warned: set[str]) -> str:
-    """Looks for metrics that are no numbers, and warns of each once.
+    """Looks for metrics that are not finite and warns once of each that is NaN.
 
     Args:
-        metrics: Of an evaluation.
-        step: When it was.
-        best_metric: What ranks evaluations. Where it is no number although the loss is one, it is a
-            ratio of nothing: the evaluation counts as the worst.
-        warned: Names that have been warned of; others are added.
+        metrics: Value of each metric of an evaluation by name.
+        step: Training step of the evaluated state.
+        best_metric: Name of the metric that ranks evaluations. If it is not finite although the
+            loss is, it is a ratio with a denominator of 0, and the evaluation counts as the worst.
+        warned: Names that have been warned of already; new ones are added in place.
 
     Returns:
-        What shows that training has diverged; "" where it has not.
+        A description of the evidence that training has diverged, or "" if it has not.
     """
     finite = {name: math.isfinite(value) for name, value in metrics.items()}
     bad = [name for name in metrics if math.isnan(metrics[name])]

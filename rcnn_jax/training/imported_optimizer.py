@@ -2,16 +2,16 @@
 
 The path names a function, and `config.optimizer.options` holds its arguments. There are two kinds:
 
-- One with an argument `learning_rate`, such as `optax:lion`, has the rate and the sign inside: it
-  is handed the rate of `config.schedule` as it is at each step, lowered by a plateau or after a
-  divergence, and its updates are added to the parameters.
-- One without, such as `optax:scale_by_lion`, gives a direction. It is followed by
-  `config.optimizer.weight_decay`, decoupled and of kernels alone, and by
-  `optax.scale_by_learning_rate`.
+- A function with an argument `learning_rate`, such as `optax:lion`, makes an optimiser that applies
+  the rate and the sign itself. It receives the rate of `config.schedule` at each step, after any
+  reduction by a plateau or a divergence, and its updates are added to the parameters.
+- A function without it, such as `optax:scale_by_lion`, makes a transformation that yields a
+  direction. It is followed by `config.optimizer.weight_decay`, which is decoupled and applies to
+  kernels alone, and by `optax.scale_by_learning_rate`.
 
-The function is called once a trace of the step and must not keep anything between calls. What it
-returns is a `optax.GradientTransformation`; one with extra arguments is handed `value`, the mean
-loss of the batch, where it takes that.
+The function is called once for each trace of the step and must not keep anything between calls. It
+returns an `optax.GradientTransformation`. A transformation with extra arguments receives `value`,
+the mean loss of the batch, if it accepts that argument.
 """
 
 import inspect
@@ -29,7 +29,7 @@ from rcnn_jax.training.interface import Config, PyTree
 
 RATE = "learning_rate"
 
-# Keys of the section that hold for every optimiser; the others are arguments of the short names.
+# Keys of the section that apply to every optimiser; all others are arguments of the short names.
 _FOR_ALL = ("name", "options", "weight_decay", "clip_value", "clip_norm", "groups", "max_norm")
 
 _KEY, _OPTIONS = "config.optimizer.name", "config.optimizer.options"
@@ -38,20 +38,21 @@ _KEY, _OPTIONS = "config.optimizer.name", "config.optimizer.options"
 def build(
     config: Config, params: PyTree, decay: Sequence[optax.GradientTransformation]
 ) -> optax.GradientTransformationExtraArgs:
-    """Makes the optimiser that the section `optimizer` names by import path.
+    """Builds the optimiser that the section `optimizer` names by import path.
 
     Args:
-        config: The section.
-        params: The parameters, or their shapes.
-        decay: The section's weight decay, for a function that gives a direction.
+        config: Section `optimizer` of a complete config.
+        params: Parameters of the model, or their shapes.
+        decay: Transformations of the section's weight decay, which follow a function that yields a
+            direction.
 
     Returns:
         A transformation whose update takes the keyword arguments `rate`, the learning rate `[]`,
-        and `value`, the mean loss `[]`. Its result is to be added to the parameters.
+        and `value`, the mean loss `[]`. Its updates are to be added to the parameters.
 
     Raises:
         UsageError: The function cannot be imported or called, does not make an optimiser, or makes
-            one that cannot be used with a learning rate that moves; or a key of the section has no
+            one that cannot be used with a changing learning rate; or a key of the section has no
             meaning for it.
     """
     path = config.name
@@ -77,7 +78,7 @@ def build(
         return optax.chain(made, *decay, optax.scale_by_learning_rate(rate))
 
     def init(params: PyTree) -> PyTree:
-        return make(jnp.ones(())).init(params)  # the state does not depend on the rate
+        return make(jnp.ones(())).init(params)  # the state must not depend on the rate
 
     def update(
         updates: PyTree, state: PyTree, params: PyTree | None = None, **extra: Any
@@ -90,7 +91,7 @@ def build(
 
 
 def _check_keys(config: Config, allowed: dict[str, Any]) -> None:
-    """Refuses keys of the section that have no meaning for what an import path names."""
+    """Raises a `UsageError` for keys of the section that mean nothing to an imported optimiser."""
     path, defaults = config.name, DEFAULTS["optimizer"]
     for key, default in defaults.items():
         value = getattr(config, key)
@@ -115,7 +116,7 @@ def _check_keys(config: Config, allowed: dict[str, Any]) -> None:
 
 
 def _with_the_extra_arguments_it_takes(made: Any) -> optax.GradientTransformationExtraArgs:
-    """A transformation that is handed those of the extra arguments that its update names."""
+    """Wraps a transformation so that its update receives only the extra arguments that it names."""
     parameters = inspect.signature(made.update).parameters.values()
     takes_all = any(p.kind is p.VAR_KEYWORD for p in parameters)
     names = {p.name for p in parameters}
@@ -133,11 +134,11 @@ Make = Callable[[jax.Array], optax.GradientTransformationExtraArgs]
 
 
 def _check_use(path: str, make: Make, params: PyTree) -> None:
-    """Traces an update, so that what is impossible is said before the start.
+    """Traces an update, so that an unusable optimiser is reported before training starts.
 
     Raises:
-        UsageError: It raises an error, its state depends on the learning rate or changes its
-            shape, or its updates are not those of the parameters.
+        UsageError: The update raises an error, its state depends on the learning rate or changes
+            its shape, or its updates differ in structure from the parameters.
     """
 
     def init(rate: jax.Array, params: PyTree) -> PyTree:
@@ -168,7 +169,7 @@ def _check_use(path: str, make: Make, params: PyTree) -> None:
 
 
 def _impossible(path: str, error: Exception) -> UserError:
-    """What to say of an error in tracing an update."""
+    """Returns the error to raise for an exception that occurred while an update was traced."""
     cause = error.__cause__ if isinstance(error, UsageError) else error
     if isinstance(cause, jax.errors.ConcretizationTypeError):
         place = fork_location(cause, path)
@@ -188,7 +189,7 @@ def _signature(tree: PyTree) -> Any:
 
 
 def _reads_the_first_input(program: Any) -> bool:
-    """Whether an output of a traced function depends on its first input."""
+    """Returns whether an output of a traced function depends on its first input."""
     needed = {id(variable) for variable in program.outvars}
     for equation in reversed(program.eqns):
         if any(id(variable) in needed for variable in equation.outvars):
@@ -197,11 +198,11 @@ def _reads_the_first_input(program: Any) -> bool:
 
 
 def _check_direction(path: str, make: Make, rated: bool) -> None:
-    """Takes one update of a kernel of zeros, to see whether it goes down.
+    """Takes one update of a kernel of zeros to see whether it descends.
 
     Raises:
-        UsageError: It climbs: a function without `learning_rate` that has the sign inside, or one
-            with it that has not.
+        UsageError: The update ascends: a function without `learning_rate` applies the sign itself,
+            or a function with it does not.
     """
     gradient = {"kernel": jnp.array([[0.5, -0.25], [0.125, 1.0]])}
     zeros = jax.tree.map(jnp.zeros_like, gradient)
@@ -213,7 +214,7 @@ def _check_direction(path: str, make: Make, rated: bool) -> None:
 
     try:
         climbs = float(jax.jit(along_gradient)(jnp.full((), 0.1))) > 0
-    except Exception:  # noqa: BLE001 - one that is made for certain parameters says nothing here
+    except Exception:  # noqa: BLE001 - an optimiser for specific parameters cannot be tried here
         return
     if climbs:
         why = (

@@ -1,4 +1,4 @@
-"""Weights to start from: another run's, or a file's, whole or in part."""
+"""Initial weights that are taken, whole or in part, from another run or from a weight file."""
 
 import pathlib
 import re
@@ -20,17 +20,17 @@ from rcnn_jax.training.workdir import Workdir
 
 
 def read(origin: str) -> dict[str, np.ndarray]:
-    """Reads variables by path.
+    """Reads the variables of another run's newest whole checkpoint.
 
     Args:
-        origin: A workdir, whose newest whole checkpoint is read.
+        origin: Path of the workdir of the other run.
 
     Returns:
-        `params/...` and `model_state/...` (batch statistics) by path; the averaged ones where the
-        run kept averages.
+        Arrays by path: `params/...` and `model_state/...` (batch statistics). They are the averaged
+        ones if the run kept averages.
 
     Raises:
-        UserError: It is none, or is damaged.
+        UserError: `origin` is not a workdir, or its checkpoint is damaged.
     """
     path = pathlib.Path(origin)
     if not Workdir(path).config.is_file():
@@ -52,35 +52,37 @@ def read_for(
     include: Sequence[str],
     into: str = "",
 ) -> dict[str, np.ndarray]:
-    """Chooses what is to replace initial variables, and checks that it fits.
+    """Selects the variables that replace initial ones and checks that they fit the model.
 
     Args:
-        state: The state, or its shapes.
-        found: `params/...` and `model_state/...` by path, from `read` or a weight file.
-        origin: Where they come from, for messages.
-        include: Regular expressions; the parameters whose whole path one of them matches are
-            replaced, and the batch statistics beside them.
-        into: Path of the part of the model that they are of; empty: all of it.
+        state: State before the first step, or its shapes.
+        found: Arrays by path, `params/...` and `model_state/...`, from `read` or from a weight
+            file.
+        origin: Name of the workdir or file that the arrays come from, for error messages.
+        include: Regular expressions. A parameter is replaced if one of them matches its whole path;
+            the batch statistics of its layer are replaced with it.
+        into: Path of the part of the model that the arrays belong to. The empty string means the
+            whole model.
 
     Returns:
-        The replacements: `params/...` and `model_state/...` by path.
+        Replacement arrays by path, `params/...` and `model_state/...`.
 
     Raises:
-        UserError: There is no such part, or a parameter that is included is missing there or has
-            another shape, or running statistics of its layer are missing there.
+        UserError: The model has no part `into`; or an included parameter is missing in `found` or
+            has another shape there; or the running statistics of its layer are missing in `found`.
     """
-    own = parameters.flatten(state.params)
+    params = parameters.flatten(state.params)
     if into:
-        parts = {part for path in own for part in _parts_around(path)}
-        own = {path: leaf for path, leaf in own.items() if path.startswith(f"{into}/")}
-        if not own:
+        parts = {part for path in params for part in _parts_around(path)}
+        params = {path: leaf for path, leaf in params.items() if path.startswith(f"{into}/")}
+        if not params:
             raise UsageError(
                 f"config.init_into={into!r} is no part of the model: {nearest(into, parts)}."
             )
         found = {_inside(into, name): array for name, array in found.items()}
-    parameters.require_matches(include, list(own), "config.init_include")
+    parameters.require_matches(include, list(params), "config.init_include")
     faults, chosen = [], {}
-    for path, leaf in own.items():
+    for path, leaf in params.items():
         if not any(re.fullmatch(pattern, path) for pattern in include):
             continue
         weights = found.get(f"params/{path}")
@@ -92,7 +94,7 @@ def read_for(
         else:
             chosen[f"params/{path}"] = weights
     if faults:
-        part = None if into or chosen else _part_of(own, found)
+        part = None if into or chosen else _part_of(params, found)
         hint = (
             f"It fits a part of the model: --config.init_into={part}."
             if part
@@ -109,10 +111,11 @@ def _statistics(
     include: Sequence[str],
     chosen: Iterable[str],
 ) -> dict[str, np.ndarray]:
-    """The running statistics that belong to chosen parameters.
+    """Returns the running statistics that belong to the chosen parameters.
 
     Raises:
-        UserError: They are missing or have another shape there, and all parameters are taken.
+        UserError: Statistics are missing or have another shape in `found`, and `include` takes all
+            parameters.
     """
     chosen = {name.removeprefix("params/") for name in chosen}
     modules = {path.rpartition("/")[0] for path in chosen}
@@ -124,8 +127,8 @@ def _statistics(
     whole = {part for path in chosen for part in ("", *_parts_around(path))} - left_out
     taken, faults = {}, []
     for path, leaf in parameters.flatten(state.model_state).items():
-        # A module's statistics lie in `model_state/COLLECTION/` under the path of its parameters.
-        # A normalization without parameters belongs to the part of the model around it.
+        # The statistics of a module are in `model_state/COLLECTION/` under the path of its
+        # parameters. A normalization without parameters belongs to the enclosing part of the model.
         collection, _, variable = path.partition("/")
         module = variable.rpartition("/")[0]
         around = {"", *_parts_around(module)} if collection == "batch_stats" else set()
@@ -143,7 +146,7 @@ def _statistics(
             f"config.init_from={origin!r} has the parameters of layers without their running "
             f"statistics: {_first_of(faults)}"
         )
-        # Who says which parameters are taken may mean to collect statistics anew.
+        # A user who selects parameters may intend to collect the statistics anew.
         if tuple(include) == (".*",):
             raise UserError(
                 f"{lacks}. With those of a new net it computes something else: write them into the "
@@ -160,12 +163,12 @@ def _first_of(faults: Sequence[str]) -> str:
 
 
 def _parts_around(path: str) -> list[str]:
-    """`a/b` and `a` for the parameter `a/b/kernel`."""
+    """Returns the enclosing parts of a parameter's path: `a/b` and `a` for `a/b/kernel`."""
     return [str(part) for part in pathlib.PurePosixPath(path).parents][:-1]
 
 
 def _part_of(own: Iterable[str], found: Iterable[str]) -> str | None:
-    """The part of a model whose parameters are all there under their names within it."""
+    """Returns the largest part of the model whose parameters are all in `found` under its names."""
     there = {name.removeprefix("params/") for name in found if name.startswith("params/")}
     inside: dict[str, set[str]] = {}
     for path in own:
@@ -176,7 +179,11 @@ def _part_of(own: Iterable[str], found: Iterable[str]) -> str | None:
 
 
 def _inside(part: str, name: str) -> str:
-    """`params/PART/...` for `params/...`, and `model_state/COLLECTION/PART/...` likewise."""
+    """Prefixes the path of a variable with a part of the model.
+
+    `params/...` becomes `params/PART/...`, and `model_state/COLLECTION/...` becomes
+    `model_state/COLLECTION/PART/...`.
+    """
     kind, _, path = name.partition("/")
     if kind == "model_state":
         collection, _, path = path.partition("/")
@@ -185,57 +192,65 @@ def _inside(part: str, name: str) -> str:
 
 
 class Fitter(Protocol):
-    """What computes the initial weights of one parameter from training images."""
+    """Interface of an object that computes initial weights of a parameter from training images."""
 
     @property
     def path(self) -> str:
-        """The parameter's path."""
+        """Path of the parameter that is fitted."""
         ...
 
     def fit(self, blocks: Iterable[np.ndarray], kernel: np.ndarray) -> np.ndarray:
-        """Takes blocks of preprocessed images and the initial weights; returns the new ones."""
+        """Computes the initial weights of the parameter.
+
+        Args:
+            blocks: Blocks of preprocessed training images.
+            kernel: Initial weights as the model draws them.
+
+        Returns:
+            The new weights.
+        """
         ...
 
 
 def fit_for(
     state: TrainState, fitter: Fitter, blocks: Iterable[np.ndarray], devices: Devices
 ) -> dict[str, np.ndarray]:
-    """Computes what is to replace an initial parameter from training images.
+    """Computes a replacement for one initial parameter from training images.
 
     Args:
-        state: The state before the first step.
-        fitter: From `config.init_fit`.
-        blocks: Preprocessed training images, read only as far as the fitter wants them.
-        devices: Where the state lies.
+        state: State before the first step.
+        fitter: Object that `config.init_fit` describes.
+        blocks: Blocks of preprocessed training images. Only as many are read as the fitter needs.
+        devices: Devices that hold the state.
 
     Returns:
-        The replacement, by path.
+        The replacement array, by the path of its parameter.
 
     Raises:
-        UserError: There is no such parameter, or the images do not fit it.
+        UserError: The model has no such parameter, or the images do not fit it.
     """
-    own = parameters.flatten(state.params)
-    if fitter.path not in own:
+    params = parameters.flatten(state.params)
+    if fitter.path not in params:
         raise UsageError(
-            f"config.init_fit.path={fitter.path!r} is no parameter: {nearest(fitter.path, own)}."
+            f"config.init_fit.path={fitter.path!r} is no parameter: {nearest(fitter.path, params)}."
         )
     try:
-        weights = fitter.fit(blocks, np.asarray(devices.replicate(own[fitter.path])))
+        weights = fitter.fit(blocks, np.asarray(devices.replicate(params[fitter.path])))
     except ValueError as error:
         raise UserError(f"config.init_fit: {error}.") from error
     return {f"params/{fitter.path}": weights}
 
 
 def replace(state: TrainState, chosen: Mapping[str, np.ndarray], devices: Devices) -> TrainState:
-    """Replaces initial variables.
+    """Replaces initial variables of a state.
 
     Args:
-        state: The state before the first step.
-        chosen: From `read_for`.
-        devices: Where the state lies.
+        state: State before the first step.
+        chosen: Replacement arrays by path, from `read_for` or `fit_for`.
+        devices: Devices that hold the state.
 
     Returns:
-        The state with those variables, also in its averages.
+        The state with these variables. Its averages, if it has any, start from them too.
     """
 
     def replaced(tree: PyTree, prefix: str) -> PyTree:
@@ -256,6 +271,7 @@ def replace(state: TrainState, chosen: Mapping[str, np.ndarray], devices: Device
         },
         {"params": shardings.params, "model_state": shardings.model_state},
     )
-    # Copies for the averages: the step gives the memory of its input away, and may only once.
+    # The averages are copies: a training step donates each buffer of its input, and may do so
+    # only once.
     ema = None if state.ema is None else jax.tree.map(jnp.copy, new)
     return state.replace(**new, ema=ema)

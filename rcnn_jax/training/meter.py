@@ -1,4 +1,4 @@
-"""Speed and mean metrics of the steps between two log lines."""
+"""Throughput and mean metrics of the training steps between two log lines."""
 
 import contextlib
 import time
@@ -11,20 +11,21 @@ from rcnn_jax.training.evaluation import means
 from rcnn_jax.training.interface import Sums
 
 _AHEAD = 8
-"""Steps that may be under way. XLA lets only so many programs wait for a CPU and holds up whoever
-starts one more, be it the thread that prepares data. A run that wanted for nothing then seemed to
-wait for data three tenths of its time, where 0.003 is true."""
+"""Number of training steps that may be in flight. XLA limits how many programs wait for a CPU and
+blocks whoever dispatches another one, including the thread that prepares data. Without this bound,
+a run that never lacked data appeared to wait for it three tenths of its time, where 0.003 is the
+true share."""
 
 
 class Meter:
-    """Collects what steps return. Between log lines it waits for that of some steps ago alone."""
+    """Collects the sums that steps return, and waits only for those of some steps ago."""
 
     def __init__(self, unit: str, batch_size: int):
         """Starts the clock.
 
         Args:
-            unit: What is counted in a second.
-            batch_size: How many of them a step takes.
+            unit: Unit in which throughput is counted, such as "images".
+            batch_size: Number of units that a step processes.
         """
         self._key, self._batch_size = f"{unit}_per_s", batch_size
         self._sums: list[Sums] = []
@@ -32,15 +33,18 @@ class Meter:
         self._restart(0.0)
 
     def add(self, sums: Sums) -> None:
-        """Takes what one step returned; it may still be computing.
+        """Adds the sums that one step returned, which may still be in computation.
 
-        Waits until no more than `_AHEAD` steps are.
+        Blocks until at most `_AHEAD` steps are in flight.
+
+        Args:
+            sums: Pairs (sum, count) by name.
         """
         self._sums.append(sums)
         jax.block_until_ready(self._sums[-1 - _AHEAD : -_AHEAD])
 
     def begin(self, waited_s: float) -> None:
-        """Starts to measure after the step just added, which was spent on compilation.
+        """Restarts the clock after the step just added, whose time was spent on compilation.
 
         Args:
             waited_s: Seconds that the run has waited for data so far.
@@ -51,8 +55,8 @@ class Meter:
 
     @contextlib.contextmanager
     def paused(self) -> Iterator[None]:
-        """Leaves what is done inside, an evaluation or a checkpoint, out of the measured time."""
-        # What the steps still owe is theirs, not the evaluation's.
+        """Excludes the enclosed block, an evaluation or a checkpoint, from the measured time."""
+        # The pending computation of the steps counts as theirs, not as the evaluation's.
         jax.block_until_ready(self._sums[-1:])
         self._elapsed += time.monotonic() - self._since
         try:
@@ -64,15 +68,15 @@ class Meter:
         self._elapsed, self._since, self._waited = 0.0, time.monotonic(), waited_s
 
     def read(self, waited_s: float) -> dict[str, Any]:
-        """Returns what a log line says, and begins the next one.
+        """Returns the values of a log line and begins the next one.
 
         Args:
             waited_s: Seconds that the run has waited for data so far.
 
         Returns:
-            Examples a second (None where only compilation was measured), share of the time spent
-            waiting for data, the last learning rate, and the mean of each metric over the steps
-            since the last line.
+            The number of examples a second (None if only compilation was measured), the share of
+            the time spent waiting for data, the last learning rate, and the mean of each metric
+            over the steps since the last line.
         """
         taken, self._sums = jax.device_get(self._sums), []
         elapsed = self._elapsed + time.monotonic() - self._since

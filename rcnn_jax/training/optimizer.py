@@ -1,4 +1,4 @@
-"""The Optax chain that a config states, and the constraint that its parameters keep."""
+"""The Optax chain that a config describes, and the constraint on its parameters."""
 
 import re
 from collections.abc import Callable, Sequence
@@ -17,7 +17,13 @@ Pairs = Sequence[tuple[str, float]]
 
 
 class Constrained(NamedTuple):
-    """An Optax transformation whose new parameters are put back into a set they must lie in."""
+    """Optax transformation whose new parameters are projected onto a constraint set.
+
+    Attributes:
+        init: Function from parameters to the state of the optimiser.
+        update: Function from gradient, state and parameters to updates and state.
+        project: Function that projects new parameters onto the constraint set.
+    """
 
     init: optax.TransformInitFn
     update: optax.TransformUpdateFn
@@ -25,14 +31,7 @@ class Constrained(NamedTuple):
 
 
 class Adding(NamedTuple):
-    """An Optax transformation with sign and learning rate inside: its updates are added.
-
-    Attributes:
-        init: From parameters to the state.
-        update: From gradient, state, parameters and the keyword arguments `rate` and `value` to
-            updates and state, see `rcnn_jax.training.imported_optimizer`.
-        project: Puts new parameters back into the set that they must lie in.
-    """
+    """Optax transformation that applies sign and learning rate itself; its updates are added."""
 
     init: optax.TransformInitFn
     update: Callable[..., tuple[PyTree, PyTree]]
@@ -47,39 +46,41 @@ def _is_kernel(path: str) -> bool:
 
 
 def build(config: Config, params: PyTree, steps: int) -> Optimizer:
-    """Makes the optimiser, without its learning rate.
+    """Builds the optimiser without its learning rate.
 
-    The order is: frozen parameters out of the gradient, clipping by value, clipping by global
-    norm, weight decay (`sgd`, `rmsprop`), momentum, Adam or RMSprop, weight decay (`adam`),
-    factors of groups. The norm is that of the gradient whose elements have been clipped, so that
-    both bounds hold. Decay is added to the gradient for `sgd` and `rmsprop`, as in the papers of
-    the field, and kept apart from Adam's moments for `adam` (Loshchilov & Hutter, 2019); it touches
-    only parameters whose name ends in "kernel".
+    The chain is, in order: removal of frozen parameters from the gradient, clipping by value,
+    clipping by global norm, weight decay (`sgd`, `rmsprop`), momentum, Adam or RMSprop, weight
+    decay (`adam`), learning rate factors of groups. The clipped norm is that of the gradient whose
+    elements have been clipped already, so that both bounds hold. Weight decay is added to the
+    gradient for `sgd` and `rmsprop`, as in the papers of the field, and decoupled from Adam's
+    moments for `adam` (Loshchilov & Hutter, 2019). It applies only to parameters whose name ends in
+    "kernel".
 
-    `rmsprop` (Tieleman & Hinton, lecture 6.5 of Neural networks for machine learning, 2012)
-    divides the gradient by `sqrt(mean square) + eps`, where the mean square starts at 0 and takes a
-    share `1 - decay` of each gradient's square; momentum gathers what results. With
-    `alpha=decay` this is `torch.optim.RMSprop`, not centered. The learning rate meets the
-    momentum's sum, so momentum m makes steps up to 1 / (1 - m) times as long.
+    `rmsprop` (Tieleman & Hinton, lecture 6.5 of Neural networks for machine learning, 2012) divides
+    the gradient by `sqrt(mean square) + eps`, where the mean square starts at 0 and each update
+    adds a share `1 - decay` of the squared gradient; momentum accumulates the result. With
+    `alpha=decay` this is `torch.optim.RMSprop`, not centered. The learning rate multiplies the
+    accumulated momentum, so that momentum m makes steps up to 1 / (1 - m) times as long.
 
-    Momentum that moves counts its updates in its own state, so that a run resumes where it was.
+    Momentum that changes over training counts its updates in its own state, so that a run resumes
+    where it stopped.
 
-    A `name` with a colon is the import path of a function that makes an Optax transformation, see
-    `rcnn_jax.training.imported_optimizer`: clipping comes before it, factors of groups behind it,
-    and what is frozen it does not move.
+    A `name` with a colon is the import path of a function that makes an Optax transformation; see
+    `rcnn_jax.training.imported_optimizer`. Clipping precedes it, factors of groups follow it, and
+    it does not move frozen parameters.
 
     Args:
-        config: The section `optimizer`.
-        params: The parameters, or their shapes.
-        steps: The number of training steps.
+        config: Section `optimizer` of a complete config.
+        params: Parameters of the model, or their shapes.
+        steps: Number of training steps of the whole run.
 
     Returns:
-        A transformation to be handed to `step`. It is `Constrained` where the config sets
-        `max_norm`, `Adding` where it names an import path.
+        A transformation to be handed to `step`. It is `Constrained` if the config sets `max_norm`
+        and `Adding` if the config names an import path.
 
     Raises:
-        UsageError: A pattern matches no parameter, a bound is set on what has no units, or what an
-            import path names cannot be made or used.
+        UsageError: A pattern matches no parameter, a norm bound is set on a parameter that has no
+            units, or the function of an import path cannot be called or used.
     """
     groups, bounds = config.groups, config.max_norm
     names = list(parameters.flatten(params))
@@ -94,7 +95,7 @@ def build(config: Config, params: PyTree, steps: int) -> Optimizer:
 
     chain = []
     if any(f == 0 for _, f in groups):
-        # First of all, so that frozen parameters do not count in the norm that is clipped.
+        # It comes first, so that frozen parameters do not count in the norm that is clipped.
         chain.append(_scale_by_path(lambda path: float(factor(path) != 0)))
     if config.clip_value > 0:
         chain.append(optax.clip(config.clip_value))
@@ -129,9 +130,9 @@ def build(config: Config, params: PyTree, steps: int) -> Optimizer:
 
 
 def _last_match(pairs: Pairs, path: str, default: float) -> float:
-    """The value of the last pattern that matches the whole path."""
-    found = [value for pattern, value in pairs if re.fullmatch(pattern, path)]
-    return float(found[-1]) if found else default
+    """Returns the value of the last pattern that matches the whole path."""
+    values = [value for pattern, value in pairs if re.fullmatch(pattern, path)]
+    return float(values[-1]) if values else default
 
 
 def _momentum(config: Config, steps: int) -> list[optax.GradientTransformation]:
@@ -144,7 +145,7 @@ def _momentum(config: Config, steps: int) -> list[optax.GradientTransformation]:
 
 
 def _max_norms(config: Config, params: PyTree) -> Callable[[PyTree], PyTree]:
-    """The projection of every parameter that `config.max_norm` names, but for frozen ones."""
+    """Returns the projection of all parameters that `config.max_norm` names, except frozen ones."""
     bounds = {}
     for path, leaf in parameters.flatten(params).items():
         bound = _last_match(config.max_norm, path, 0.0)
@@ -182,18 +183,19 @@ def step(
     rate: jax.Array,
     value: Callable[[], jax.Array],
 ) -> tuple[PyTree, PyTree]:
-    """Takes one step of training.
+    """Computes the new parameters and optimiser state of one training step.
 
     Args:
-        optimizer: From `build`.
-        gradient: Of the loss by the parameters.
-        state: The optimiser's.
-        params: The parameters.
-        rate: `[]` float, the learning rate.
-        value: Gives the loss `[]`, for optimisers that read it.
+        optimizer: Optimiser from `build`.
+        gradient: Gradient of the loss with respect to the parameters.
+        state: State of the optimiser.
+        params: Parameters before the step.
+        rate: Learning rate, float `[]`.
+        value: Function that computes the loss `[]`, for optimisers that read it.
 
     Returns:
-        The new parameters, each leaf in its own type and constrained, and the optimiser's state.
+        The new parameters, projected onto the constraint, each leaf in its type before the step;
+        and the new state of the optimiser.
     """
     if isinstance(optimizer, Adding):
         updates, state = optimizer.update(gradient, state, params, rate=rate, value=value())
@@ -208,21 +210,30 @@ def apply(
     updates: PyTree,
     learning_rate: jax.Array,
 ) -> PyTree:
-    """Takes a step against `updates`, and back into the constraint where there is one.
+    """Moves parameters against `updates` and projects them onto the constraint, if there is one.
 
     Args:
-        optimizer: From `build`.
-        params: The parameters.
-        updates: What its `update` gave.
-        learning_rate: `[]` float.
+        optimizer: Optimiser from `build`.
+        params: Parameters before the step.
+        updates: Updates that the optimiser's `update` returned.
+        learning_rate: Learning rate, float `[]`.
 
     Returns:
-        `params - learning_rate * updates`, each leaf in its own type and constrained.
+        `params - learning_rate * updates`, projected onto the constraint, each leaf in its type
+        before the step.
     """
     moved = jax.tree.map(lambda p, u: p - (learning_rate * u).astype(p.dtype), params, updates)
     return constrain(optimizer, moved)
 
 
 def constrain(optimizer: Optimizer, params: PyTree) -> PyTree:
-    """The parameters, put back into the constraint of the optimiser where it has one."""
+    """Projects parameters onto the constraint of the optimiser, if it has one.
+
+    Args:
+        optimizer: Optimiser from `build`.
+        params: Parameters of the model.
+
+    Returns:
+        The projected parameters.
+    """
     return optimizer.project(params) if isinstance(optimizer, Constrained | Adding) else params

@@ -1,4 +1,4 @@
-"""Parameters by path, as configs and messages name them: `rcl_1/recurrent_kernel`."""
+"""Parameters addressed by path, as configs and messages name them: `rcl_1/recurrent_kernel`."""
 
 import math
 import re
@@ -14,18 +14,40 @@ PyTree = Any
 
 
 def path_text(path: tuple) -> str:
-    """A key path of `jax.tree_util` as text, parts joined by slashes."""
+    """Formats a key path of `jax.tree_util` as text, with parts joined by slashes.
+
+    Args:
+        path: Key path of a leaf.
+
+    Returns:
+        The path as text, such as `rcl_1/recurrent_kernel`.
+    """
     return jax.tree_util.keystr(path, simple=True, separator="/")
 
 
 def flatten(tree: PyTree) -> dict[str, Any]:
-    """The leaves of a tree by path, in the tree's order."""
+    """Returns the leaves of a tree by path, in the order of the tree.
+
+    Args:
+        tree: Any pytree.
+
+    Returns:
+        The leaves by path.
+    """
     leaves, _ = jax.tree_util.tree_flatten_with_path(tree)
     return {path_text(path): leaf for path, leaf in leaves}
 
 
 def map_paths(function: Callable[[str, Any], Any], tree: PyTree) -> PyTree:
-    """Applies `function(path, leaf)` to every leaf."""
+    """Applies `function(path, leaf)` to every leaf of a tree.
+
+    Args:
+        function: Function of the path as text and the leaf.
+        tree: Any pytree.
+
+    Returns:
+        A tree of the results with the structure of `tree`.
+    """
     return jax.tree_util.tree_map_with_path(lambda p, x: function(path_text(p), x), tree)
 
 
@@ -34,12 +56,12 @@ def require_matches(patterns: Sequence[str], paths: Sequence[str], origin: str) 
 
     Args:
         patterns: Regular expressions.
-        paths: The paths there are.
-        origin: The config key, for the message.
+        paths: Paths of all parameters.
+        origin: Config key that states the patterns, for the error message.
 
     Raises:
-        UsageError: A pattern is no regular expression or matches nothing, so that it would be
-            ignored without a word.
+        UsageError: A pattern is not a regular expression, or matches no path and would silently
+            have no effect.
     """
     for pattern in patterns:
         try:
@@ -54,17 +76,17 @@ def require_matches(patterns: Sequence[str], paths: Sequence[str], origin: str) 
 
 
 MEGABYTE = 2**20
-"""Bytes of a megabyte (MB) of parameters: 134,260,544 numbers in float32 are 512.16 MB."""
+"""Bytes in a megabyte (MB) of parameters: 134,260,544 numbers in float32 are 512.16 MB."""
 
 
 def parameter_table(params: Any) -> str:
-    """The parameters by path, with shape, type and number, and their total.
+    """Formats a table of all parameters with path, shape, type and size, and their total.
 
     Args:
-        params: A tree of parameters, or of their shapes.
+        params: Tree of parameters, or of their shapes.
 
     Returns:
-        The table as text; its megabytes are of 2^20 bytes.
+        The table as text. Its megabytes have 2^20 bytes.
     """
     rows, total, size = [], 0, 0
     for name, leaf in flatten(params).items():

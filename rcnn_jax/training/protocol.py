@@ -1,4 +1,4 @@
-"""Checks that a task does what its methods promise, before anything is trained."""
+"""Checks before training that every method of a task will be called."""
 
 from typing import Any
 
@@ -6,19 +6,20 @@ from rcnn_jax.errors import UsageError
 
 
 def check_protocol(task: Any) -> None:
-    """Checks that no method of a task is left uncalled because its switch was forgotten.
+    """Checks that the switch of a task for evaluation on the host agrees with its methods.
 
     Args:
-        task: What is to be trained.
+        task: Task that is to be trained.
 
     Raises:
-        UsageError: It computes metrics or tables on the host and says that it does not.
+        UsageError: The task defines `evaluate` or `tables`, which run on the host, but its
+            `evaluates_on_host` is False, so that they would never be called.
     """
     if task.evaluates_on_host:
         return
     switch = _defining_place(task, "evaluates_on_host")
     for method in ("evaluate", "tables"):
-        # A class that has both decides by itself, as one whose host metrics are optional does.
+        # A class that defines both is left alone: its metrics on the host may be optional.
         if _defining_place(task, method) < switch:
             name = type(task).__name__
             raise UsageError(
@@ -29,6 +30,9 @@ def check_protocol(task: Any) -> None:
 
 
 def _defining_place(task: Any, name: str) -> int:
-    """Returns how far up the bases of a task's class an attribute is defined; 0: by itself."""
+    """Returns the place of the class that defines an attribute among a task's class and its bases.
+
+    0 is the class of the task itself.
+    """
     classes = type(task).__mro__
     return next((n for n, c in enumerate(classes) if name in vars(c)), len(classes))

@@ -1,8 +1,8 @@
-"""Whether the better checkpoints are those with the lower or the higher metric."""
+"""Whether lower or higher values of a metric are better, judged by its name."""
 
 from rcnn_jax.errors import UsageError
 
-# Words that a metric's name is made of, as `best_metric` has them: `chunk_f1`, `top_5_error`.
+# Words that occur in names of metrics such as `chunk_f1` and `top_5_error`.
 _HIGHER = frozenset(
     [
         "accuracy",
@@ -53,12 +53,15 @@ _LOWER = frozenset(
 
 
 def better_mode(metric: str) -> str | None:
-    """Returns "max" or "min", as the name of a metric says; None where it says neither.
+    """Returns whether lower or higher values of a metric are better, judged by its name.
 
-    The last word that says something counts: `recall_error` is an error.
+    The last word with a meaning decides: `recall_error` is an error.
 
     Args:
-        metric: A name such as `bleu_4`.
+        metric: Name of the metric, such as `bleu_4`.
+
+    Returns:
+        "max" or "min", or None if no word of the name decides.
     """
     for word in reversed(metric.lower().replace("-", "_").replace("@", "_").split("_")):
         if word in _HIGHER or word in _LOWER:
@@ -67,14 +70,14 @@ def better_mode(metric: str) -> str | None:
 
 
 def check_best_mode(metric: str, mode: str) -> None:
-    """Checks that the best checkpoints are not the worst.
+    """Checks that `config.best_mode` does not contradict the name of the ranking metric.
 
     Args:
-        metric: `config.best_metric`.
-        mode: `config.best_mode`.
+        metric: Name of the metric, `config.best_metric`.
+        mode: "min" or "max", `config.best_mode`.
 
     Raises:
-        UsageError: The name of the metric says that the other mode is meant.
+        UsageError: The name of the metric implies the other mode.
     """
     meant = better_mode(metric)
     if meant in (None, mode):

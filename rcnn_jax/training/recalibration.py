@@ -1,4 +1,4 @@
-"""Batch statistics measured anew, without a change of the weights."""
+"""Recomputation of batch statistics with fixed weights."""
 
 from collections.abc import Iterable
 
@@ -17,23 +17,23 @@ def recalibrate(
     devices: Devices,
     key: jax.Array,
 ) -> PyTree:
-    """Averages what the task calls its state over forward passes of training.
+    """Averages the model state of a task over forward passes of training.
 
-    Augmentation and dropout are those of training, as for the statistics that training keeps.
+    Augmentation and dropout are those of training, as for the statistics that training accumulates.
 
     Args:
-        task: Its model must keep nothing of earlier batches (momentum 0), so that the state after
-            a batch is what that batch alone says.
-        variables: (params, model_state).
+        task: Task whose model keeps nothing of earlier batches (momentum 0), so that the state
+            after a batch depends on that batch alone.
+        variables: Pair (params, model_state).
         batches: Training batches, at least one.
-        devices: Where it runs.
-        key: Batch i uses `fold_in(key, i)`.
+        devices: Devices that the forward passes run on.
+        key: Random key, `[]`; batch i uses `fold_in(key, i)`.
 
     Returns:
-        The model state, the mean over the batches, each leaf in its own type.
+        The mean of the model state over the batches, each leaf in its original type.
 
     Raises:
-        ValueError: There is no batch.
+        ValueError: `batches` is empty.
     """
     params, model_state = variables
 

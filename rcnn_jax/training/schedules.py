@@ -1,16 +1,17 @@
-"""Learning rates over the course of training, from the config's section `schedule`.
+"""Learning rates over the course of training, from the section `schedule` of a config.
 
 A `name` with a colon is the import path of a function that makes a schedule, such as
-`optax:cosine_onecycle_schedule`, and `options` holds its arguments. Two of them are filled in where
-`options` does not state them:
+`optax:cosine_onecycle_schedule`, and `options` holds its arguments. Two arguments are filled in
+unless `options` states them:
 
-| what | goes to the first of these arguments that the function has |
+| quantity | passed as the first of these arguments that the function has |
 |---|---|
 | the number of steps (after the warm-up) | `STEP_ARGUMENTS`: `transition_steps`, `decay_steps`, `total_steps`, `num_steps`, `steps` |
 | `config.schedule.value` | `VALUE_ARGUMENTS`: `peak_value`, `value`, `learning_rate`, `init_value` |
 
-All others are in `options`. The schedule is a function from the step (0-based, traced) to the rate,
-and follows a linear rise from 0 to its first rate where `config.schedule.warmup_fraction` is set.
+All other arguments come from `options`. The schedule is a function from the step (0-based, traced)
+to the rate. If `config.schedule.warmup_fraction` is above 0, a linear rise from 0 to its first rate
+precedes it.
 """  # noqa: E501
 
 from typing import cast
@@ -29,24 +30,30 @@ VALUE_ARGUMENTS = ("peak_value", "value", "learning_rate", "init_value")
 
 
 def build(config: Config, steps: int) -> optax.Schedule:
-    """Makes the schedule that the config names.
+    """Builds the schedule that a config describes.
+
+    `config.name` selects one of:
+
+    - `constant`: the rate stays at `value`.
+    - `cosine`, `triangular`, `exponential`: the rate falls to `final_fraction * value` at the last
+      step, along half a period of a cosine, along a line, or by the same factor at every step.
+    - `stepwise`: the rate is multiplied by `factor` at each of `boundaries`, which are fractions of
+      all steps.
+    - `plateau`: the rate stays at `value` here, and `Plateau` lowers it at evaluations.
+    - An import path: see the docstring of this module.
+
+    All of them rise linearly from 0 over the first `warmup_fraction` of the steps.
 
     Args:
-        config: The section `schedule`. `constant` holds `value`; `cosine` falls along half a
-            period, `triangular` along a line and `exponential` by the same factor at every step,
-            to `final_fraction * value` at the last step;
-            `stepwise` multiplies by `factor` at each of `boundaries` (fractions of all steps);
-            `plateau` holds `value` here and is lowered by `plateau` at evaluations. All rise
-            linearly from 0 over the first `warmup_fraction` of the steps. For an import path see
-            the module's docstring.
-        steps: The number of training steps.
+        config: Section `schedule` of a complete config.
+        steps: Number of training steps of the whole run.
 
     Returns:
         A function from the step (0-based) to the learning rate.
 
     Raises:
-        UsageError: What an import path names cannot be made or gives no rate, or a key of the
-            section has no meaning for what `name` is.
+        UsageError: The function of an import path cannot be called or yields no rate, or a key of
+            the section has no meaning for the schedule that `name` selects.
     """
     value, warmup = config.value, round(config.warmup_fraction * steps)
     rest = max(steps - warmup, 1)
@@ -78,7 +85,7 @@ def build(config: Config, steps: int) -> optax.Schedule:
 
 
 def _imported(config: Config, steps: int) -> optax.Schedule:
-    """The schedule that an import path names."""
+    """Builds the schedule that an import path names."""
     path, key, origin = config.name, "config.schedule.name", "config.schedule.options"
     for name, default in DEFAULTS["schedule"].items():
         stated = getattr(config, name)
@@ -120,16 +127,18 @@ def _imported(config: Config, steps: int) -> optax.Schedule:
 class Plateau:
     """Lowers the learning rate when the evaluation metric stalls.
 
-    A metric that does not improve for `patience` evaluations after the best one multiplies the
-    rate by `factor`. The state belongs in the training state, and so in every checkpoint.
+    If the metric does not improve on its best value for `patience` evaluations, the rate is
+    multiplied by `factor`. The state of the rule is part of the training state, and so of every
+    checkpoint.
     """
 
     def __init__(self, config: Config, mode: str):
         """Makes the rule from the section `schedule`.
 
         Args:
-            config: The section; only `plateau` makes a rule that ever lowers anything.
-            mode: "min" when a lower metric is better, "max" otherwise.
+            config: Section `schedule` of a complete config. The rule is inactive unless its `name`
+                is `plateau`.
+            mode: "min" if lower values of the metric are better, "max" if higher values are better.
         """
         self._active = config.name == "plateau"
         self._sign = 1.0 if mode == "min" else -1.0
@@ -142,15 +151,30 @@ class Plateau:
         )
 
     def init(self) -> PyTree:
-        """The state before the first evaluation; `()` where the rule is not in use."""
+        """Returns the state before the first evaluation; `()` if the rule is inactive."""
         return self._rule.init(jnp.zeros((), jnp.float32)) if self._active else ()
 
     def scale(self, state: PyTree) -> jax.Array | float:
-        """What the learning rate is multiplied by, `[]`."""
+        """Returns the factor of the learning rate.
+
+        Args:
+            state: State of the rule.
+
+        Returns:
+            The factor, `[]`; 1 if the rule is inactive.
+        """
         return state.scale if self._active else 1.0
 
     def update(self, state: PyTree, metric: float) -> PyTree:
-        """The state after an evaluation that gave `metric`; one that is not finite is no gain."""
+        """Returns the state after an evaluation.
+
+        Args:
+            state: State of the rule before the evaluation.
+            metric: Value of the metric. A value that is not finite counts as no improvement.
+
+        Returns:
+            The new state.
+        """
         if not self._active:
             return state
         value = jnp.asarray(self._sign * metric, jnp.float32)

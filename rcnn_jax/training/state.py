@@ -1,4 +1,4 @@
-"""Everything that a training run must remember to go on exactly where it was."""
+"""The complete state of a training run, from which it continues exactly where it was."""
 
 from typing import Any
 
@@ -12,33 +12,58 @@ from rcnn_jax.training.schedules import Plateau
 
 
 class TrainState(flax.struct.PyTreeNode):
-    """The state between two steps: all arrays, all of it saved."""
+    """State between two training steps; all of it consists of arrays and all of it is saved.
 
-    step: jax.Array  # [] int32: how many steps have been taken
+    Attributes:
+        step: Number of steps that have been taken, `int32[]`.
+        params: Parameters of the model.
+        model_state: Batch statistics of the model.
+        opt_state: State of the optimiser.
+        plateau: State of the plateau rule of the learning rate, `()` without such a rule.
+        rate_scale: Factor of the learning rate, `float32[]`, which is lowered after a divergence.
+        carry: Recurrent state that is handed from batch to batch, `()` for a task without one.
+        ema: Averages `{"params": ..., "model_state": ...}`, None if none are kept.
+        key: Random key of the run, `[]`; step t uses `fold_in(key, t)`.
+    """
+
+    step: jax.Array
     params: PyTree
-    model_state: PyTree  # batch statistics
+    model_state: PyTree
     opt_state: PyTree
-    plateau: PyTree  # of the learning rate's reduction, () where there is none
-    rate_scale: jax.Array  # [] float32: a factor of the learning rate, lowered after a divergence
-    carry: PyTree  # recurrent state handed from batch to batch, () where there is none
-    ema: PyTree  # averages: {"params": ..., "model_state": ...}, None where there are none
-    key: jax.Array  # [] the run's random key; step t uses fold_in(key, t)
+    plateau: PyTree
+    rate_scale: jax.Array
+    carry: PyTree
+    ema: PyTree
+    key: jax.Array
 
     def evaluated(self) -> tuple[PyTree, PyTree]:
-        """What evaluation and prediction use: (params, model_state), averaged if so chosen."""
+        """Returns the variables that evaluation and prediction use.
+
+        Returns:
+            Pair (params, model_state): the averages if they are kept, else the current values.
+        """
         if self.ema is None:
             return self.params, self.model_state
         return self.ema["params"], self.ema["model_state"]
 
 
 class Variables(flax.struct.PyTreeNode):
-    """The part of a state that evaluation and prediction use, averaged if so chosen."""
+    """Part of a training state that evaluation and prediction use: the averages if they are kept.
+
+    Attributes:
+        params: Parameters of the model.
+        model_state: Batch statistics of the model.
+    """
 
     params: PyTree
-    model_state: PyTree  # batch statistics
+    model_state: PyTree
 
     def evaluated(self) -> tuple[PyTree, PyTree]:
-        """(params, model_state), as `TrainState.evaluated` gives them."""
+        """Returns the variables that evaluation and prediction use.
+
+        Returns:
+            Pair (params, model_state).
+        """
         return self.params, self.model_state
 
 
@@ -51,15 +76,15 @@ def create(
     seed: int,
     ema: bool,
 ) -> TrainState:
-    """Makes the state before the first step.
+    """Creates the state before the first step.
 
     Args:
-        task: What is trained.
-        optimizer: The optimiser without its learning rate.
-        plateau: The rule that lowers the learning rate at evaluations.
-        batch: A training batch, or its shapes; only shapes matter.
-        seed: Of the initial weights and of all later randomness.
-        ema: Whether averages are kept.
+        task: Task that is trained.
+        optimizer: Optimiser without its learning rate.
+        plateau: Rule that lowers the learning rate at evaluations.
+        batch: Training batch, or its shapes; its values do not matter.
+        seed: Seed of the initial weights and of all later randomness.
+        ema: Whether averages of the variables are kept.
 
     Returns:
         The state at step 0.
@@ -74,7 +99,7 @@ def create(
         plateau=plateau.init(),
         rate_scale=jnp.ones((), jnp.float32),
         carry=task.initial_carry(jax.tree.leaves(batch)[0].shape[0]),
-        # A copy, because the step gives its input's memory away and may do so only once.
+        # A copy, because a step donates each buffer of its input and may do so only once.
         ema=(
             jax.tree.map(jnp.copy, {"params": params, "model_state": model_state}) if ema else None
         ),

@@ -1,4 +1,4 @@
-"""One training step and one evaluation step, the same for jit on a mesh and for pmap."""
+"""The training step and the evaluation step, for jit on a mesh as well as for pmap."""
 
 import dataclasses
 import functools
@@ -23,15 +23,17 @@ StepFunction = Callable[[TrainState, PyTree], tuple[TrainState, Sums]]
 
 
 class Evaluated(NamedTuple):
-    """What the evaluation of one batch gives.
+    """Result of the evaluation of one batch.
 
     Attributes:
-        count: `[]` how many examples it has.
-        sums: The task's metrics.
-        measured: The sums of each metric that the config adds.
-        predictions: Predictions and the features that the task keeps, where they are wanted.
-        counts: The counts behind the task's ratios and details, where they are wanted.
-        carry: Recurrent state after the batch; stays on the devices.
+        count: Number of examples in the batch, `[]`.
+        sums: Pair (sum, count) of each metric of the task, by name.
+        measured: Sums of each metric that the config adds, by name.
+        predictions: Pair (predictions, features that the task keeps); empty unless predictions are
+            requested.
+        counts: Counts from which the task's ratios and details are computed, by name; empty unless
+            they are requested.
+        carry: Recurrent state after the batch, which stays on the devices.
     """
 
     count: jax.Array
@@ -54,24 +56,29 @@ def make_train_step(
     padded: bool = False,
     axis_name: str | None = None,
 ) -> StepFunction:
-    """Makes the function from a state and a batch to the next state.
+    """Makes the function that maps a state and a batch to the next state.
 
-    The loss is the sum over the whole global batch, divided by its whole count: the same number
-    however the batch is spread.
+    The loss is the sum over the whole global batch, divided by the count of the whole batch. It is
+    the same number however the batch is distributed.
 
     Args:
-        task: What is trained.
-        optimizer: The optimiser without its learning rate. Its constraint, where it has one,
-            holds for the new parameters and for their average.
-        schedule: From the step to the learning rate.
-        plateau: What scales the learning rate.
-        ema_decay: Of the average of the weights; 0 for none. Early on the decay is
-            `(1 + step) / (10 + step)`, so that the initial weights are soon forgotten.
-        accumulate: In how many parts the batch is taken, see `rcnn_jax.training.accumulation`.
-            With batch normalization each part is normalized by itself.
-        devices: Over how many the rows of a batch are spread; read only where it has parts.
-        padded: Whether a batch may have rows whose mask is 0, which batch statistics leave out.
-        axis_name: The mapped axis under pmap; None under jit, where arrays are global.
+        task: Task that is trained.
+        optimizer: Optimiser without its learning rate. If it has a constraint, the new parameters
+            and their average are projected onto it.
+        schedule: Function from the step to the learning rate.
+        plateau: Rule whose state scales the learning rate.
+        ema_decay: Decay of the exponential moving average of the weights, in `[0, 1)`; 0 keeps no
+            average. Early in training the decay is `(1 + step) / (10 + step)`, so that the initial
+            weights are soon forgotten.
+        accumulate: Number of parts in which the batch is processed; see
+            `rcnn_jax.training.accumulation`. With batch normalization each part is normalized by
+            its own statistics.
+        devices: Number of devices that the rows of a batch are distributed over. It matters only if
+            `accumulate` is above 1.
+        padded: Whether a batch may have rows whose mask is 0, which batch statistics then leave
+            out.
+        axis_name: Name of the mapped axis under pmap. None means jit, under which arrays are
+            global.
 
     Returns:
         A pure function, to be compiled by `compile_train_step`.
@@ -87,7 +94,7 @@ def make_train_step(
         def loss(params: PyTree):
             out = loss_of(params, state.model_state, state.carry, batch, key)
             count = jax.lax.stop_gradient(total_over_devices(out.count))
-            # A batch of which nothing could be read has nothing to learn from, and no 0 / 0.
+            # A batch of which no record could be read has a loss of 0 instead of 0 / 0.
             return out.total / jnp.where(count > 0, count, 1), out
 
         if accumulate == 1:
@@ -120,8 +127,8 @@ def make_train_step(
                 ema,
                 {"params": params, "model_state": out.model_state},
             )
-            # Averages of constrained weights keep a convex constraint; the initial weights, which
-            # count in them too, may not have kept it.
+            # An average of weights that meet a convex constraint meets it too, but it also
+            # includes the initial weights, which may not meet it.
             ema = ema | {"params": optimizer_lib.constrain(optimizer, ema["params"])}
         sums = dict(out.metrics) | {"loss": (out.total, out.count)}
         sums = total_over_devices(sums)
@@ -141,9 +148,16 @@ def make_train_step(
 
 
 def over_real_rows(loss: Callable[..., LossOutput]) -> Callable[..., LossOutput]:
-    """A task's loss whose batch statistics leave out rows of padding.
+    """Wraps a task's loss so that its batch statistics leave out rows of padding.
 
-    Not the way of every batch, because statistics of all rows are computed faster.
+    It is applied only where padding is possible, because statistics over all rows are computed
+    faster.
+
+    Args:
+        loss: Function with the arguments and the result of `Task.loss`.
+
+    Returns:
+        A function with the same arguments and result.
     """
 
     def loss_of_real_rows(
@@ -156,28 +170,28 @@ def over_real_rows(loss: Callable[..., LossOutput]) -> Callable[..., LossOutput]
 
 
 def compile_train_step(make: Callable[..., StepFunction], devices: Devices) -> StepFunction:
-    """Compiles a training step for the devices; the state given to it is consumed.
+    """Compiles a training step for the devices; the step donates the state that it is called with.
 
     Args:
-        make: `make_train_step` with everything but `axis_name` bound.
-        devices: Where it runs, and whether by jit or by pmap.
+        make: `make_train_step` with all arguments bound but `axis_name`.
+        devices: Devices that the step runs on; they also say whether it runs by jit or by pmap.
 
     Returns:
-        The compiled step. Its batches are to be placed by `devices.place`.
+        The compiled step. Its batches must be placed by `devices.place`.
     """
     if devices.parallelism == "jit":
         step = make(axis_name=None)
 
         def global_step(state: TrainState, batch: PyTree) -> tuple[TrainState, Sums]:
             state, sums = step(state, batch)
-            # Left to itself, the compiler may spread or gather what the next step gets.
+            # Without the constraint the compiler may choose another sharding for the next state.
             keep = jax.lax.with_sharding_constraint
             return keep(state, devices.state_shardings(state)), keep(sums, devices.replicated)
 
         return jax.jit(global_step, donate_argnums=(0,), in_shardings=(None, devices.batch))
 
-    # Only what belongs to examples is split; the state stays one array a leaf, as under jit, so
-    # that checkpoints and evaluation do not know how a step is run.
+    # Only the carry, which belongs to examples, is split. All other leaves of the state stay one
+    # array each, as under jit, so that checkpoints and evaluation need not distinguish the two.
     axes: Any = dict.fromkeys(STATE_FIELDS) | {"carry": 0}
     axes = TrainState(**axes)
     mapped = jax.pmap(
@@ -200,14 +214,15 @@ def compile_train_step(make: Callable[..., StepFunction], devices: Devices) -> S
 def compile_prediction(
     task: Task, devices: Devices
 ) -> Callable[[PyTree, PyTree, PyTree], dict[str, jax.Array]]:
-    """Compiles the predictions for one batch; always by jit on the mesh.
+    """Compiles the prediction for one batch, always by jit on the mesh.
 
     Args:
-        task: What predicts.
-        devices: Where it runs.
+        task: Task that predicts.
+        devices: Devices that the prediction runs on.
 
     Returns:
-        A function from (params, model_state, batch) to predictions, the same in every process.
+        A function from (params, model_state, batch) to predictions, which are the same in every
+        process.
     """
     return jax.jit(
         task.predict,
@@ -217,7 +232,7 @@ def compile_prediction(
 
 
 class EvaluationStep:
-    """Evaluates one batch after the other; compiled by jit on the mesh, once a batch size."""
+    """Evaluates a split batch by batch, compiled by jit on the mesh once for each batch size."""
 
     def __init__(
         self,
@@ -231,12 +246,12 @@ class EvaluationStep:
         """Prepares the step; nothing is compiled yet.
 
         Args:
-            task: What is evaluated.
-            devices: Where it runs.
-            predictions: Whether predictions are wanted on the host.
-            counts: Whether the counts behind the task's details are wanted too; they are counted
-                in any case where the task has ratios.
-            metrics: Further metrics by name.
+            task: Task that is evaluated.
+            devices: Devices that the evaluation runs on.
+            predictions: Whether predictions are returned to the host.
+            counts: Whether the counts behind the task's details are returned too. They always are
+                if the task has ratios.
+            metrics: Further metrics by name. None means no further metrics.
         """
         self._task, self._devices = task, devices
         self._predictions, self._counts = predictions, counts or task.has_ratios
@@ -244,10 +259,10 @@ class EvaluationStep:
         self._compiled: dict[int, Callable[..., Evaluated]] = {}
 
     def start(self, rows: int) -> PyTree:
-        """The carry before the first batch of a split, on the devices.
+        """Returns the recurrent carry before the first batch of a split, on the devices.
 
         Args:
-            rows: Of a batch.
+            rows: Number of rows of a batch.
         """
         shapes = jax.eval_shape(lambda: self._task.evaluation_carry(rows))
         if not jax.tree.leaves(shapes):
@@ -258,7 +273,10 @@ class EvaluationStep:
         return make()
 
     def _shardings(self, carry: PyTree, rows: int) -> PyTree:
-        """A carry of rows lies as the batch does; one of a single stream is everywhere."""
+        """Returns the shardings of a carry.
+
+        Leaves `[rows, ...]` are sharded as the batch is. Those of a single stream are replicated.
+        """
         devices = self._devices
         return jax.tree.map(
             lambda x: devices.batch if x.shape[:1] == (rows,) else devices.replicated, carry
@@ -270,17 +288,17 @@ class EvaluationStep:
         """Evaluates a batch.
 
         Args:
-            params: The parameters.
-            model_state: Batch statistics.
-            carry: From `start`, or of the batch before.
-            batch: Leaves `[batch, ...]`, placed on the devices.
+            params: Parameters of the model.
+            model_state: Batch statistics of the model.
+            carry: Recurrent state from `start` or from the batch before.
+            batch: Batch with leaves `[batch, ...]`, placed on the devices.
 
         Returns:
-            The same in every process.
+            The result, which is the same in every process.
         """
         rows = batch["mask"].shape[0]
         if rows not in self._compiled:
-            # All but the carry goes to the host, in every process.
+            # Every process reads all results but the carry on its host.
             everywhere: list[Any] = [self._devices.replicated] * (len(Evaluated._fields) - 1)
             self._compiled[rows] = jax.jit(
                 self._evaluate,
@@ -304,7 +322,7 @@ class EvaluationStep:
             measured={
                 name: metric.sums(out.predictions, batch) for name, metric in self._metrics.items()
             },
-            # With what belongs to them of the batch, whose rows no process has all of.
+            # They come with the kept features, because no process holds all rows of the batch.
             predictions=(
                 (dict(out.predictions), {name: batch[name] for name in kept})
                 if self._predictions

@@ -1,4 +1,4 @@
-"""The folder of a run: its config, its lines of metrics, its checkpoints and its lock."""
+"""The folder of a run, with its config, metrics, checkpoints and lock."""
 
 import contextlib
 import fcntl
@@ -17,13 +17,22 @@ from rcnn_jax.training.parallel import distributed
 
 
 class Workdir:
-    """Where everything about one run lies."""
+    """Paths and files of one run.
+
+    Attributes:
+        path: Path of the folder.
+        config: Path of `config.json`, the complete config of the run.
+        metrics: Path of `metrics.jsonl`, which has one log entry a line.
+        checkpoints: Path of the folder of checkpoints.
+        assets: Path of the folder of arrays that were fitted on the training split.
+        data: Path of `data.json`, which describes the training data.
+    """
 
     def __init__(self, path: str | pathlib.Path):
-        """Names the folder; nothing is made or read.
+        """Sets the paths; nothing is created or read.
 
         Args:
-            path: The folder.
+            path: Path of the folder.
         """
         self.path = path = pathlib.Path(path)
         self.config = path / "config.json"
@@ -34,10 +43,10 @@ class Workdir:
 
     @contextlib.contextmanager
     def claim(self) -> Iterator[None]:
-        """Makes the folder and takes it for this run, until it leaves or ends however it ends.
+        """Creates the folder and locks it for this run until the block is left or the process ends.
 
         Raises:
-            UserError: Another training run has it, or it cannot be written.
+            UserError: Another training run holds the lock, or the folder cannot be written.
         """
         with contextlib.ExitStack() as held:
             distributed.first(lambda: held.enter_context(self._lock()))
@@ -68,17 +77,17 @@ class Workdir:
             yield
 
     def check(self, config: ConfigDict) -> list[str]:
-        """Checks that the folder is empty, or holds a run of this config; writes nothing.
+        """Checks that the folder is empty or holds a run of this config; writes nothing.
 
         Args:
-            config: A complete config.
+            config: Complete config.
 
         Returns:
-            For a run that goes on: what is carried out in another way than before, as lines
-            `key: old -> new`.
+            Settings that an existing run is continued with in place of earlier ones, as lines `key:
+            old -> new`. They change how the run is carried out, not what it computes.
 
         Raises:
-            UserError: The folder holds another experiment; the message says what differs.
+            UserError: The folder holds another experiment; the message states the differences.
         """
         if not self.config.exists():
             if self.metrics.exists() or self.checkpoints.exists():
@@ -98,21 +107,23 @@ class Workdir:
         return notes
 
     def adopt(self, config: ConfigDict, facts: dict[str, Any]) -> None:
-        """Checks once more, now that the folder is claimed, and writes config and data facts.
+        """Repeats `check` once the folder is claimed, and writes the config and the data facts.
 
         Args:
-            config: A complete config.
-            facts: Of the training data, see `TrainingRun.data_facts`: `examples`, how many there
-                are, `shapes`, of what the model reads of one, and others. A run that goes on keeps
-                what it has and adds what an older version did not write.
+            config: Complete config.
+            facts: Facts about the training data; see `TrainingRun.data_facts`. They include
+                `examples`, the number of examples, and `shapes`, the shapes of the features of an
+                example that the model reads. A continued run keeps its stored facts and adds those
+                that an older version did not write.
 
         Raises:
-            UserError: The folder holds another experiment, or there are more or fewer examples
-                than when its run began.
+            UserError: The folder holds another experiment, or the number of examples has changed
+                since its run began.
         """
         self.check(config)
         known = self.data_facts()
-        # A shape may be that of an example which cannot be read any more.
+        # Only the number of examples is compared: the stored shapes may be those of an example
+        # that can no longer be read.
         then, now = known.get("examples", facts["examples"]), facts["examples"]
         if then != now:
             raise UserError(
@@ -125,7 +136,14 @@ class Workdir:
             write_atomically(self.data, json.dumps(facts | known, indent=1) + "\n")
 
     def data_facts(self) -> dict[str, Any]:
-        """The facts that `adopt` wrote; empty where a run before it did not."""
+        """Reads the facts about the training data that `adopt` wrote.
+
+        Returns:
+            Facts by name; empty if the run is of a version that did not write them.
+
+        Raises:
+            UserError: The file cannot be read.
+        """
         try:
             return json.loads(self.data.read_text())
         except FileNotFoundError:
@@ -136,14 +154,15 @@ class Workdir:
     def forget_metrics_after(
         self, step: int, *, evaluated: bool = True
     ) -> list[tuple[int, dict[str, float]]]:
-        """Drops the lines of steps that a killed run took and this one will take again.
+        """Removes the log lines of steps that an interrupted run took and this one will repeat.
 
         Args:
-            step: The last step that counts. A line cut short by a kill is dropped too.
-            evaluated: Whether its evaluation counts, too; if not, it is about to be repeated.
+            step: Last training step whose lines are kept. An incomplete line is removed as well.
+            evaluated: Whether the lines of the evaluation of `step` are kept. False means that the
+                evaluation is about to be repeated.
 
         Returns:
-            The evaluations that remain, as pairs (step, metrics).
+            Pairs (step, metrics) of the validation results that remain.
         """
         if not self.metrics.exists():
             return []

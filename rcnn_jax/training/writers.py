@@ -1,4 +1,4 @@
-"""What a person sees while training goes on, and what is left to be read afterwards."""
+"""Output of a training run: progress for its user, and log lines in files and services."""
 
 import hashlib
 import json
@@ -17,18 +17,22 @@ from rcnn_jax.training.workdir import Workdir
 
 
 class JsonLines:
-    """Appends one JSON object a line to a file, flushed at once."""
+    """Appends log entries to a file, one JSON object a line, and flushes each at once."""
 
     def __init__(self, path: pathlib.Path):
         """Opens the file for appending.
 
         Args:
-            path: The file.
+            path: Path of the file.
         """
         self._file = path.open("a", encoding="utf-8")
 
     def write(self, entry: Mapping[str, Any]) -> None:
-        """Appends a line; a number that JSON has no name for becomes null."""
+        """Appends an entry as one line; NaN and infinities are written as null.
+
+        Args:
+            entry: Values by name.
+        """
         plain = {
             k: None if isinstance(v, float) and not math.isfinite(v) else v
             for k, v in entry.items()
@@ -42,16 +46,16 @@ class JsonLines:
 
 
 class TensorBoard:
-    """Writes scalars for TensorBoard, through the package tensorboardX."""
+    """Writes scalars for TensorBoard with the package tensorboardX."""
 
     def __init__(self, folder: pathlib.Path):
-        """Opens an event file.
+        """Opens an event file in the subfolder `tensorboard`.
 
         Args:
-            folder: The workdir.
+            folder: Path of the workdir.
 
         Raises:
-            UserError: The package is not installed.
+            UserError: tensorboardX is not installed.
         """
         try:
             from tensorboardX import SummaryWriter  # pyright: ignore[reportMissingImports]
@@ -63,7 +67,11 @@ class TensorBoard:
         self._writer = SummaryWriter(str(folder / "tensorboard"))
 
     def write(self, entry: Mapping[str, Any]) -> None:
-        """Writes every number of the line under its split."""
+        """Writes every number of an entry as the scalar `SPLIT/NAME`.
+
+        Args:
+            entry: Values by name; `step` is required. The split is "train" if the entry has none.
+        """
         split = entry.get("split", "train")
         for name, value in entry.items():
             if name != "step" and isinstance(value, int | float):
@@ -75,16 +83,16 @@ class TensorBoard:
 
 
 class WeightsAndBiases:
-    """Writes to Weights & Biases; its own environment variables say where and whether online."""
+    """Writes to Weights & Biases, whose environment variables set the account and offline mode."""
 
     def __init__(self, folder: pathlib.Path):
-        """Starts a run, or goes on with the one that this workdir started.
+        """Starts a run, or continues the one that this workdir started.
 
         Args:
-            folder: The workdir.
+            folder: Path of the workdir.
 
         Raises:
-            UserError: The package is not installed.
+            UserError: wandb is not installed.
         """
         try:
             import wandb  # pyright: ignore[reportMissingImports]
@@ -97,7 +105,11 @@ class WeightsAndBiases:
         self._run = wandb.init(dir=str(folder), name=folder.name, id=identity, resume="allow")
 
     def write(self, entry: Mapping[str, Any]) -> None:
-        """Writes every number of the line under its split."""
+        """Logs every number of an entry as `SPLIT/NAME`.
+
+        Args:
+            entry: Values by name; `step` is required. The split is "train" if the entry has none.
+        """
         split = entry.get("split", "train")
         values = {f"{split}/{k}": v for k, v in entry.items() if isinstance(v, int | float)}
         self._run.log(values, step=entry["step"])
@@ -111,17 +123,17 @@ EXTRA_WRITERS = {"tensorboard": TensorBoard, "wandb": WeightsAndBiases}
 
 
 def find(name: str) -> Any:
-    """What makes a writer.
+    """Returns the class or function that makes a writer.
 
     Args:
-        name: From `EXTRA_WRITERS`, or the import path of a class, or of a function that makes its
-            object, which is called with the workdir's path.
+        name: A key of `EXTRA_WRITERS`, or the import path of a class or of a function that returns
+            a writer. It is called with the path of the workdir.
 
     Returns:
         The class or the function.
 
     Raises:
-        UsageError: It cannot be imported, or its objects have no `write(entry)` or no `close()`.
+        UsageError: The name cannot be imported, or its objects lack `write(entry)` or `close()`.
     """
     if name in EXTRA_WRITERS:
         return EXTRA_WRITERS[name]
@@ -161,21 +173,22 @@ def _open(name: str, folder: pathlib.Path) -> Any:
 
 
 class Log:
-    """Everything that is said about a run: on the terminal and to files.
+    """Reports a run on the terminal and to all of its writers.
 
-    On a terminal there is a progress bar with the time left; elsewhere, one line an entry. Of
-    several processes the first one says it.
+    On a terminal it shows a progress bar with the remaining time; elsewhere it prints one line for
+    each entry. If there are several processes, only the first one reports.
     """
 
     def __init__(self, extra: Sequence[str], workdir: Workdir, total: int, start: int, unit: str):
         """Opens all writers.
 
         Args:
-            extra: Names as `find` takes them. One that fails later is warned of and left out.
-            workdir: Where files go.
-            total: All steps of the run.
-            start: Steps that had been taken before.
-            unit: What is counted in a second.
+            extra: Names of further writers, as `find` takes them. A writer that fails later is
+                dropped with a warning.
+            workdir: Workdir that the files are written to.
+            total: Number of training steps of the whole run.
+            start: Number of steps that were taken before this start.
+            unit: Unit in which throughput is counted, such as "images".
 
         Raises:
             UserError: A writer is not installed or cannot be made.
@@ -200,17 +213,21 @@ class Log:
             self._lines.close()
 
     def advance(self) -> None:
-        """Counts one step."""
+        """Advances the progress bar by one step."""
         self._bar.update(1)
 
     def write(self, entry: Mapping[str, Any]) -> None:
-        """Shows a line and hands it to every writer."""
+        """Shows an entry and hands it to every writer.
+
+        Args:
+            entry: Values by name; `step` is required. An entry of an evaluation has a `split`.
+        """
         if self._lines is not None:
             self._lines.write(entry)
         for name in list(self._extra):
             self._call(name, "write", dict(entry))
         if self._live and "split" not in entry:
-            # There is no speed yet where only the step that compiled was taken.
+            # There is no throughput yet if only the step that compiled has been taken.
             rate = entry[f"{self._unit}_per_s"]
             speed = "" if rate is None else f", {rate:.0f} {self._unit}/s"
             self._bar.set_postfix_str(f"loss {entry['loss']:.4f}{speed}")
@@ -224,7 +241,7 @@ class Log:
         self.say(f"step {entry['step']:>6}/{self._total}{split}  {values}")
 
     def _call(self, name: str, method: str, *arguments: Any) -> None:
-        """Calls a further writer; one that fails must not end the run, and is not called again."""
+        """Calls a method of a further writer; a failing writer is dropped and the run goes on."""
         try:
             getattr(self._extra[name], method)(*arguments)
         except Exception as error:  # noqa: BLE001 - services and forks raise whatever they like
@@ -235,7 +252,11 @@ class Log:
             )
 
     def say(self, text: str) -> None:
-        """Prints a line without tearing the bar."""
+        """Prints a line without disturbing the progress bar.
+
+        Args:
+            text: The line.
+        """
         if self._live:
             self._bar.write(text, file=sys.stderr)
         else:

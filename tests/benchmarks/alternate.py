@@ -18,10 +18,11 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
-import figures
 import machine
 import numpy as np
 from row import Row, Side
+
+import figures
 
 _WORKER = pathlib.Path(__file__).resolve().parent / "worker.py"
 _SETTLE = 0.02  # seconds: threads of the side before may still spin for a moment

@@ -12,7 +12,6 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 import figures
-
 from rcnn_jax.configuration import environment as switches
 from rcnn_jax.startup import huge_pages
 

@@ -5,9 +5,9 @@ import pathlib
 from collections.abc import Mapping
 from typing import Any
 
-import figures
 import machine
 
+import figures
 from rcnn_jax.errors import UserError
 from rcnn_jax.output import results, tables
 

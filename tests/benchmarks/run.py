@@ -16,10 +16,10 @@ import time
 
 import alternate
 import machine
-import report
 import row as row_lib
 from absl import app, flags
 
+import report
 from rcnn_jax.errors import UserError
 from rcnn_jax.output import tables
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from layers import oracles
-from rcnn_jax.layers.masks import live_columns, only_live
+from rcnn_jax.layers.masks import apply_mask, column_mask
 from rcnn_jax.layers.normalization import BatchNorm, batch_moments, group_norm, real_rows
 from rcnn_jax.layers.randomness import DATA_AXIS
 from rcnn_jax.layers.rcl import RCL
@@ -23,12 +23,12 @@ def test_statistics_are_those_of_live_positions(x64):
     """Moments and their gradient; with rows that are padding too; on one device and on four."""
     rows = np.array([1.0, 1, 1, 0])
 
-    def total(x, live, rows=None):
+    def total(x, mask, rows=None):
         if rows is None:
-            mean, variance = batch_moments(x, live)
+            mean, variance = batch_moments(x, mask)
         else:
             with real_rows(rows):
-                mean, variance = batch_moments(x, live)
+                mean, variance = batch_moments(x, mask)
         return jnp.sum(jnp.arange(6) * mean + variance), (mean, variance)
 
     for given, counted in (((), LIVE), ((rows,), LIVE & (rows > 0)[:, None, None])):
@@ -41,7 +41,7 @@ def test_statistics_are_those_of_live_positions(x64):
         np.testing.assert_allclose(gradient[counted], expected, rtol=1e-10)
         np.testing.assert_array_equal(gradient[~counted], 0)
 
-    spread = jax.pmap(lambda x, live: total(x, live)[1], axis_name=DATA_AXIS)
+    spread = jax.pmap(lambda x, mask: total(x, mask)[1], axis_name=DATA_AXIS)
     pixels = X[np.broadcast_to(LIVE, X.shape[:-1])]
     for device in zip(*spread(X[:, None], LIVE[:, None]), strict=True):
         np.testing.assert_allclose(device, (pixels.mean(0), pixels.var(0)), rtol=1e-12)
@@ -49,7 +49,7 @@ def test_statistics_are_those_of_live_positions(x64):
 
 def test_group_statistics_of_an_image_are_those_of_its_own_width(x64):
     scale, bias = RNG.normal(size=(2, 6))
-    found = jax.jit(functools.partial(group_norm, groups=2))(X, scale, bias, live=LIVE)
+    found = jax.jit(functools.partial(group_norm, groups=2))(X, scale, bias, mask=LIVE)
     for row, length in enumerate(LENGTHS):
         alone = X[row : row + 1, :, :length]
         if length:
@@ -62,10 +62,10 @@ def test_running_statistics_stay_where_nothing_is_live():
     layer, x = BatchNorm(), jnp.asarray(X)
     variables = layer.init(jax.random.key(0), x, train=True)
     step = jax.jit(
-        lambda live: layer.apply(variables, x, train=True, live=live, mutable=["batch_stats"])[1]
+        lambda mask: layer.apply(variables, x, train=True, mask=mask, mutable=["batch_stats"])[1]
     )
-    for live, moved in ((np.zeros_like(LIVE), False), (LIVE, True)):
-        after = step(live)["batch_stats"]
+    for mask, moved in ((np.zeros_like(LIVE), False), (LIVE, True)):
+        after = step(mask)["batch_stats"]
         assert bool((after["mean"] != 0).all()) == moved
         assert bool((after["var"] != 1).all()) == moved
 
@@ -87,17 +87,17 @@ def test_a_layer_gives_what_it_gives_without_padding(name, x64):
     variables = jax.tree.map(lambda s: RNG.normal(size=s.shape) ** 2, shapes)
     wide = np.full((3, 3, 7, 2), 1e3)
     wide[:2, :, :4] = u
-    live = live_columns(jnp.array([4, 4, 0]), 7)
+    mask = column_mask(jnp.array([4, 4, 0]), 7)
 
-    def run(variables, u, live=None):
+    def run(variables, u, mask=None):
         states, updated = layer.apply(
-            variables, u, train=True, all_states=True, live=live, mutable=["batch_stats"]
+            variables, u, train=True, all_states=True, mask=mask, mutable=["batch_stats"]
         )
         return jnp.vdot(states[:, :2, :, :4], weight), (states, updated)
 
     graded = jax.value_and_grad(run, argnums=(0, 1), has_aux=True)
     (_, (states, updated)), (by_params, by_u), (_, (padded, moved)), (by_same, by_wide) = jax.jit(
-        lambda variables: (*graded(variables, u), *graded(variables, wide, live))
+        lambda variables: (*graded(variables, u), *graded(variables, wide, mask))
     )(variables)
     close = functools.partial(np.testing.assert_allclose, rtol=1e-10, atol=1e-10)
     close(padded[:, :2, :, :4], states)
@@ -111,5 +111,5 @@ def test_a_layer_gives_what_it_gives_without_padding(name, x64):
 def test_a_mask_that_does_not_fit_is_refused():
     x = jnp.zeros((2, 3, 4, 5))
     for shape in ((2, 4), (3, 1, 4), (1, 1, 4), (2, 3, 3)):
-        with pytest.raises(ValueError, match=r"live marks positions .* got shape \("):
-            only_live(x, jnp.ones(shape, bool))
+        with pytest.raises(ValueError, match=r"mask marks positions .* got shape \("):
+            apply_mask(x, jnp.ones(shape, bool))

@@ -33,10 +33,10 @@ def test_counts_are_those_of_conlleval(tags):
     # Mostly equal, so that chunks are found; the rest at random.
     predicted = np.where(rng.random(gold.shape) < 0.8, gold, rng.integers(0, len(tags), gold.shape))
     lengths = rng.integers(0, 8, len(gold))
-    live = np.arange(7)[None] < lengths[:, None]
+    mask = np.arange(7)[None] < lengths[:, None]
     kinds = TagKinds.of(tags)
     count = jax.jit(functools.partial(chunk_counts, tags=kinds))
-    found = count(jnp.asarray(gold), jnp.asarray(predicted), jnp.asarray(live))
+    found = count(jnp.asarray(gold), jnp.asarray(predicted), jnp.asarray(mask))
     named = [
         [[tags[i] for i in row[:length]] for row, length in zip(ids, lengths, strict=True)]
         for ids in (gold, predicted)

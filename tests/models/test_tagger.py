@@ -70,8 +70,8 @@ def loss_of(model, variables, x, key, lengths=LENGTHS, targets=TARGETS):
     """Summed cross-entropy over the tokens that count, dropout on; logits beside it."""
     logits = model.apply(variables, x, train=True, lengths=lengths, rngs={"dropout": key})
     losses = optax.softmax_cross_entropy_with_integer_labels(logits, targets)
-    live = jnp.arange(x.shape[1])[None] < jnp.asarray(lengths)[:, None]
-    return jnp.where(live, losses, 0).sum(), logits
+    mask = jnp.arange(x.shape[1])[None] < jnp.asarray(lengths)[:, None]
+    return jnp.where(mask, losses, 0).sum(), logits
 
 
 @functools.cache

@@ -55,7 +55,7 @@ def filled(name):
 
 
 def loss_of(model, variables, x, lengths, key):
-    """A scalar that all live logits of a training pass go into; logits and statistics beside it."""
+    """A scalar that all mask logits of a training pass go into; logits and statistics beside it."""
     collections = [name for name in variables if name != "params"]
     logits, updated = model.apply(
         variables, x, train=True, lengths=lengths, rngs={"dropout": key}, mutable=collections

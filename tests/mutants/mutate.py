@@ -4,10 +4,10 @@
     python tests/mutants/mutate.py run --count=60 --seed=0 --workers=2 --output=tests/mutants/results.json
 
 A mutant differs from the package in one operator or one constant, drawn at random over the rooms
-`layers`, `tasks`, `training` and `decoding`. It is written into a copy of the checkout, and tests are run there
-until one fails: first those that import the changed module, then those of its room, then those of
-the rooms that use it. A result names the test that failed, or says that none did. Results are
-kept as they come, so that the same command goes on after a stop.
+`layers`, `tasks`, `training` and `decoding`. It is written into a copy of the checkout, and tests
+are run there until one fails: first those that import the changed module, then those of its room,
+then those of the rooms that use it. A result names the test that failed, or says that none did.
+Results are kept as they come, so that the same command goes on after a stop.
 """
 
 import argparse

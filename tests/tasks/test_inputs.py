@@ -31,8 +31,8 @@ class Brightness(nn.Module):
         assert x.ndim == 5, x.shape
         each = x.mean(axis=(2, 3, 4))
         lengths = jnp.full(x.shape[:1], x.shape[1]) if lengths is None else lengths
-        live = jnp.arange(x.shape[1])[None] < lengths[:, None]
-        mean = (each * live).sum(1) / live.sum(1)
+        mask = jnp.arange(x.shape[1])[None] < lengths[:, None]
+        mean = (each * mask).sum(1) / mask.sum(1)
         return mean[:, None] * self.param("w", nn.initializers.ones, (1, self.classes))
 
 

@@ -54,9 +54,9 @@ def test_a_label_that_is_neither_0_nor_1(holds, finite):
 
 
 def test_a_negative_token_is_no_class():
-    logits, live = jnp.zeros((1, 3, 2)), jnp.array([[True, True, False]])
+    logits, mask = jnp.zeros((1, 3, 2)), jnp.array([[True, True, False]])
     for ids, finite in (([0, 5, -1], True), ([0, -1, 0], False)):
-        total = token_sums(logits, jnp.array([ids]), live)["loss"][0]
+        total = token_sums(logits, jnp.array([ids]), mask)["loss"][0]
         assert bool(jnp.isfinite(total)) == finite
 
 

@@ -1,1 +1,1 @@
-"""Data sets, a `DatasetSpec` each; none is imported by another."""
+"""Data sets, each a `DatasetSpec`, in a folder by modality."""

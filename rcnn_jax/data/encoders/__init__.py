@@ -1,1 +1,1 @@
-"""From examples to arrays, fitted on the training split."""
+"""Encoders, which turn examples into arrays of one shape and are fitted on the training split."""

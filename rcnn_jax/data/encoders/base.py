@@ -1,9 +1,9 @@
-"""From what a data set stores to what a model reads, by numbers fitted on the training split.
+"""Encoders, which turn stored examples into model inputs by values fitted on the training split.
 
-Text has no shape and no numbers: which ids words get, and how many there are, the training split
-decides. An `Encoder`, named by `config.encoder`, is fitted there once. Its assets lie in the
-workdir; bound to them it turns every split into examples of one shape, and tells the model and the
-task the sizes that only data know.
+Text has neither a shape nor ids: the training split decides which ids words get and how many there
+are. An `Encoder`, named by `config.encoder`, is fitted on it once, and its assets are kept in the
+workdir. Bound to these assets, it turns every split into examples of one shape and passes to the
+model and the task the sizes that only the data determine.
 """
 
 import dataclasses
@@ -21,81 +21,92 @@ T = TypeVar("T")
 
 @runtime_checkable
 class Encoding(Protocol):
-    """An encoder with what it learnt from the training split."""
+    """An encoder bound to the assets that it learned from the training split."""
 
     @property
     def for_model(self) -> Mapping[str, Any]:
-        """Arguments of the model that data decide, such as `vocabulary` and `classes`."""
+        """Arguments of the model that the data determine, such as `vocabulary` and `classes`."""
         ...
 
     @property
     def for_task(self) -> Mapping[str, Any]:
-        """Arguments of the task that data decide, such as `tags`."""
+        """Arguments of the task that the data determine, such as `tags`."""
         ...
 
     def wrap(self, source: Source) -> Source:
-        """The split as examples of one shape.
+        """Returns a split whose examples are encoded to one shape.
+
+        Args:
+            source: The split as the data set stores it.
 
         Raises:
-            ValueError: an example cannot be encoded; the sentence names it.
+            ValueError: If an example cannot be encoded; the message names it.
         """
         ...
 
 
 @runtime_checkable
 class Encoder(Protocol):
-    """What `config.encoder` names: called with the section's other keys, it gives one of these.
+    """The interface of the object that `config.encoder` creates from the section's other keys.
 
-    One of a fork may leave out `offers` and `required`; then it is known only after `fit` whether
-    it offers what model and task need.
+    An encoder of a fork may omit `offers` and `required`. Whether it offers what the model and the
+    task need is then known only after `fit`.
     """
 
     @property
     def offers(self) -> Sequence[str]:
-        """The names of all arguments that it offers, bound, to the model or to the task."""
+        """Names of all arguments that the bound encoder offers to the model or to the task."""
         ...
 
     @property
     def required(self) -> Sequence[str]:
-        """Those of them that the model or the task must take, as `classes`: else labels go wrong.
+        """Names among `offers` that the model or the task must take, such as `classes`.
 
-        All others are left out where nobody takes them.
+        Labels would be wrong without them. All other arguments are dropped if neither takes them.
         """
         ...
 
     @property
     def for_model(self) -> Mapping[str, Any]:
-        """Arguments of the model that it decides without data, such as `encoding`."""
+        """Arguments of the model that are known without data, such as `encoding`."""
         ...
 
     def fit(self, source: Source) -> Mapping[str, np.ndarray]:
-        """What is learnt from the TRAINING split, as plain arrays for the workdir."""
+        """Learns from the training split.
+
+        Args:
+            source: The TRAINING split.
+
+        Returns:
+            Mapping from names to plain arrays, which are kept in the workdir.
+        """
         ...
 
     def bind(self, assets: Mapping[str, np.ndarray], others: Sequence[Source]) -> Encoding:
-        """The encoder with what it learnt.
+        """Returns the encoder bound to the assets that it learned.
 
         Args:
-            assets: what `fit` returned, perhaps among others.
-            others: further splits to be encoded. They decide no number of the model; a label that
-                only they have may get an id beyond those that it answers with.
+            assets: Arrays that `fit` returned, possibly among others.
+            others: Further splits to be encoded. They determine no argument of the model; a label
+                that occurs only in them may get an id beyond those that the model can predict.
 
         Raises:
-            ValueError: an asset is missing or holds something else.
+            ValueError: If an asset is missing or holds something else.
         """
         ...
 
 
 def check_takers(encoder: Encoder, name: str, takers: Mapping[str, Collection[str]]) -> None:
-    """Checks that what an encoder must hand over is taken.
+    """Checks that the model or the task takes every argument that an encoder requires to be taken.
 
     Args:
-        encoder: the encoder, not fitted yet.
-        name: its import path, for the message.
-        takers: import path of the model and of the task, to the arguments that each takes.
+        encoder: The encoder, which need not be fitted.
+        name: Import path of the encoder, for the message.
+        takers: Mapping from the import paths of the model and of the task to the names of the
+            arguments that each takes.
 
     Raises:
-        UsageError: neither takes an argument that the encoder requires to be taken.
+        UsageError: If neither takes an argument that the encoder requires to be taken.
     """
     arguments = {argument for taken in takers.values() for argument in taken}
     for required in getattr(encoder, "required", ()):
@@ -109,12 +120,12 @@ def check_takers(encoder: Encoder, name: str, takers: Mapping[str, Collection[st
 
 @dataclasses.dataclass(frozen=True)
 class EncodedSource:
-    """Examples of another source, each encoded when it is asked for.
+    """A source that encodes the examples of another source each time they are accessed.
 
     Attributes:
-        source: the other source.
-        encode: takes one of its examples and its index to the arrays of `features`.
-        features: name to `Feature`, of one shape each.
+        source: The underlying source.
+        encode: Returns the arrays of `features`, given an example of `source` and its index.
+        features: Mapping from name to `Feature`, each of a fixed shape.
     """
 
     source: Source
@@ -134,7 +145,11 @@ class EncodedSource:
         return encoded
 
     def gather(self, indices: np.ndarray) -> Example:
-        """See `Source.gather`."""
+        """Returns several examples, encoded and stacked; see `Source.gather`.
+
+        Args:
+            indices: Indices of the examples, `int64[batch]` in `[0, len(self))`.
+        """
         check_indices(indices, len(self))
         batch = {
             name: np.zeros((len(indices), *empty.shape), empty.dtype)
@@ -150,21 +165,21 @@ class EncodedSource:
         return batch if mask.all() else {**batch, "mask": mask}
 
     def in_memory(self) -> ArraySource:
-        """The same examples, all encoded once."""
+        """Returns a source that holds all examples in memory, encoded once."""
         return ArraySource(self.gather(np.arange(len(self))), self.features)
 
 
 def _check_encoded(name: str, feature: Feature, value: np.ndarray, index: int) -> None:
-    """Raises a `ValueError` where an encoder made something else than it promised."""
-    # The array that an example is written into has the promised type, and would take any shape
-    # that can be repeated to its own.
+    """Raises `ValueError` if an encoder returned something other than its features promise."""
+    # The array that an example is written into has the promised type and would accept any shape
+    # that broadcasts to its shape.
     same_kind = np.can_cast(value.dtype, feature.dtype, "same_kind")
     if value.shape != feature.shape or not same_kind:
         raise ValueError(
             f"the encoder made {value.dtype}{list(value.shape)} of feature {name!r} of example "
             f"{index}, its features say {feature.dtype}{list(feature.shape)}"
         )
-    # In a sequence of labels a negative one stands for none: padding asks for nothing.
+    # In a sequence of labels a negative value marks padding, which has no label.
     stray = feature.stray(value[value >= 0] if value.ndim else value)
     if stray is not None:
         raise ValueError(
@@ -179,16 +194,16 @@ def read_each(
     """Reads every example of a split, in order.
 
     Args:
-        source: the split.
-        features: those that `read` needs.
-        what: the beginning of the sentence that says that one is missing.
-        read: takes an example and its index to what is wanted of it.
+        source: The split.
+        features: Names of the features that `read` needs.
+        what: Beginning of the sentence that reports a missing feature.
+        read: Returns the wanted value, given an example and its index.
 
     Yields:
-        What `read` gives; None for an example that could not be read.
+        The result of `read` for each example; None for an example that could not be read.
 
     Raises:
-        ValueError: a feature is missing.
+        ValueError: If a feature is missing.
     """
     _require(source, features, what)
     for index in range(len(source)):
@@ -200,15 +215,15 @@ def read_columns(source: Source, names: Sequence[str], what: str) -> Iterator[Ex
     """Reads a few features of every example of a split, in order.
 
     Args:
-        source: the split. Where its examples are records, each is read as a whole.
-        names: of the features.
-        what: the beginning of the sentence that says that one is missing.
+        source: The split. If its examples are records, each is read as a whole.
+        names: Names of the features.
+        what: Beginning of the sentence that reports a missing feature.
 
     Yields:
-        Name to value; None for an example that could not be read.
+        Mapping from name to value for each example; None for an example that could not be read.
 
     Raises:
-        ValueError: a feature is missing.
+        ValueError: If a feature is missing.
     """
 
     def read(example: Example, index: int) -> Example:
@@ -229,10 +244,14 @@ def _require(source: Source, features: Sequence[str], what: str) -> None:
 
 
 def asset(assets: Mapping[str, np.ndarray], name: str) -> np.ndarray:
-    """One of the arrays that an encoder learnt.
+    """Returns one of the arrays that an encoder learned.
+
+    Args:
+        assets: Mapping from names to arrays.
+        name: Name of the array.
 
     Raises:
-        ValueError: it is not there.
+        ValueError: If there is no array of that name.
     """
     if name not in assets:
         raise ValueError(

@@ -1,4 +1,4 @@
-"""Pictures with sentences about them, as arrays: the encoder of captioning."""
+"""The encoder of captioning: pictures with sentences about them."""
 
 import dataclasses
 import functools
@@ -28,28 +28,32 @@ _RESERVED = {name: name.strip("<>") for name in (_OTHER_NAME, *SPECIALS)}
 
 @dataclasses.dataclass(frozen=True)
 class Captions:
-    """Encodes the feature `captions` of a data set: the sentences of a picture, one a line.
+    """Encodes the feature `captions` of a data set: the sentences about a picture, one per line.
 
-    Encoded examples hold `captions` int32 `[sentences, steps]`, ids of words with `EOS` as the
-    last and `PAD` behind it; `caption_lengths` int32 `[sentences]`, the end counted, 0 where a
-    picture has fewer sentences; `references` int32 `[sentences, longest]`, the whole sentences for
-    metrics, without `EOS`, in ids that also name words outside the vocabulary; and
-    `reference_lengths` int32 `[sentences]`. `sentences`, `steps` and `longest` are those of the
-    split. `file` becomes uint8 `[longest name]` with zeros behind the name. Features of one shape
-    are kept, and vectors `features` whose size the data set does not state; what else differs
-    between examples, as further texts do, is left out.
+    Encoded examples hold `captions` `int32[sentences, steps]`, ids of words followed by `EOS` and
+    then `PAD`; `caption_lengths` `int32[sentences]`, which count `EOS` and are 0 where a picture
+    has fewer sentences; `references` `int32[sentences, longest]`, the whole sentences for metrics,
+    without `EOS`, in ids that also cover words outside the vocabulary; and `reference_lengths`
+    `int32[sentences]`. `sentences`, `steps` and `longest` are the maxima over the split. `file`
+    becomes `uint8[longest name]` with zeros after the name. Other features are kept if they have a
+    fixed shape, and so are vectors `features` whose size the data set does not state. Everything
+    else whose shape varies, such as further texts, is dropped.
 
     Attributes:
-        min_count: words that the training split has less often are not in the vocabulary (the paper
-            leaves out those seen less than 5 times).
-        most_steps: words of a sentence that are learnt; what follows is cut off, and the end comes
-            then. References stay whole.
-        tokenizer: `ptb` takes words as published scores do, see `rcnn_jax.data.text.ptb`;
-            `whitespace` takes what stands between spaces, for sentences that are tokenised already.
-        lower: write words in lower case; `ptb` always does.
-        unknown: what stands in `captions` for a word outside the vocabulary: `other`, the id
-            `UNK`, or nothing (`drop`). A sentence of which nothing is left is an `EOS` alone.
-        most_sentences: of a picture, further ones are left out, also as references; 0: all.
+        min_count: Words that occur less often in the training split are left out of the vocabulary,
+            at least 1. (The paper leaves out words seen less than 5 times.)
+        most_steps: Number of words of a sentence that are learned, at least 1. Later words are cut
+            off and `EOS` follows immediately. References stay whole.
+        tokenizer: `ptb` splits sentences as published scores do, see `rcnn_jax.data.text.ptb`;
+            `whitespace` splits at white space, for sentences that are tokenized already.
+        lower: Whether words are lower-cased; must be true for `ptb`, which always does so.
+        unknown: Replacement in `captions` for a word outside the vocabulary: `other` for the id
+            `UNK`, `drop` to remove it. A sentence without any word left is a single `EOS`.
+        most_sentences: Number of sentences of a picture that are used, also as references; later
+            ones are dropped. 0 for all.
+
+    Raises:
+        ValueError: If an argument lies outside its range, or `lower` is false for `ptb`.
     """
 
     offers = ("classes", "word_counts", "words", "training_captions")
@@ -76,13 +80,21 @@ class Captions:
 
     @property
     def for_model(self) -> Mapping[str, Any]:
-        """Nothing is known without data."""
+        """Empty: no argument of the model is known without data."""
         return {}
 
     def tokens(self, sentence: str) -> list[str]:
-        """The words of a sentence as the vocabulary knows them.
+        """Returns the words of a sentence in the form in which the vocabulary holds them.
 
-        What is called as a special token, such as `<end>`, loses its brackets.
+        A word that equals a special token, such as `<end>`, loses its angle brackets.
+
+        Args:
+            sentence: One sentence; it is normalized to NFC first.
+
+        Example:
+            >>> from rcnn_jax.data.encoders.captions import Captions
+            >>> Captions().tokens("A dog doesn't wait, it runs.")
+            ['a', 'dog', 'does', "n't", 'wait', 'it', 'runs']
         """
         sentence = unicodedata.normalize("NFC", sentence)
         if self.tokenizer == "ptb":
@@ -92,15 +104,19 @@ class Captions:
         return [_RESERVED.get(word, word) for word in words]
 
     def fit(self, source: Source) -> dict[str, np.ndarray]:
-        """The vocabulary of the training split, how often it has each word, and its sentences.
+        """Fits the vocabulary and the counts of its words on the training split.
+
+        Args:
+            source: The training split.
 
         Returns:
-            `vocabulary`; `word_counts` int64 `[classes]`, of `UNK` the number of words outside
-            the vocabulary, of `BOS` 0 and of `EOS` the number of sentences; `training_captions`
-            uint8 `[bytes]`, the tokenised sentences, one a line.
+            `vocabulary` `uint8[bytes]`; `word_counts` `int64[classes]`, in which `UNK` has the
+            number of words outside the vocabulary, `BOS` 0 and `EOS` the number of sentences;
+            `training_captions` `uint8[bytes]`, the tokenized sentences, one per line.
 
         Raises:
-            ValueError: a picture has no sentence, or one of its sentences has no word.
+            ValueError: If a picture has no sentence, if one of its sentences has no word, or if
+                `min_count` leaves no word.
         """
         sentences = [words for every in self.sentences(source) for words in every]
         vocabulary = Vocabulary.fit(
@@ -123,7 +139,15 @@ class Captions:
     def bind(
         self, assets: Mapping[str, np.ndarray], others: Sequence[Source] = ()
     ) -> "BoundCaptions":
-        """See `Encoder`: words that only `others` have get further ids."""
+        """Returns the encoder bound to its vocabulary.
+
+        Args:
+            assets: Arrays that `fit` returned, possibly among others.
+            others: Further splits to be encoded; words that occur only in them get further ids.
+
+        Raises:
+            ValueError: If an asset is missing or does not hold a vocabulary.
+        """
         vocabulary = Vocabulary.from_array(asset(assets, "vocabulary"))
         training = tuple(decoded(asset(assets, "training_captions")).split("\n"))
         words = TagVocabulary(vocabulary.tokens, len(vocabulary))
@@ -134,49 +158,56 @@ class Captions:
             for every in self.sentences(other)
             for words in every
         )
-        # First those of training that are too rare: their ids are the same in every evaluation.
+        # Rare words of the training split come first, so that their ids do not depend on `others`.
         words = words.extended(sentence.split(" ") for sentence in training).extended(further)
         counts = tuple(asset(assets, "word_counts").tolist())
         return BoundCaptions(self, vocabulary, words, counts, training)
 
     def sentences(self, source: Source) -> Iterator[list[list[str]]]:
-        """The words of the sentences of each example, none for one that could not be read.
+        """Yields the tokenized sentences of each example; `[]` for one that could not be read.
+
+        Args:
+            source: The split.
 
         Raises:
-            ValueError: see `fit`.
+            ValueError: If a picture has no sentence, or one of its sentences has no word.
         """
         for index, stored in enumerate(read_columns(source, ("captions",), _CAPTIONED)):
             yield [] if stored is None else self.read(stored["captions"], index)
 
     def read(self, stored: np.ndarray, index: int) -> list[list[str]]:
-        """The words of the sentences of one example, whose index messages name.
+        """Returns the tokenized sentences of one example.
+
+        Args:
+            stored: UTF-8 bytes `uint8[bytes]`, one sentence per line.
+            index: Index of the example, for messages.
 
         Raises:
-            ValueError: see `fit`.
+            ValueError: If the bytes are not UTF-8, or a sentence has no word.
         """
         where = f"the captions of example {index} of the split"
         try:
             lines = decoded(stored).split("\n")
         except ValueError as error:
             raise ValueError(f"{where}: {error}") from None
-        found = [self.tokens(line) for line in lines[: self.most_sentences or None]]
-        for line, words in zip(lines, found, strict=False):
+        sentences = [self.tokens(line) for line in lines[: self.most_sentences or None]]
+        for line, words in zip(lines, sentences, strict=False):
             if not words:
                 raise ValueError(f"{where} hold one without a word: {line!r}")
-        return found
+        return sentences
 
 
 @dataclasses.dataclass(frozen=True)
 class BoundCaptions:
-    """`Captions` with what the training split taught.
+    """`Captions` bound to the vocabulary of the training split.
 
     Attributes:
-        encoder: what it was bound to.
-        vocabulary: what the model reads and writes.
-        words: the same and, behind it, all other words of training and of splits that are
-            evaluated.
-        counts: see `Captions.fit`, by id.
-        training: tokenised sentences of the training split.
+        encoder: The encoder before binding.
+        vocabulary: The words that the model reads and writes.
+        words: `vocabulary`, followed by all other words of the training split and of the splits
+            that are evaluated.
+        counts: Number of occurrences of each word of `vocabulary`, by id; see `Captions.fit`.
+        training: Tokenized sentences of the training split, words separated by spaces.
     """
 
     encoder: Captions
@@ -187,7 +218,7 @@ class BoundCaptions:
 
     @property
     def for_model(self) -> Mapping[str, Any]:
-        """`classes`, known words and special ones, and `word_counts`, how often each is said."""
+        """`classes`, the size of the vocabulary, and `word_counts` by class."""
         sizes = {"classes": len(self.vocabulary), "word_counts": self.counts}
         return {**self.encoder.for_model, **sizes}
 
@@ -201,33 +232,40 @@ class BoundCaptions:
         }
 
     def coverage(self, sentences: Iterable[Sequence[str]]) -> Coverage:
-        """How much of tokenised sentences the vocabulary has."""
+        """Counts the words of sentences that the vocabulary contains.
+
+        Args:
+            sentences: The tokens of each sentence.
+        """
         return coverage(sentences, self.vocabulary, self.encoder.most_steps)
 
     def wrap(self, source: Source) -> EncodedSource:
-        """See `rcnn_jax.data.encoders.base.Encoding`; every sentence is looked at, no picture.
+        """Returns a split whose sentences are encoded.
 
-        What the vocabulary covers is told in one line of stderr. A split without the feature
-        `captions` is encoded without sentences.
+        Every sentence is read, but no picture. One line on stderr reports the coverage of the
+        vocabulary. A split without the feature `captions` is encoded without sentences.
+
+        Args:
+            source: The split as the data set stores it.
 
         Raises:
-            ValueError: see `Captions.fit`.
+            ValueError: If a picture has no sentence, or one of its sentences has no word.
         """
         texts = [name for name in ("captions", "file") if name in source.features]
-        every, longest = [], 1
+        all_sentences, longest = [], 1
         for index, stored in enumerate(read_columns(source, texts, _CAPTIONED)):
             stored = stored or {}
-            every.append(
+            all_sentences.append(
                 self.encoder.read(stored["captions"], index) if "captions" in stored else []
             )
             longest = max(longest, len(stored.get("file", ())))
         features, held = {}, None
         if "captions" in texts:
-            covered = self.coverage(words for sentences in every for words in sentences)
+            covered = self.coverage(words for sentences in all_sentences for words in sentences)
             print(f"captions: {covered}", file=sys.stderr, flush=True)
-            held = _Held.of(every, self.words)
+            held = _Held.of(all_sentences, self.words)
             most, steps = (
-                max(map(len, every), default=1),
+                max(map(len, all_sentences), default=1),
                 min(self.encoder.most_steps, covered.longest),
             )
             features = {
@@ -257,13 +295,13 @@ class BoundCaptions:
             encoded["captions"][:] = encoded["references"][:] = PAD
             for row, ids in enumerate(held.ids_of(index)):
                 learnt = self._learnt(ids)
-                for name, own in (("reference", ids), ("caption", learnt)):
-                    encoded[f"{name}s"][row, : len(own)] = own
-                    encoded[f"{name}_lengths"][row] = len(own)
+                for name, sequence in (("reference", ids), ("caption", learnt)):
+                    encoded[f"{name}s"][row, : len(sequence)] = sequence
+                    encoded[f"{name}_lengths"][row] = len(sequence)
         return encoded
 
     def _learnt(self, ids: np.ndarray) -> np.ndarray:
-        """What the model is taught of a sentence, with its end."""
+        """Returns the ids of a sentence that the model learns, with `EOS` at the end."""
         known = ids < len(self.vocabulary)
         ids = ids[known] if self.encoder.unknown == "drop" else np.where(known, ids, UNK)
         return np.append(ids[: self.encoder.most_steps], EOS)
@@ -274,9 +312,9 @@ class _Held:
     """The sentences of a split in three arrays.
 
     Attributes:
-        ids: of all words, int32 `[words]`.
-        starts: where in `ids` each sentence starts, and the end, int64 `[sentences + 1]`.
-        first: which sentence is the first of each example, and the end, int64 `[examples + 1]`.
+        ids: Ids of all words, `int32[words]`.
+        starts: Start of each sentence in `ids`, and the end, `int64[sentences + 1]`.
+        first: Index of the first sentence of each example, and the end, `int64[examples + 1]`.
     """
 
     ids: np.ndarray
@@ -293,13 +331,13 @@ class _Held:
         )
 
     def ids_of(self, example: int) -> Iterator[np.ndarray]:
-        """The ids of each sentence of an example."""
+        """Yields the ids of each sentence of an example."""
         for sentence in range(self.first[example], self.first[example + 1]):
             yield self.ids[self.starts[sentence] : self.starts[sentence + 1]]
 
 
 def _shape_of(source: Source, name: str) -> tuple[int, ...] | None:
-    """That of the first example that could be read; None where there is none."""
+    """Returns the shape of a feature in the first example that could be read; None without one."""
     if name not in source.features:
         return None
     values = (value[name] for value in read_columns(source, (name,), "pictures have") if value)

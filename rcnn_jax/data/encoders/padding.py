@@ -1,8 +1,10 @@
-"""Sequences of different lengths as arrays of one shape and their lengths: an encoder.
+"""An encoder that pads sequences of different lengths to one shape and adds their lengths.
 
-"encoder": {"name": "rcnn_jax.data.encoders.padding:Padded"},
-"task": {"name": "rcnn_jax.tasks.classification:Classification", "inputs": "clip",
-         "lengths": "length"},
+A config uses it as follows::
+
+    "encoder": {"name": "rcnn_jax.data.encoders.padding:Padded"},
+    "task": {"name": "rcnn_jax.tasks.classification:Classification", "inputs": "clip",
+             "lengths": "length"},
 """
 
 import dataclasses
@@ -22,22 +24,40 @@ LONGER = ("cut", "error")
 
 @dataclasses.dataclass(frozen=True)
 class Padded:
-    """Pads features along their first axis: clips, sequences of vectors, recordings.
+    """Pads features along their first axis, such as clips, sequences of vectors or recordings.
 
-    Encoded examples hold each padded feature `[most, ...]`, in its own dtype, and `length` int32
-    `[]`, how many of its steps are real. All padded features of an example are equally long.
-    Features of one shape are kept; what else differs between examples is left out.
+    Encoded examples hold each padded feature `[most, ...]` in the dtype of the data set, and
+    `length` `int32[]`, the number of its real steps. All padded features of an example have the
+    same length. Other features are kept if they have a fixed shape and dropped if their shape
+    varies.
 
     Attributes:
-        features: Names of the features that are padded; () for all whose first axis varies.
+        features: Names of the features that are padded; `()` for all whose first axis varies.
         length: Name of the feature that holds the length.
-        most: Steps of a padded feature; None: those of the longest example of the training split.
-        longer: What is done with an example of more steps: `cut` off what is too much, with a
-            warning that says how many examples there are; or `error`.
-        value: What padding holds; {feature: value} where features differ, 0 for the others.
+        most: Number of steps of a padded feature, at least 1; None for the length of the longest
+            example of the training split.
+        longer: Treatment of examples with more than `most` steps: `cut` drops the steps beyond
+            `most`, with a warning that states the number of such examples; `error` raises.
+        value: Value of padded steps, for all padded features or as a mapping from feature to value
+            with default 0.
+
+    Raises:
+        ValueError: If an argument lies outside its range.
+
+    Example:
+        >>> import numpy as np
+        >>> from rcnn_jax.data.encoders.padding import Padded
+        >>> from rcnn_jax.data.sources import ArraySource
+        >>> from rcnn_jax.data.spec import Feature
+        >>> clips = [np.ones(2, np.float32), np.ones(3, np.float32)]
+        >>> source = ArraySource({"clip": clips}, {"clip": Feature((None,), "float32")})
+        >>> encoder = Padded()
+        >>> encoded = encoder.bind(encoder.fit(source)).wrap(source)[0]
+        >>> encoded["clip"].tolist(), int(encoded["length"])
+        ([1.0, 1.0, 0.0], 2)
     """
 
-    # Nothing that a model or a task takes as an argument.
+    # Neither the model nor the task takes an argument from this encoder.
     offers = ()
     required = ()
 
@@ -57,18 +77,21 @@ class Padded:
 
     @property
     def for_model(self) -> Mapping[str, Any]:
-        """No argument of the model is known."""
+        """Empty: no argument of the model is determined."""
         return {}
 
     def fit(self, source: Source) -> dict[str, np.ndarray]:
         """Measures the longest example of the training split.
 
+        Args:
+            source: The training split.
+
         Returns:
-            `padded_length` int32 `[]`; empty where `most` is given.
+            `padded_length` `int32[]`; an empty dict if `most` is given.
 
         Raises:
-            ValueError: A feature to be padded is missing, has another varying axis or is empty in
-                an example, or the features of an example have different lengths.
+            ValueError: If a feature to be padded is missing, has another varying axis or is empty
+                in an example, or if the features of an example have different lengths.
         """
         for name in self.features:
             if name not in source.features:
@@ -84,15 +107,27 @@ class Padded:
     def bind(
         self, assets: Mapping[str, np.ndarray], others: Sequence[Source] = ()
     ) -> "BoundPadded":
-        """See `rcnn_jax.data.encoders.base.Encoder`: `others` may have longer examples."""
+        """Returns the encoder bound to the length of the training split.
+
+        Args:
+            assets: Arrays that `fit` returned, possibly among others.
+            others: Further splits to be encoded, whose examples may be longer.
+
+        Raises:
+            ValueError: If `most` is None and the asset `padded_length` is missing.
+        """
         most = self.most or int(asset(assets, "padded_length"))
         return BoundPadded(self, most, tuple(others))
 
     def padded(self, source: Source) -> tuple[str, ...]:
-        """The names of the features of a split that are padded.
+        """Returns the names of the features of a split that are padded.
+
+        Args:
+            source: The split.
 
         Raises:
-            ValueError: There is none, or padding would not make one shape of its examples.
+            ValueError: If there is no such feature, or padding would not give examples of one
+                shape.
         """
         features = source.features
         varying = [name for name, feature in features.items() if feature.shape[:1] == (None,)]
@@ -118,19 +153,24 @@ class Padded:
         return names
 
     def lengths(self, source: Source, names: Sequence[str]) -> Iterator[int]:
-        """The length of each example of a split that could be read, in order."""
+        """Returns an iterator over the lengths of the readable examples of a split, in order.
+
+        Args:
+            source: The split.
+            names: Names of the features that are padded.
+        """
         read = functools.partial(_length, names)
-        found = read_each(source, names, "padded sequences have", read)
-        return (length for length in found if length is not None)
+        lengths = read_each(source, names, "padded sequences have", read)
+        return (length for length in lengths if length is not None)
 
 
 @dataclasses.dataclass(frozen=True)
 class BoundPadded:
-    """`Padded` with the length of the training split.
+    """`Padded` bound to the length of the training split.
 
     Attributes:
-        encoder: What it was bound to.
-        most: Steps of a padded feature.
+        encoder: The encoder before binding.
+        most: Number of steps of a padded feature.
         evaluated: Splits that are not trained on.
     """
 
@@ -140,21 +180,26 @@ class BoundPadded:
 
     @property
     def for_model(self) -> Mapping[str, Any]:
-        """No argument of the model is known."""
+        """Empty: no argument of the model is determined."""
         return {}
 
     @property
     def for_task(self) -> Mapping[str, Any]:
-        """No argument of the task is known."""
+        """Empty: no argument of the task is determined."""
         return {}
 
     def wrap(self, source: Source) -> EncodedSource:
-        """See `rcnn_jax.data.encoders.base.Encoding`.
+        """Returns a split whose examples are padded to `most` steps.
 
-        Every example that may be too long is looked at; how many are is said in one line of stderr.
+        Every example of a split that may be too long is read; one line on stderr states how many
+        are.
+
+        Args:
+            source: The split as the data set stores it.
 
         Raises:
-            ValueError: An example is too long, where `longer` is `error`; see also `Padded.fit`.
+            ValueError: If an example is longer than `most` and `longer` is `error`, or a split
+                cannot be padded; see `Padded.fit`.
         """
         names = self.encoder.padded(source)
         # The training split was measured when the encoder was fitted.
@@ -196,12 +241,12 @@ class BoundPadded:
         if isinstance(value, Mapping):
             value = value.get(name, 0.0)
         with np.errstate(invalid="ignore", over="ignore"):
-            held = np.asarray(value, np.float64).astype(feature.dtype)
-        if np.dtype(feature.dtype).kind in "iub" and held != value:
+            padding = np.asarray(value, np.float64).astype(feature.dtype)
+        if np.dtype(feature.dtype).kind in "iub" and padding != value:
             raise ValueError(
-                f"config.encoder.value={value} cannot be held by {name!r}, {held.dtype}"
+                f"config.encoder.value={value} cannot be held by {name!r}, {padding.dtype}"
             )
-        return np.full([size or 0 for size in feature.shape], held)
+        return np.full([size or 0 for size in feature.shape], padding)
 
     def _encode(
         self,
@@ -240,7 +285,7 @@ def _length(names: Sequence[str], example: Example, index: int) -> int:
 
 
 def _described(features: Mapping[str, Feature]) -> str:
-    """Features with dtypes and shapes, `?` for an axis that varies."""
+    """Returns features with dtypes and shapes for messages, `?` for an axis that varies."""
     shapes = {
         name: ", ".join("?" if size is None else str(size) for size in feature.shape)
         for name, feature in features.items()

@@ -1,4 +1,4 @@
-"""Pairs of token sequences as ids: the encoder of sequence to sequence problems."""
+"""The encoder of sequence-to-sequence problems: pairs of token sequences as ids."""
 
 import dataclasses
 import functools
@@ -22,14 +22,28 @@ MADE = ("source", "source_length", "target", "target_length")
 class SequencePairs:
     """Encodes the features `source` and `target` of a data set.
 
-    Encoded examples hold `source` int32 `[time]`, `source_length` int32 `[]`, `target` int32
-    `[steps]`, which ends with `EOS`, and `target_length` int32 `[]`, which counts that. `time` and
-    `steps` are those of the longest of the split. A source token that the training split has not
-    is `UNK`; a target token that it has not has the id behind the last class, which no model
-    can write.
+    Encoded examples hold `source` `int32[time]`, `source_length` `int32[]`, `target`
+    `int32[steps]`, which ends with `EOS`, and `target_length` `int32[]`, which counts `EOS`. `time`
+    and `steps` fit the longest sequences of the split. A source token that does not occur in the
+    training split is `UNK`. A target token that does not occur there has the id after the last
+    class, which no model can predict.
 
     Attributes:
-        min_count: source tokens that the training split has less often are unknown.
+        min_count: Source tokens that occur less often in the training split are unknown.
+
+    Example:
+        >>> import numpy as np
+        >>> from rcnn_jax.data.encoders.sequence_pairs import SequencePairs
+        >>> from rcnn_jax.data.sources import ArraySource
+        >>> from rcnn_jax.data.text.sentences import TEXT, to_bytes
+        >>> columns = {"source": [to_bytes(["a", "b"])], "target": [to_bytes(["b", "a"])]}
+        >>> source = ArraySource(columns, {"source": TEXT, "target": TEXT})
+        >>> encoder = SequencePairs()
+        >>> bound = encoder.bind(encoder.fit(source))
+        >>> bound.for_model["classes"]
+        5
+        >>> bound.wrap(source)[0]["target"].tolist()
+        [4, 3, 2]
     """
 
     offers = ("vocabulary", "classes")
@@ -39,14 +53,20 @@ class SequencePairs:
 
     @property
     def for_model(self) -> Mapping[str, Any]:
-        """Nothing is known without data."""
+        """Empty: no argument of the model is known without data."""
         return {}
 
     def fit(self, source: Source) -> dict[str, np.ndarray]:
-        """The two vocabularies of the training split.
+        """Fits the two vocabularies on the training split.
+
+        Args:
+            source: The training split.
+
+        Returns:
+            `source_vocabulary` and `target_vocabulary`, each `uint8[bytes]`.
 
         Raises:
-            ValueError: a sequence is empty.
+            ValueError: If a sequence is empty.
         """
         pairs = [pair for pair in _pairs(source) if pair is not None]
         read = Vocabulary.fit((pair[0] for pair in pairs), min_count=self.min_count)
@@ -56,7 +76,15 @@ class SequencePairs:
     def bind(
         self, assets: Mapping[str, np.ndarray], others: Sequence[Source] = ()
     ) -> "BoundSequencePairs":
-        """See `rcnn_jax.data.encoders.base.Encoder`; other splits add nothing."""
+        """Returns the encoder bound to its vocabularies.
+
+        Args:
+            assets: Arrays that `fit` returned, possibly among others.
+            others: Further splits; they are not used.
+
+        Raises:
+            ValueError: If an asset is missing or does not hold a vocabulary.
+        """
         del others
         read, written = (
             Vocabulary.from_array(asset(assets, f"{side}_vocabulary")) for side in _SIDES
@@ -66,12 +94,12 @@ class SequencePairs:
 
 @dataclasses.dataclass(frozen=True)
 class BoundSequencePairs:
-    """`SequencePairs` with its vocabularies.
+    """`SequencePairs` bound to its vocabularies.
 
     Attributes:
-        encoder: what it was bound to.
-        source: vocabulary of what is read.
-        target: vocabulary of what is written.
+        encoder: The encoder before binding.
+        source: Vocabulary of the sequences that are read.
+        target: Vocabulary of the sequences that are written.
     """
 
     encoder: SequencePairs
@@ -80,17 +108,26 @@ class BoundSequencePairs:
 
     @property
     def for_model(self) -> Mapping[str, Any]:
-        """`vocabulary` of the source and `classes` of the target."""
+        """Sizes: `vocabulary` of the source and `classes` of the target."""
         sizes = {"vocabulary": len(self.source), "classes": len(self.target)}
         return {**self.encoder.for_model, **sizes}
 
     @property
     def for_task(self) -> Mapping[str, Any]:
-        """Nothing."""
+        """Empty: no argument of the task is determined."""
         return {}
 
     def wrap(self, source: Source) -> EncodedSource:
-        """See `rcnn_jax.data.encoders.base.Encoding`; every pair is looked at, for the longest."""
+        """Returns a split whose pairs are encoded as ids.
+
+        Every pair is read to find the longest sequences.
+
+        Args:
+            source: The split as the data set stores it.
+
+        Raises:
+            ValueError: If a sequence is empty.
+        """
         pairs = [pair for pair in _pairs(source) if pair is not None]
         longest = [max((len(pair[side]) for pair in pairs), default=1) for side in (0, 1)]
         kept = {k: f for k, f in source.features.items() if k not in _SIDES and None not in f.shape}
@@ -118,7 +155,7 @@ class BoundSequencePairs:
 
 
 def _pairs(source: Source) -> Iterator[tuple[list[str], list[str]] | None]:
-    """The tokens of each example; None for one that could not be read."""
+    """Yields the tokens of each example; None for one that could not be read."""
     return read_each(source, _SIDES, "pairs of sequences have", _tokens)
 
 

@@ -1,4 +1,4 @@
-"""Lines with their text, as arrays: the encoder of transcription."""
+"""The encoder of transcription: pictures or recordings of lines, with their texts."""
 
 import collections
 import dataclasses
@@ -25,28 +25,36 @@ ELSEWHERE = ("keep", "drop", "error")
 class Transcripts:
     """Encodes pictures of lines, or frames of recordings, and the feature `text`.
 
-    A line has `image` uint8 `[height, width, 1]`, in which 0 is background, or `frames` float32
-    `[time, bins]`, and `text`, its UTF-8 bytes; one to be read only may have no text.
+    An example has `image` `uint8[height, width, 1]`, in which 0 is background, or `frames`
+    `float32[time, bins]`, and `text`, its UTF-8 bytes. A split that is only to be read need not
+    have `text`.
 
-    Encoded examples hold `image` uint8 `[height, width, 1]` or `frames` float32 `[time, bins]`,
-    padded with zeros at the end; `length` int32 `[]`, the width or time without padding; `labels`
-    int32 `[most]`, ids from 1 and zeros behind the last; `label_length` int32 `[]`. Width, time and
-    `most` are those of the split's longest line. Features of one shape are kept.
+    Encoded examples hold `image` `uint8[height, width, 1]` or `frames` `float32[time, bins]`,
+    padded with zeros at the end; `length` `int32[]`, the width or time without padding; `labels`
+    `int32[most]`, ids from 1 and zeros after the last; and `label_length` `int32[]`. Width, time
+    and `most` fit the longest line of the split. Other features are kept if they have a fixed
+    shape.
 
     Attributes:
-        height: of all pictures; 0: that of the highest of the training split.
-        scale: scale pictures of another height, up or down. Without it lower ones keep their size
-            and stand in the middle; higher ones are scaled down all the same.
-        multiple: what width or time is a multiple of.
-        standardize: subtract from frames the mean of each bin over the training split, and divide
-            them by its standard deviation.
-        normalization: of text, see `rcnn_jax.data.text.alphabet.normalized`.
-        alphabet: the characters; "" for all that the training split has.
-        min_count: characters that the training split has less often are left out of the alphabet.
-        unknown_in_training: what to do where training text has a character that is not in the
-            alphabet: `error`, or `drop` it from the labels.
-        unknown: what to do in splits that are evaluated: `keep` gives it an id that no model can
-            write, so that it counts as an error; `drop`; `error`.
+        height: Height of all pictures in pixels; 0 for that of the highest in the training split.
+        scale: Whether pictures of another height are scaled up or down. If false, lower pictures
+            keep their size and are centred vertically; higher ones are scaled down nevertheless.
+        multiple: The padded width or time is rounded up to a multiple of this, at least 1.
+        standardize: Whether frames are standardized: the mean of each bin over the training split
+            is subtracted and the result divided by its standard deviation.
+        normalization: Unicode normalization of texts; see `rcnn_jax.data.text.alphabet.normalized`.
+        alphabet: The characters of the alphabet; `""` for all that occur in the training split.
+        min_count: Characters that occur less often in the training split are left out of the
+            alphabet.
+        unknown_in_training: Treatment of characters of training texts outside the alphabet: `error`
+            raises, `drop` removes them from the labels.
+        unknown: Treatment of such characters in splits that are evaluated: `keep` gives them an id
+            that no model can predict, so that they count as errors; `drop` removes them; `error`
+            raises.
+
+    Raises:
+        ValueError: If an argument lies outside its range, or both `alphabet` and `min_count` are
+            given.
     """
 
     offers = ("classes", "alphabet")
@@ -82,19 +90,27 @@ class Transcripts:
 
     @property
     def for_model(self) -> Mapping[str, Any]:
-        """Nothing is known without data."""
+        """Empty: no argument of the model is known without data."""
         return {}
 
     def fit(self, source: Source) -> dict[str, np.ndarray]:
-        """The alphabet of the training split, the height of its lines, the statistics of frames.
+        """Fits the alphabet, the height of lines and the statistics of frames.
+
+        Args:
+            source: The training split.
+
+        Returns:
+            `alphabet` `uint32[characters]`, and `line_height` `int32[]` for pictures. For frames
+            that are standardized, `frame_mean` and `frame_deviation`, each `float32[bins]`.
 
         Raises:
-            ValueError: a line has no text or no extent, or characters outside the alphabet.
+            ValueError: If a line has no text or no extent, or has characters outside the alphabet
+                where that is an error.
         """
         kind, highest, texts = _kind(source), 1, []
         total, squares, count = np.zeros(()), np.zeros(()), 0
         for line in self.lines(source, kind, ("text",)):
-            # The values are not held: a training split may be larger than memory.
+            # The values are not kept: a training split may be larger than memory.
             texts.append(dataclasses.replace(line, values=np.zeros(0)))
             if kind == "image":
                 highest = max(highest, line.values.shape[0])
@@ -107,40 +123,55 @@ class Transcripts:
         if self.unknown_in_training == "error":
             for line in texts:
                 _refuse_unknown(line, alphabet)
-        found = {"alphabet": alphabet.to_array()}
+        assets = {"alphabet": alphabet.to_array()}
         if kind == "image":
-            found["line_height"] = np.array(self.height or highest, np.int32)
+            assets["line_height"] = np.array(self.height or highest, np.int32)
         elif self.standardize and count:
             mean = total / count
             deviation = np.sqrt(np.maximum(squares / count - mean**2, 0))
-            found["frame_mean"] = mean.astype(np.float32)
-            # A bin that never changes says nothing, whatever it is divided by.
-            found["frame_deviation"] = np.where(deviation < 1e-6, 1, deviation).astype(np.float32)
-        return found
+            assets["frame_mean"] = mean.astype(np.float32)
+            # A constant bin carries no information; it is only centred.
+            assets["frame_deviation"] = np.where(deviation < 1e-6, 1, deviation).astype(np.float32)
+        return assets
 
     def bind(
         self, assets: Mapping[str, np.ndarray], others: Sequence[Source] = ()
     ) -> "BoundTranscripts":
-        """See `rcnn_jax.data.encoders.base.Encoder`: `others` are those that are evaluated."""
+        """Returns the encoder bound to what it learned from the training split.
+
+        Args:
+            assets: Arrays that `fit` returned, possibly among others.
+            others: The splits that are evaluated; `unknown` applies to them, `unknown_in_training`
+                to all other splits.
+
+        Raises:
+            ValueError: If the asset `alphabet` is missing or does not hold an alphabet.
+        """
         alphabet = Alphabet.from_array(asset(assets, "alphabet"))
         return BoundTranscripts(self, alphabet, dict(assets), tuple(others))
 
     def lines(self, source: Source, kind: str, further: tuple[str, ...] = ()) -> Iterator["_Line"]:
-        """Each line of a split that could be read; `further` are features that it must have."""
+        """Returns an iterator over the lines of a split that could be read, in order.
+
+        Args:
+            source: The split.
+            kind: Name of the feature that holds the line: `image` or `frames`.
+            further: Names of further features that the split must have.
+        """
         read = functools.partial(_line, kind, self.normalization)
-        found = read_each(source, (kind, *further), "transcripts have", read)
-        return (line for line in found if line is not None)
+        lines = read_each(source, (kind, *further), "transcripts have", read)
+        return (line for line in lines if line is not None)
 
 
 @dataclasses.dataclass(frozen=True)
 class BoundTranscripts:
-    """`Transcripts` with what the training split taught.
+    """`Transcripts` bound to what it learned from the training split.
 
     Attributes:
-        encoder: what it was bound to.
-        alphabet: the characters.
-        assets: `line_height`, or `frame_mean` and `frame_deviation`, perhaps among others.
-        evaluated: splits that are not trained on.
+        encoder: The encoder before binding.
+        alphabet: The characters that the model can predict.
+        assets: `line_height`, or `frame_mean` and `frame_deviation`, possibly among others.
+        evaluated: Splits that are not trained on.
     """
 
     encoder: Transcripts
@@ -150,23 +181,28 @@ class BoundTranscripts:
 
     @property
     def for_model(self) -> Mapping[str, Any]:
-        """`classes`: the characters and the blank."""
+        """`classes`, the number of characters of the alphabet and the blank."""
         return {**self.encoder.for_model, "classes": len(self.alphabet) + 1}
 
     @property
     def for_task(self) -> Mapping[str, Any]:
-        """`alphabet`: the characters, that of id i at place i - 1."""
+        """`alphabet`, the tuple of characters, in which that of id i has index i - 1."""
         return {"alphabet": self.alphabet.characters}
 
     def wrap(self, source: Source) -> EncodedSource:
-        """See `rcnn_jax.data.encoders.base.Encoding`; every line is looked at, for the longest.
+        """Returns a split whose lines are encoded.
 
-        Characters outside the alphabet that are kept or dropped are told of in one line of stderr.
-        A split without the feature `text` is encoded without labels.
+        Every line is read to find the longest. One line on stderr reports characters outside the
+        alphabet that are kept or dropped. A split without the feature `text` is encoded without
+        labels.
+
+        Args:
+            source: The split as the data set stores it.
 
         Raises:
-            ValueError: a line has no text or no extent, frames of another number of bins, or a
-                character outside the alphabet where that is an error.
+            ValueError: If a line has no text or no extent, if its frames have another number of
+                bins than the training split, or if it has a character outside the alphabet where
+                that is an error.
         """
         kind, policy = _kind(source), self._policy(source)
         longest, most, strange, first = 1, 1, 0, ""
@@ -258,12 +294,12 @@ class BoundTranscripts:
 
 @dataclasses.dataclass(frozen=True)
 class _Line:
-    """A picture or frames, with text.
+    """A line as a picture or as frames, with its text.
 
     Attributes:
-        values: uint8 `[height, width, 1]` or float32 `[time, bins]`.
-        text: normalised; "" in a split without text.
-        where: what a message calls the line.
+        values: Picture `uint8[height, width, 1]` or frames `float32[time, bins]`.
+        text: Normalized text; `""` in a split without texts.
+        where: Description of the line for messages.
     """
 
     values: np.ndarray
@@ -298,26 +334,26 @@ def _line(kind: str, normalization: str, example: Example, index: int) -> _Line:
 
 
 def _kind(source: Source) -> str:
-    """What is read: pictures or frames."""
-    found = [name for name in ("image", "frames") if name in source.features]
-    if len(found) != 1:
+    """Returns which of the features `image` and `frames` holds the lines of a split."""
+    kinds = [name for name in ("image", "frames") if name in source.features]
+    if len(kinds) != 1:
         raise ValueError(
             "transcripts need one of the features 'image' and 'frames', the data set has "
             f"{', '.join(map(repr, source.features))}"
         )
-    return found[0]
+    return kinds[0]
 
 
 def _counted(lines: Sequence[_Line], min_count: int) -> tuple[str, ...]:
-    """The characters that lines have so often, in the order of their code points."""
+    """Returns the characters that occur at least `min_count` times, in the order of code points."""
     counts = collections.Counter(character for line in lines for character in line.text)
-    found = tuple(sorted(character for character, n in counts.items() if n >= min_count))
-    if not found:
+    characters = tuple(sorted(character for character, n in counts.items() if n >= min_count))
+    if not characters:
         raise ValueError(
             f"min_count={min_count} leaves none of the {len(counts)} characters of the "
             f"{len(lines):,} lines"
         )
-    return found
+    return characters
 
 
 def _refuse_unknown(line: _Line, alphabet: Alphabet) -> None:

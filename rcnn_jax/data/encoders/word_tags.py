@@ -1,4 +1,4 @@
-"""Sentences with a tag for each word, as ids: the encoder of slot filling."""
+"""The encoder of slot filling: sentences with a tag for each word, as ids."""
 
 import dataclasses
 import functools
@@ -29,17 +29,38 @@ MADE = ("words", "tags", "length")
 class WordTags:
     """Encodes the features `words` and `tags` of a data set.
 
-    Encoded examples hold `words` int32 `[time]`, or `[time, trigrams]`; `tags` int32 `[time]`; and
-    `length` int32 `[]`, the number of words. `time` is the length of the split's longest sentence
-    rounded up to `multiple`, `trigrams` that of its longest word. Beyond the length words are
-    `PAD` and tags 0. Features of one shape, such as `intent`, are kept.
+    Encoded examples hold `words` `int32[time]`, or `int32[time, trigrams]` for letter trigrams;
+    `tags` `int32[time]`; and `length` `int32[]`, the number of words. `time` is the length of the
+    longest sentence of the split rounded up to `multiple`, `trigrams` the number of trigrams of its
+    longest word. After the end of a sentence, words are `PAD` and tags 0. Other features are kept
+    if they have a fixed shape, such as `intent`.
 
     Attributes:
-        encoding: how the model reads words, see `rcnn_jax.models.tagger.Tagger`, which is handed
-            it. `one_hot` and `trigrams` have no id for what is unknown, the others have 0.
-        min_count: words, or trigrams, that the training split has less often are unknown.
-        zero_digits: write each digit as a 0 first, so that `7th` and `9th` are one word.
-        multiple: what `time` is a multiple of.
+        encoding: Encoding by which the model reads words; it is passed to the model, see
+            `rcnn_jax.models.tagger.Tagger`. `one_hot` and `trigrams` have no id for unknown words
+            or trigrams; in the other encodings it is 0.
+        min_count: Words, or trigrams, that occur less often in the training split are unknown.
+        zero_digits: Whether each digit is replaced by 0 first, so that `7th` and `9th` are one
+            word.
+        multiple: `time` is rounded up to a multiple of this, at least 1.
+
+    Raises:
+        ValueError: If `encoding` is unknown or `multiple` is below 1.
+
+    Example:
+        >>> import numpy as np
+        >>> from rcnn_jax.data.encoders.word_tags import WordTags
+        >>> from rcnn_jax.data.sources import ArraySource
+        >>> from rcnn_jax.data.text.sentences import TEXT, to_bytes
+        >>> columns = {"words": [to_bytes(["to", "rome"])], "tags": [to_bytes(["O", "B-city"])]}
+        >>> source = ArraySource(columns, {"words": TEXT, "tags": TEXT})
+        >>> encoder = WordTags(multiple=4)
+        >>> bound = encoder.bind(encoder.fit(source))
+        >>> bound.for_task["tags"]
+        ('O', 'B-city')
+        >>> encoded = bound.wrap(source)[0]
+        >>> encoded["words"].tolist(), encoded["tags"].tolist(), int(encoded["length"])
+        ([2, 1, -1, -1], [0, 1, 0, 0], 2)
     """
 
     offers = ("encoding", "vocabulary", "classes", "tags")
@@ -58,36 +79,55 @@ class WordTags:
 
     @property
     def for_model(self) -> Mapping[str, Any]:
-        """`encoding`: the model reads words in the way that they are encoded."""
+        """`encoding`, so that the model reads words in the way in which they are encoded."""
         return {"encoding": self.encoding}
 
     def tokens(self, words: Iterable[str]) -> list[str]:
-        """The words as the vocabulary knows them."""
+        """Returns the words in the form in which the vocabulary holds them.
+
+        Args:
+            words: The words of a sentence.
+        """
         return [digits_as_zero(word) for word in words] if self.zero_digits else list(words)
 
     def fit(self, source: Source) -> dict[str, np.ndarray]:
-        """The vocabulary and the tags of the training split.
+        """Fits the vocabulary and the tags on the training split.
+
+        Args:
+            source: The training split.
+
+        Returns:
+            `vocabulary` and `tag_vocabulary`, each `uint8[bytes]`.
 
         Raises:
-            ValueError: a sentence is empty or has not as many tags as words.
+            ValueError: If a sentence is empty or differs from its tags in length, or if `min_count`
+                leaves no word.
         """
-        found = [pair for pair in _sentences(source) if pair is not None]
-        sentences = (self.tokens(words) for words, _ in found)
+        pairs = [pair for pair in _sentences(source) if pair is not None]
+        sentences = (self.tokens(words) for words, _ in pairs)
         if self.encoding == "trigrams":
             sentences = ([t for w in words for t in letter_trigrams(w)] for words in sentences)
         other = "<other>" if self.encoding in ("one_hot_other", "embedding") else None
         vocabulary = Vocabulary.fit(sentences, min_count=self.min_count, other=other)
         if not len(vocabulary):
             raise ValueError(
-                f"min_count={self.min_count} leaves no word of the {len(found):,} sentences"
+                f"min_count={self.min_count} leaves no word of the {len(pairs):,} sentences"
             )
-        tags = TagVocabulary.fit(tags for _, tags in found)
+        tags = TagVocabulary.fit(tags for _, tags in pairs)
         return {"vocabulary": vocabulary.to_array(), "tag_vocabulary": tags.to_array()}
 
     def bind(
         self, assets: Mapping[str, np.ndarray], others: Sequence[Source] = ()
     ) -> "BoundWordTags":
-        """See `Encoder`: tags that only `others` have get further ids."""
+        """Returns the encoder bound to its vocabularies.
+
+        Args:
+            assets: Arrays that `fit` returned, possibly among others.
+            others: Further splits to be encoded; tags that occur only in them get further ids.
+
+        Raises:
+            ValueError: If an asset is missing or does not hold a vocabulary.
+        """
         tags = TagVocabulary.from_array(asset(assets, "tag_vocabulary"))
         sentences = (pair[1] for other in others for pair in _sentences(other) if pair is not None)
         return BoundWordTags(
@@ -97,12 +137,12 @@ class WordTags:
 
 @dataclasses.dataclass(frozen=True)
 class BoundWordTags:
-    """`WordTags` with its vocabularies.
+    """`WordTags` bound to its vocabularies.
 
     Attributes:
-        encoder: what it was bound to.
-        vocabulary: of words, or of trigrams.
-        tags: those of the training split and, behind them, of other splits.
+        encoder: The encoder before binding.
+        vocabulary: Vocabulary of words, or of trigrams.
+        tags: The tags of the training split, followed by those that occur only in other splits.
     """
 
     encoder: WordTags
@@ -111,17 +151,26 @@ class BoundWordTags:
 
     @property
     def for_model(self) -> Mapping[str, Any]:
-        """`vocabulary`, `classes` and `encoding`."""
+        """`vocabulary` and `classes`, the numbers of words and of tags, and `encoding`."""
         sizes = {"vocabulary": len(self.vocabulary), "classes": self.tags.known}
         return {**self.encoder.for_model, **sizes}
 
     @property
     def for_task(self) -> Mapping[str, Any]:
-        """`tags`: what each id means."""
+        """`tags`, the tuple of tags by id."""
         return {"tags": self.tags.tags}
 
     def wrap(self, source: Source) -> EncodedSource:
-        """See `Encoding`; every sentence is looked at, for the longest."""
+        """Returns a split whose sentences are encoded as ids.
+
+        Every sentence is read to find the longest.
+
+        Args:
+            source: The split as the data set stores it.
+
+        Raises:
+            ValueError: If a sentence is empty or differs from its tags in length.
+        """
         sentences = [pair for pair in _sentences(source) if pair is not None]
         longest = max((len(words) for words, _ in sentences), default=1)
         shape = (-(-longest // self.encoder.multiple) * self.encoder.multiple,)
@@ -160,7 +209,7 @@ class BoundWordTags:
 
 
 def _sentences(source: Source) -> Iterator[tuple[list[str], list[str]] | None]:
-    """Words and tags of each example; None for one that could not be read."""
+    """Yields the words and tags of each example; None for one that could not be read."""
     return read_each(source, ("words", "tags"), "sentences with tags have", _words_and_tags)
 
 

@@ -1,1 +1,1 @@
-"""One file format each; no data set is known here."""
+"""Readers of file formats, one format per module and independent of any data set."""

@@ -1,7 +1,7 @@
-"""Recordings as frames: logarithms of the energy in bands of the mel scale, every 10 ms.
+"""Recordings as log-mel frames: logarithms of the energy in bands of the mel scale, every 10 ms.
 
-The frames are those of Kaldi, computed by kaldi-native-fbank: windows of 25 ms, no dither, so that
-the same recording always gives the same frames.
+The frames are those of Kaldi, computed by kaldi-native-fbank: windows of 25 ms without dither, so
+that the same recording always gives the same frames.
 """
 
 import warnings
@@ -11,21 +11,22 @@ from typing import Any
 import numpy as np
 
 SUFFIX = ".wav"
-_FULL = 32768.0  # Kaldi's frames are of samples in the range of 16 bits
+_FULL = 32768.0  # Kaldi expects samples in the range of 16 bits.
 
 
 def read_wav(path: Path, rate: int) -> np.ndarray:
     """Reads a recording.
 
     Args:
-        path: of a wav file with integer or floating samples; channels are averaged.
-        rate: samples a second wanted; a recording with another rate is resampled.
+        path: Path of a wav file with integer or floating samples; channels are averaged.
+        rate: Sampling rate of the result in Hz; a recording of another rate is resampled.
 
     Returns:
-        float32 `[samples]` in [-32768, 32768).
+        Samples `float32[samples]` in `[-32768, 32768)`.
 
     Raises:
-        ValueError: it is no wav file, is truncated, or holds no samples.
+        FileNotFoundError: If there is no such file.
+        ValueError: If the file is not a wav file, is truncated, or holds no samples.
     """
     import scipy.io.wavfile
     import scipy.signal
@@ -33,15 +34,15 @@ def read_wav(path: Path, rate: int) -> np.ndarray:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("error", scipy.io.wavfile.WavFileWarning)
-            # Chunks that say nothing of the sound, such as a title, are no damage.
+            # Chunks without audio, such as a title, are not an error.
             warnings.filterwarnings("ignore", "Chunk .non-data. not understood")
-            own, samples = scipy.io.wavfile.read(path)
+            recorded_rate, samples = scipy.io.wavfile.read(path)
     except FileNotFoundError:
         raise
     except Exception as error:
         raise ValueError(f"{path} cannot be read as a wav file: {error}") from error
-    if not len(samples) or own < 1:
-        raise ValueError(f"{path} holds {len(samples)} samples at {own} a second")
+    if not len(samples) or recorded_rate < 1:
+        raise ValueError(f"{path} holds {len(samples)} samples at {recorded_rate} a second")
     if samples.dtype == np.uint8:
         values = (samples.astype(np.float64) - 128) / 128
     elif samples.dtype.kind == "i":
@@ -52,25 +53,25 @@ def read_wav(path: Path, rate: int) -> np.ndarray:
         raise ValueError(f"{path} holds samples that are no numbers")
     if values.ndim > 1:
         values = values.mean(axis=1)
-    if own != rate:
-        divisor = np.gcd(own, rate)
-        values = scipy.signal.resample_poly(values, rate // divisor, own // divisor)
+    if recorded_rate != rate:
+        divisor = np.gcd(recorded_rate, rate)
+        values = scipy.signal.resample_poly(values, rate // divisor, recorded_rate // divisor)
     return (values * _FULL).astype(np.float32)
 
 
 def log_mel(samples: np.ndarray, rate: int, bins: int) -> np.ndarray:
-    """The frames of a recording.
+    """Computes the log-mel frames of a recording.
 
     Args:
-        samples: `[samples]` in the range of 16 bits, as `read_wav` gives them.
-        rate: samples a second.
-        bins: bands of the mel scale, between 20 Hz and half the rate.
+        samples: Samples `[samples]` in the range of 16 bits, as `read_wav` returns them.
+        rate: Sampling rate of the samples in Hz.
+        bins: Number of bands of the mel scale, between 20 Hz and half the rate.
 
     Returns:
-        float32 `[time, bins]`, one frame for each 10 ms.
+        Frames `float32[time, bins]`, one per 10 ms.
 
     Raises:
-        ValueError: there are too few samples for one frame, or the library is not installed.
+        ValueError: If there are too few samples for one frame, or the library is not installed.
     """
     try:
         import kaldi_native_fbank
@@ -94,10 +95,19 @@ def log_mel(samples: np.ndarray, rate: int, bins: int) -> np.ndarray:
 
 
 def read_frames(path: Path, rate: int, bins: int) -> np.ndarray:
-    """The frames of a wav file, float32 `[time, bins]`: `log_mel` of `read_wav`.
+    """Reads the log-mel frames of a wav file.
+
+    Args:
+        path: Path of a wav file with integer or floating samples; channels are averaged.
+        rate: Sampling rate in Hz at which frames are computed; other recordings are resampled.
+        bins: Number of bands of the mel scale, between 20 Hz and half the rate.
+
+    Returns:
+        Frames `float32[time, bins]`, one per 10 ms.
 
     Raises:
-        ValueError: it cannot be read, or is too short.
+        FileNotFoundError: If there is no such file.
+        ValueError: If the file cannot be read or is too short for one frame.
     """
     samples = read_wav(path, rate)
     try:

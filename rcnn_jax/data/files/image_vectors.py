@@ -1,12 +1,13 @@
-"""Files of image features: one vector a picture, as a pretrained net computed it.
+"""Files of image features: one vector per picture, computed by a pretrained network.
 
-    .npz    `features` float32 `[images, size]`, `files` their names, `about` a JSON text: which
-            net, layer and weights, how pictures were prepared, what was left out
-    .mat    Karpathy's `vgg_feats.mat`: MATLAB 5, `feats` `[size, images]`; the column is the
-            `imgid` of dataset.json, and there are no names
+- `.npz`: `features` `float32[images, size]`; `files`, the names of the pictures; `about`, a JSON
+  text that states the network, layer and weights, how pictures were prepared, and what was left
+  out.
+- `.mat`: Karpathy's `vgg_feats.mat`, a MATLAB 5 file with `feats` `[size, images]`. The column is
+  the `imgid` of `dataset.json`, and there are no names.
 
-A `.npz` of other people may hold several arrays of features, of which one is named, and call the
-names of pictures `filenames`.
+A `.npz` from another source may hold several arrays of features, one of which must be named, and
+may call the names of pictures `filenames`.
 """
 
 import contextlib
@@ -26,12 +27,12 @@ _NAMES = ("files", "filenames")
 
 @dataclasses.dataclass(frozen=True)
 class Features:
-    """Vectors of pictures.
+    """Feature vectors of pictures.
 
     Attributes:
-        values: float32 `[images, size]`, all finite.
-        files: the name of each picture; None where the file has only their order.
-        about: how they were made, as far as the file says.
+        values: Vectors `float32[images, size]`, all finite.
+        files: Name of each picture; None if the file has only their order.
+        about: Description of how the vectors were made; empty if the file has none.
     """
 
     values: np.ndarray
@@ -43,16 +44,14 @@ def read(path: Path | str, array: str = "") -> Features:
     """Reads a file of features.
 
     Args:
-        path: of a `.npz` or `.mat` file.
-        array: which array of the `.npz` holds them; empty: `features`, or the only one of two axes.
-
-    Returns:
-        The features.
+        path: Path of a `.npz` or `.mat` file.
+        array: Name of the array of the `.npz` that holds the features; `""` for `features`, or for
+            the only floating array with two axes.
 
     Raises:
-        FileNotFoundError: there is no such file.
-        ValueError: it is damaged or of another kind, features are not `[images, size]`, a number is
-            not finite, or names are not one for each picture, each different.
+        FileNotFoundError: If there is no such file.
+        ValueError: If the file is damaged or of another format, the features do not have
+            two axes, a number is not finite, or the names are not distinct and one per picture.
     """
     path = Path(path)
     if path.suffix not in SUFFIXES:
@@ -60,20 +59,20 @@ def read(path: Path | str, array: str = "") -> Features:
     if not path.is_file():
         raise FileNotFoundError(f"there is no file of features {str(path)!r}")
     try:
-        found = _read_npz(path, array) if path.suffix == ".npz" else _read_mat(path)
+        features = _read_npz(path, array) if path.suffix == ".npz" else _read_mat(path)
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from error
-    # The libraries' own errors of damaged files are of many kinds.
+    # The libraries raise errors of many kinds for damaged files.
     except (OSError, EOFError, TypeError, KeyError, zipfile.BadZipFile, IndexError) as error:
         raise ValueError(f"{path} is damaged: {error}") from error
-    _check(path, found)
-    return found
+    _check(path, features)
+    return features
 
 
 def _read_npz(path: Path, array: str) -> Features:
     if not zipfile.is_zipfile(path):
         raise ValueError("it is no .npz file, or a damaged one")
-    # Opened here: NumPy leaves a damaged file open.
+    # The file is opened here because NumPy leaves a damaged file open.
     with path.open("rb") as opened, np.load(opened, allow_pickle=False) as file:
         there = file.files
         name = array or ("features" if "features" in there else "")
@@ -100,16 +99,16 @@ def _read_mat(path: Path) -> Features:
     import scipy.io
 
     try:
-        found = scipy.io.loadmat(path, variable_names=["feats"])
+        arrays = scipy.io.loadmat(path, variable_names=["feats"])
     except NotImplementedError as error:
         raise ValueError(
             "it is a file of MATLAB 7.3, which is HDF5; save it with -v7, or as .npz"
         ) from error
-    except Exception as error:  # a damaged file makes the parser stumble anywhere
+    except Exception as error:  # The parser raises errors of many kinds for a damaged file.
         raise ValueError(f"it cannot be read as a file of MATLAB 5: {error}") from error
-    if not isinstance(found.get("feats"), np.ndarray):
+    if not isinstance(arrays.get("feats"), np.ndarray):
         raise ValueError("it has no dense array 'feats'")
-    return Features(np.ascontiguousarray(_float32(found["feats"]).T))
+    return Features(np.ascontiguousarray(_float32(arrays["feats"]).T))
 
 
 def _float32(array: np.ndarray) -> np.ndarray:
@@ -147,18 +146,19 @@ def write(
     files: Sequence[str],
     about: Mapping[str, Any],
 ) -> None:
-    """Writes a file of features; a reader sees the whole of it or what was there before.
+    """Writes a file of features atomically: readers see the complete new file or the previous one.
 
     Args:
-        path: of a `.npz` or `.mat` file; the latter keeps neither names nor `about`.
-        blocks: float32 `[some images, size]`, in order; a `.npz` holds one in memory at a time.
-        shape: `(images, size)`.
-        files: the name of each picture.
-        about: how they were made, of what JSON can hold.
+        path: Path of a `.npz` or `.mat` file; a `.mat` file stores neither `files` nor `about`.
+        blocks: Consecutive blocks `float32[some images, size]`; for a `.npz`, one block at a time
+            is held in memory.
+        shape: Total shape `(images, size)`.
+        files: Name of each picture.
+        about: Description of how the features were made, as JSON-compatible values.
 
     Raises:
-        OSError: it cannot be written.
-        ValueError: the blocks are not of that shape, or the name ends otherwise.
+        OSError: If the file cannot be written.
+        ValueError: If the blocks do not have that shape, or the suffix is another one.
     """
     if path.suffix not in SUFFIXES:
         raise ValueError(f"features are written to .npz and .mat files, got {str(path)!r}")
@@ -167,7 +167,7 @@ def write(
             import scipy.io
 
             values = np.concatenate(list(_checked(blocks, shape)))
-            # Compressed: that has a checksum, as plain arrays in this format have not.
+            # Compressed arrays have a checksum in this format, uncompressed ones have none.
             scipy.io.savemat(file, {"feats": values.T}, format="5", do_compression=True)
             return
         with zipfile.ZipFile(file, "w", allowZip64=True) as archive:
@@ -196,7 +196,7 @@ def _checked(blocks: Iterable[np.ndarray], shape: tuple[int, int]) -> Iterator[n
 
 @contextlib.contextmanager
 def _replacing(path: Path) -> Iterator[IO[bytes]]:
-    """A file that takes the place of `path` when all has been written."""
+    """Yields a file that replaces `path` once it is written completely."""
     partial = path.with_name(f".{path.name}.partial")
     try:
         with partial.open("wb") as file:

@@ -1,4 +1,4 @@
-"""Pictures from files, and as a data set of images of one size stores its examples."""
+"""Pictures read from files, and brought to the one size in which a data set stores its images."""
 
 import io
 from collections.abc import Callable
@@ -15,19 +15,19 @@ _MODES = {1: "L", 3: "RGB"}
 
 
 def opened(path: Path, take: Callable[[Any], T], data: bytes | None = None) -> T:
-    """Opens a picture, the way up that a camera's note on how it was held says.
+    """Opens a picture with its EXIF orientation applied.
 
     Args:
-        path: of the file; names it in errors.
-        take: takes what is wanted of the opened `PIL.Image`.
-        data: the file's content; None: it is read.
+        path: Path of the file; messages name it.
+        take: Returns the wanted value, given the opened `PIL.Image`.
+        data: Content of the file; None to read it from `path`.
 
     Returns:
-        What `take` gives.
+        The result of `take`.
 
     Raises:
-        OSError: the file cannot be read.
-        ValueError: it is no picture or damaged, or Pillow is not installed.
+        OSError: If the file cannot be read.
+        ValueError: If it is not a picture or damaged, or Pillow is not installed.
     """
     try:
         from PIL import Image, ImageOps, UnidentifiedImageError
@@ -41,17 +41,23 @@ def opened(path: Path, take: Callable[[Any], T], data: bytes | None = None) -> T
             return take(ImageOps.exif_transpose(image))
     except UnidentifiedImageError as error:
         raise ValueError(f"{path} cannot be read as a picture: its format is unknown") from error
-    except Exception as error:  # decoders raise whatever they like
+    except Exception as error:  # Decoders raise errors of many kinds.
         raise ValueError(f"{path} cannot be read as a picture: {error}") from error
 
 
 def plain(picture: Any) -> Any:
-    """A `PIL.Image` with 8 bits a channel and without transparency.
+    """Returns a picture with 8 bits per channel and without transparency.
 
-    Of grey values of 16 bits the upper 8 are taken; transparent parts become white.
+    16-bit grey values are divided by 257 and rounded; transparent parts become white.
+
+    Args:
+        picture: A `PIL.Image`.
+
+    Returns:
+        A `PIL.Image`.
 
     Raises:
-        ValueError: it has no pixels, or grey values beyond 0 to 65535.
+        ValueError: If it has no pixels, or grey values outside `[0, 65535]`.
     """
     from PIL import Image
 
@@ -59,7 +65,7 @@ def plain(picture: Any) -> Any:
         raise ValueError(f"it has {picture.size[0]}x{picture.size[1]} pixels")
     if picture.mode.startswith("I") or picture.mode == "F":
         values = np.asarray(picture).astype(np.float64)
-        # Written so that a NaN is refused, too.
+        # Written so that NaN is rejected, too.
         if not (values.min() >= 0 and values.max() <= 65535):
             raise ValueError(f"its grey values go from {values.min():g} to {values.max():g}")
         picture = Image.fromarray((values / 257).round().astype(np.uint8))
@@ -71,7 +77,11 @@ def plain(picture: Any) -> Any:
 
 
 def is_picture(feature: Feature) -> bool:
-    """Whether a feature is an image of one size, uint8 `[height, width, 1 or 3]`."""
+    """Returns whether a feature is an image of one size, `uint8[height, width, 1 or 3]`.
+
+    Args:
+        feature: Feature of a data set.
+    """
     shape = feature.shape
     return (
         len(shape) == 3
@@ -82,17 +92,19 @@ def is_picture(feature: Feature) -> bool:
 
 
 def read_image(path: Path, shape: tuple[int, int, int]) -> np.ndarray:
-    """Reads a picture and brings it to a size, bilinearly; its proportions may change.
+    """Reads a picture and resizes it bilinearly to a given size; its proportions may change.
 
     Args:
-        path: of the file.
-        shape: `[height, width, channels]`, 1 channel for grey values or 3 for colours.
+        path: Path of the file.
+        shape: Shape of the result, `(height, width, channels)`, with 1 channel for grey values or 3
+            for colours.
 
     Returns:
-        uint8 of that shape, 0 to 255.
+        Pixels `uint8[height, width, channels]`.
 
     Raises:
-        OSError, ValueError: see `opened`.
+        OSError: If the file cannot be read.
+        ValueError: If it is not a picture or damaged, or Pillow is not installed.
     """
     height, width, channels = shape
 

@@ -13,47 +13,60 @@ from rcnn_jax.data.files.images import opened, plain
 SUFFIXES = (
     ".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".gif", ".webp", ".pgm", ".pbm", ".ppm",
 )  # fmt: skip
-"""Ends of the names of files that count as pictures."""
+"""Suffixes of the files that are read as pictures."""
 
 
 def read_picture(path: Path, data: bytes | None = None) -> np.ndarray:
     """Reads a picture of one line.
 
-    Transparent parts are white, a camera's note on how it was held is followed, and 16 bits become
-    the upper 8. A picture that is mostly bright is taken for dark ink on paper and inverted.
+    Transparent parts become white, the EXIF orientation is applied, and 16-bit values are reduced
+    to 8 bits. A picture that is mostly bright is taken for dark ink on paper and inverted.
 
     Args:
-        path: of the file; names it in errors.
-        data: its content; None: it is read.
+        path: Path of the file; messages name it.
+        data: Content of the file; None to read it from `path`.
 
     Returns:
-        Grey values, uint8 `[height, width, 1]`, bright where there is ink.
+        Grey values `uint8[height, width, 1]`, bright where there is ink.
 
     Raises:
-        OSError, ValueError: see `rcnn_jax.data.files.images.opened`.
+        OSError: If the file cannot be read.
+        ValueError: If it is not a picture or damaged, or Pillow is not installed.
     """
     grey = opened(path, lambda picture: np.asarray(plain(picture).convert("L")), data)
     return (255 - grey if grey.mean() > 127.5 else grey)[..., None]
 
 
 def width_at(shape: tuple[int, ...], height: int, *, scale: bool) -> int:
-    """How wide a picture becomes at a height, see `to_height`."""
+    """Returns the width that `to_height` gives to a picture.
+
+    Args:
+        shape: Shape of the picture, `(height, width, ...)`.
+        height: Height of the result in pixels.
+        scale: Whether a lower picture is scaled up; see `to_height`.
+
+    Example:
+        >>> from rcnn_jax.data.files.line_images import width_at
+        >>> width_at((16, 40, 1), 32, scale=True), width_at((16, 40, 1), 32, scale=False)
+        (80, 40)
+    """
     if shape[0] == height or (shape[0] < height and not scale):
         return shape[1]
     return max(1, round(shape[1] * height / shape[0]))
 
 
 def to_height(image: np.ndarray, height: int, *, scale: bool = True) -> np.ndarray:
-    """A picture at a given height.
+    """Returns a picture at a given height.
 
     Args:
-        image: uint8 `[its height, its width, 1]`.
-        height: of the result.
-        scale: scale it and keep its proportions. Without it a lower picture keeps its size and
-            stands in the middle of a dark strip; a higher one is scaled all the same.
+        image: Picture `uint8[old height, old width, 1]`.
+        height: Height of the result in pixels.
+        scale: Whether a lower picture is scaled up with its proportions kept. If false, it keeps
+            its size and is centred vertically on a dark strip. A higher picture is scaled down in
+            either case.
 
     Returns:
-        uint8 `[height, width, 1]`.
+        Picture `uint8[height, width, 1]`.
     """
     if image.shape[0] == height:
         return image
@@ -64,15 +77,23 @@ def to_height(image: np.ndarray, height: int, *, scale: bool = True) -> np.ndarr
 
 
 def bilinear(image: np.ndarray, height: int, width: int) -> np.ndarray:
-    """Resizes by triangular filters, which widen when a picture shrinks, so that no line is lost.
+    """Resizes a picture by triangular filters.
+
+    The filters widen when a picture shrinks, so that no thin line is lost.
 
     Args:
-        image: uint8 `[its height, its width, 1]`.
-        height: of the result.
-        width: of the result.
+        image: Picture `uint8[old height, old width, 1]`.
+        height: Height of the result in pixels.
+        width: Width of the result in pixels.
 
     Returns:
-        uint8 `[height, width, 1]`.
+        Picture `uint8[height, width, 1]`.
+
+    Example:
+        >>> import numpy as np
+        >>> from rcnn_jax.data.files.line_images import bilinear
+        >>> bilinear(np.full((4, 6, 1), 200, np.uint8), 2, 3)[..., 0].tolist()
+        [[200, 200, 200], [200, 200, 200]]
     """
     grey = image[..., 0].astype(np.float32)
     for axis, size in ((0, height), (1, width)):
@@ -84,14 +105,23 @@ def bilinear(image: np.ndarray, height: int, width: int) -> np.ndarray:
 
 @functools.lru_cache(maxsize=512)
 def _filters(old: int, new: int) -> tuple[np.ndarray, np.ndarray]:
-    """Which old pixels each new one is a mean of, int `[new, taps]`, and weights that sum to 1."""
+    """Returns the filters that resize an axis.
+
+    Args:
+        old: Old size of the axis.
+        new: New size of the axis.
+
+    Returns:
+        Indices of the old pixels that each new pixel averages, `int64[new, taps]`, and their
+        weights, `float32[new, taps]`, which sum to 1.
+    """
     step = old / new
     reach = max(step, 1.0)
     centers = (np.arange(new) + 0.5) * step
     first = np.floor(centers - reach).astype(np.int64)
     taps = first[:, None] + np.arange(int(np.ceil(2 * reach)) + 2)
     weights = np.maximum(0, 1 - np.abs(taps + 0.5 - centers[:, None]) / reach)
-    # The filter is cut at the border, and what is left of it sums to 1 again.
+    # The filter is truncated at the border and normalized to sum to 1 again.
     weights[(taps < 0) | (taps >= old)] = 0
     weights /= weights.sum(axis=1, keepdims=True)
     return np.clip(taps, 0, old - 1), weights.astype(np.float32)

@@ -1,4 +1,4 @@
-"""Photographs of any size and kind as colours of one size."""
+"""Photographs of any size and mode as RGB pictures of one size."""
 
 import concurrent.futures
 import dataclasses
@@ -16,13 +16,17 @@ FILTERS = ("bilinear", "bicubic")
 
 @dataclasses.dataclass(frozen=True)
 class Fit:
-    """How a picture of any size becomes a square.
+    """Converts a picture of any size to a square.
 
     Attributes:
-        size: side of the square in pixels.
-        shorter: the shorter side becomes this, proportions are kept, and the square is cut from
-            the middle; 0: both sides become `size`.
-        filter: `bilinear` or `bicubic`; both widen where a picture shrinks.
+        size: Side of the square in pixels, at least 1.
+        shorter: Length to which the shorter side is resized before the square is cut from the
+            centre; proportions are kept, and it is at least `size`. 0 to resize both sides to
+            `size`.
+        filter: Resampling filter, `bilinear` or `bicubic`; both widen when a picture shrinks.
+
+    Raises:
+        ValueError: If an argument lies outside its range.
     """
 
     size: int
@@ -39,7 +43,14 @@ class Fit:
             )
 
     def apply(self, picture: Any) -> Any:
-        """Resizes and cuts a `PIL.Image`."""
+        """Resizes and crops a picture.
+
+        Args:
+            picture: A `PIL.Image` of any size.
+
+        Returns:
+            A `PIL.Image` of `size` by `size` pixels.
+        """
         from PIL import Image
 
         resample = Image.Resampling[self.filter.upper()]
@@ -59,19 +70,20 @@ class Fit:
 def read_photograph(path: Path, fit: Fit, data: bytes | None = None) -> np.ndarray:
     """Reads a picture.
 
-    A camera's note on how it was held is followed; grey values become colours, of 16 bits the upper
-    8; CMYK becomes RGB; transparent parts are white.
+    The EXIF orientation is applied; grey values become colours, 16-bit values are reduced to 8
+    bits, CMYK becomes RGB, and transparent parts become white.
 
     Args:
-        path: of the file; names it in errors.
-        fit: what it becomes.
-        data: the file's content; None: it is read.
+        path: Path of the file; messages name it.
+        fit: Conversion to a square.
+        data: Content of the file; None to read it from `path`.
 
     Returns:
-        uint8 `[size, size, 3]`, red first, 0 to 255.
+        Pixels `uint8[size, size, 3]` in RGB order.
 
     Raises:
-        OSError, ValueError: see `rcnn_jax.data.files.images.opened`; also if it has no pixels.
+        OSError: If the file cannot be read.
+        ValueError: If it is not a picture, damaged or without pixels, or Pillow is not installed.
     """
     return opened(path, lambda picture: np.asarray(fit.apply(plain(picture).convert("RGB"))), data)
 
@@ -82,15 +94,15 @@ def batches(
     """Reads pictures in batches, some of them ahead of time.
 
     Args:
-        pool: reads.
-        paths: of the files.
-        fit: what they become.
-        size: pictures of a batch.
-        ahead: how many batches are being read at a time.
+        pool: Executor that reads the pictures.
+        paths: Paths of the files.
+        fit: Conversion to a square.
+        size: Number of pictures of a batch.
+        ahead: Number of batches that are being read at a time.
 
     Yields:
-        Pixels uint8 `[size, side, side, 3]`, and for each picture of the batch what was wrong with
-        it, or None. Rows without a picture that could be read are zeros.
+        Pixels `uint8[size, side, side, 3]`, and a list with one entry per picture of the batch: the
+        error that reading it raised, or None. Rows without a readable picture are zeros.
     """
 
     def read(path: Path) -> np.ndarray | Exception:
@@ -106,10 +118,10 @@ def batches(
             waiting.append([pool.submit(read, path) for path in paths[start : start + size]])
         if not waiting:
             return
-        found = [future.result() for future in waiting.popleft()]
+        pictures = [future.result() for future in waiting.popleft()]
         pixels = np.zeros((size, fit.size, fit.size, 3), np.uint8)
         problems: list[Exception | None] = []
-        for row, picture in enumerate(found):
+        for row, picture in enumerate(pictures):
             if isinstance(picture, Exception):
                 problems.append(picture)
             else:

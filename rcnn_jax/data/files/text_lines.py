@@ -1,4 +1,4 @@
-"""Text files that are read line by line, each line known by its file and number."""
+"""Text files that are read line by line, where messages name each line by file and number."""
 
 from pathlib import Path
 
@@ -9,14 +9,14 @@ def numbered_lines(path: Path) -> list[tuple[str, str]]:
     """Reads a UTF-8 text file.
 
     Args:
-        path: The file.
+        path: Path of the file.
 
     Returns:
-        Pairs (`path:number` for messages, line without its end), blank lines included but for one
-        at the end of the file.
+        Pairs of `path:number`, for messages, and the line without its end. Blank lines are
+        included, except one at the end of the file.
 
     Raises:
-        ValueError: A line is no UTF-8; the sentence names it and the byte.
+        ValueError: If a line is not UTF-8; the message names the line and the byte.
     """
     lines = path.read_bytes().split(b"\n")
     if not lines[-1].strip():
@@ -26,14 +26,19 @@ def numbered_lines(path: Path) -> list[tuple[str, str]]:
 
 
 def decode(raw: bytes, where: str) -> str:
-    """Decodes UTF-8, without a byte order mark and the end of a line.
+    r"""Decodes a line of UTF-8 and removes a byte order mark and the end of the line.
 
     Args:
-        raw: The bytes.
-        where: Their place, for messages.
+        raw: The bytes of the line.
+        where: Place of the line, for messages.
 
     Raises:
-        ValueError: They are no UTF-8; the sentence names the byte.
+        ValueError: If the bytes are not UTF-8; the message names the first invalid byte.
+
+    Example:
+        >>> from rcnn_jax.data.files.text_lines import decode
+        >>> decode(b"a line\r\n", "file.txt:1")
+        'a line'
     """
     content = raw.removeprefix(_BYTE_ORDER_MARK)
     try:

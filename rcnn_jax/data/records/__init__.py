@@ -1,1 +1,1 @@
-"""Prepared records: the only room that names TFDS or ArrayRecord."""
+"""Prepared records; the only package that imports TFDS or ArrayRecord."""

@@ -1,8 +1,9 @@
-"""Makes ArrayRecord files of a data set once, through TFDS but without TensorFlow.
+"""Builds ArrayRecord files of a data set once, through TFDS but without TensorFlow.
 
 Prepared records lie in the cache folder, not beside the original files, which may be read-only. The
-folder's name carries a fingerprint of the spec and of the original files, and a digest of the code
-that reads them: what has changed is prepared anew, also where another file that it opens has.
+name of their folder contains a fingerprint of the spec and of the original files, and a digest of
+the code that reads these. Records are prepared anew if any of this changes, and also if another
+file that the code opens changes.
 """
 
 import contextlib
@@ -25,15 +26,15 @@ from rcnn_jax.data.records.source import RecordSource
 from rcnn_jax.data.spec import Columns, DatasetSpec, Feature
 from rcnn_jax.output.digests import json_digest
 
-# A change of how examples are written needs a new number, because old records are kept.
+# Any change of how examples are written needs a new number, because old records are kept.
 _FORMAT = 1
 
 
 def import_tfds() -> Any:
-    """Imports TFDS, or says in one sentence what lacks it.
+    """Imports and returns TFDS.
 
     Raises:
-        ValueError: where it is not installed.
+        ValueError: If it is not installed; the message names the packages to install.
     """
     try:
         import tensorflow_datasets
@@ -47,10 +48,15 @@ def import_tfds() -> Any:
 
 
 def fingerprint(spec: DatasetSpec, root: Path, split: str) -> str:
-    """16 hexadecimal digits of what decides the records' content.
+    """Returns 16 hexadecimal digits that identify the content of the records.
 
-    Files count by name, size and time of change: reading them all at each start would cost more
+    Files enter by name, size and modification time: reading them all at each start would cost more
     than it protects.
+
+    Args:
+        spec: The data set.
+        root: Data root of the original files.
+        split: Name of the split.
     """
     files = [(p.name, p.stat().st_size, p.stat().st_mtime_ns) for p in spec.files(root, split)]
     features = {name: repr(feature) for name, feature in spec.features.items()}
@@ -59,9 +65,9 @@ def fingerprint(spec: DatasetSpec, root: Path, split: str) -> str:
 
 
 def _to_tfds(feature: Feature) -> Any:
-    """TFDS's class for a feature; `Image` is out, because it encodes with TensorFlow."""
+    """Returns TFDS's class for a feature; never `Image`, which encodes with TensorFlow."""
     tfds = import_tfds()
-    # A label of many places, such as one for each step, is stored as the array that it is.
+    # A label with axes, such as one for each time step, is stored as an array.
     if isinstance(feature.classes, tuple) and not feature.shape:
         return tfds.features.ClassLabel(names=feature.classes)
     if feature.classes is not None and not feature.shape:
@@ -77,7 +83,13 @@ def _to_tfds_features(spec: DatasetSpec) -> Any:
 
 
 def builder_class(spec: DatasetSpec, root: Path, split: str) -> Any:
-    """A `tfds.core.GeneratorBasedBuilder` subclass that writes one split in its order."""
+    """Returns a `tfds.core.GeneratorBasedBuilder` subclass that writes one split in its order.
+
+    Args:
+        spec: The data set.
+        root: Data root of the original files.
+        split: Name of the split.
+    """
     tfds = import_tfds()
 
     # A registered class would be found by `tfds.builder(name)` in place of TFDS's own.
@@ -113,24 +125,25 @@ def builder_class(spec: DatasetSpec, root: Path, split: str) -> Any:
 
 
 def _plain(value: Any) -> Any:
-    """ClassLabel takes Python integers only."""
+    """Converts NumPy scalars to Python numbers, because ClassLabel takes Python integers only."""
     return value.item() if isinstance(value, np.generic) else value
 
 
 def prepare(spec: DatasetSpec, root: Path, split: str) -> Path:
-    """Returns the folder with a split's records, and makes them if they are not there.
+    """Returns the folder with the records of a split, and prepares them if they are not there.
 
-    Work happens in a temporary folder that is renamed at the end. So a killed process leaves no
-    half records behind, and of two processes that prepare at once the later one takes the records
-    of the earlier.
+    Records are written to a temporary folder that is renamed at the end. A killed process therefore
+    leaves no incomplete records, and of two processes that prepare at once the later one uses the
+    records of the earlier.
 
     Args:
-        spec: the data set.
-        root: data root of the original files.
-        split: of the data set; who trains need not have the test files.
+        spec: The data set.
+        root: Data root of the original files.
+        split: Name of the split. Only its files are needed: training does not require the test
+            files.
 
     Raises:
-        OSError: if the cache folder is full or read-only.
+        OSError: If the cache folder is full or read-only.
     """
     tfds = import_tfds()
     parent = roots.cache_dir() / "prepared"
@@ -138,7 +151,7 @@ def prepare(spec: DatasetSpec, root: Path, split: str) -> Path:
     final = parent / f"{known}-{code_digest.code_digest(spec.read)[:8]}"
     usable = [final, *sorted(parent.glob(f"{final.name}-*"))]
     if code_digest.is_shipped(spec.read):
-        # Made before the code was noted; the package says by a new version when they are old.
+        # Records from before the code was part of the name; a new `spec.version` outdates them.
         usable.append(parent / known)
     for folder in usable:
         if folder.is_dir() and opened_files.unchanged(folder):
@@ -155,7 +168,7 @@ def prepare(spec: DatasetSpec, root: Path, split: str) -> Path:
     work = Path(tempfile.mkdtemp(prefix=f".{spec.name}-", dir=parent))
     try:
         builder = builder_class(spec, root, split)(data_dir=work, file_format="array_record")
-        # Those of the spec are part of the fingerprint.
+        # The files of the spec are left out here, because they are part of the fingerprint.
         beside = [root, *code_digest.folders(spec.read)]
         with opened_files.watch(beside, {parent, *spec.files(root, split)}) as opened, _quiet(tfds):
             builder.download_and_prepare()
@@ -173,7 +186,7 @@ def prepare(spec: DatasetSpec, root: Path, split: str) -> Path:
 
 @contextlib.contextmanager
 def _quiet(tfds: Any) -> Iterator[None]:
-    """TFDS prints and draws bars of its own; the doors own the terminal."""
+    """Suppresses TFDS's output and progress bars, because the commands control the terminal."""
     tfds.disable_progress_bar()
     try:
         with contextlib.redirect_stdout(io.StringIO()):
@@ -185,8 +198,13 @@ def _quiet(tfds: Any) -> Iterator[None]:
 def open_records(spec: DatasetSpec, root: Path, split: str) -> RecordSource:
     """Opens a split of the prepared records, and prepares them first if needed.
 
+    Args:
+        spec: The data set.
+        root: Data root of the original files.
+        split: Name of the split.
+
     Raises:
-        ValueError: if what lies beside the records, and says how to read them, is damaged.
+        ValueError: If the files beside the records that describe them are damaged.
     """
     tfds = import_tfds()
     folder = prepare(spec, root, split)
@@ -205,7 +223,15 @@ def open_records(spec: DatasetSpec, root: Path, split: str) -> RecordSource:
 
 
 def open_data_source(builder: Any, split: str) -> Any:
-    """`builder.as_data_source(split)`, with one sentence where a reader is missing."""
+    """Returns `builder.as_data_source(split)`.
+
+    Args:
+        builder: A TFDS builder whose records are prepared.
+        split: Name of the split.
+
+    Raises:
+        ValueError: If array_record is not installed.
+    """
     try:
         return builder.as_data_source(split=split)
     except ImportError as error:
@@ -215,18 +241,18 @@ def open_data_source(builder: Any, split: str) -> Any:
 
 
 def check_files(source: RecordSource) -> None:
-    """Looks at the end of each record file, where the records are counted.
+    """Checks the number of records that the end of each record file states.
 
-    Without this, a file that was truncated would be noticed at some later step only, and one that
-    was replaced by another with more records never.
+    Without this check, a truncated file would be noticed only at some later step, and a file
+    replaced by another with more records never.
 
     Args:
-        source: whose `damage` says what to do about a file that cannot be read; records of one
-            that is left in are then met one by one.
+        source: The records. Its `damage` determines what happens to a file that cannot be read; if
+            the file is kept, its records are found damaged one by one as they are read.
 
     Raises:
-        FileNotFoundError: if a file is missing.
-        ValueError: if one holds another number of records than it should, if one cannot be read
+        FileNotFoundError: If a file is missing.
+        ValueError: If a file holds another number of records than it should, if one cannot be read
             and that is to stop the run, or if none can be read.
     """
     from array_record.python import (
@@ -257,15 +283,22 @@ def check_files(source: RecordSource) -> None:
 
 
 def from_tfds(features: Mapping[str, Any]) -> dict[str, Feature]:
-    """Our features for those of a public TFDS builder; what no array can hold is left out."""
+    """Returns the features of a public TFDS builder as `Feature`s.
+
+    Args:
+        features: Mapping from name to TFDS feature.
+
+    Returns:
+        Mapping from name to `Feature`; features that an array of numbers cannot hold are left out.
+    """
     tfds = import_tfds()
-    found = {}
+    converted = {}
     for name, feature in features.items():
         if isinstance(feature, tfds.features.ClassLabel):
-            found[name] = Feature((), "int32", feature.num_classes)
+            converted[name] = Feature((), "int32", feature.num_classes)
         elif (
             isinstance(feature, tfds.features.Tensor | tfds.features.Image)
             and np.dtype(feature.np_dtype).kind in "biuf"
         ):
-            found[name] = Feature(tuple(feature.shape), np.dtype(feature.np_dtype).name)
-    return found
+            converted[name] = Feature(tuple(feature.shape), np.dtype(feature.np_dtype).name)
+    return converted

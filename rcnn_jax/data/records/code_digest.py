@@ -1,8 +1,9 @@
-"""A digest of the code that a function runs, so that what it once made can be known to be old.
+"""A digest of the code that a function runs, so that results of older code are detected.
 
-Counted are the statements of modules that the function reaches by name: itself, what it calls, the
-constants that it reads, in its module and in others of the same package. Comments, docstrings and
-layout do not count, nor do installed libraries, nor what is reached in another way than by name.
+The digest covers the statements of modules that the function reaches by name: the function itself,
+the functions it calls and the constants it reads, in its module and in others of the same package.
+Comments, docstrings and layout do not count, nor do installed libraries or anything that is not
+reached by name.
 """
 
 import ast
@@ -19,7 +20,7 @@ from typing import Any
 from rcnn_jax.output.digests import json_digest
 
 _PACKAGE = __name__.partition(".")[0]
-# What every data set of this package names and none takes its examples from.
+# Modules that every data set of this package uses and that do not affect the examples.
 _PLUMBING = frozenset(
     f"{_PACKAGE}.data.{name}"
     for name in ("columns", "path_options", "records.damage", "roots", "sources", "spec")
@@ -31,27 +32,35 @@ _LIBRARIES = tuple(
 
 
 def code_digest(function: Callable[..., Any]) -> str:
-    """The digest of what a function is made of.
+    """Returns the digest of the code of a function.
 
     Args:
-        function: It may be a partial one, a method, or an object that can be called. Numbers and
-            texts that are bound to it count too.
+        function: A function, a partial function, a method or a callable object. Numbers and texts
+            that are bound to it count too.
 
     Returns:
         16 hexadecimal digits.
     """
-    found = _Found()
-    found.take(function)
-    return json_digest(sorted(found.texts))[:16]
+    statements = _Found()
+    statements.take(function)
+    return json_digest(sorted(statements.texts))[:16]
 
 
 def is_shipped(function: Callable[..., Any]) -> bool:
-    """Whether a function is one of this package's."""
+    """Returns whether a function belongs to this package.
+
+    Args:
+        function: A function, a partial function, a method or a callable object.
+    """
     return any(name.partition(".")[0] == _PACKAGE for name in _modules_of(function))
 
 
 def folders(function: Callable[..., Any]) -> list[Path]:
-    """The folders of the modules that a function comes from, but for libraries."""
+    """Returns the folders of the modules that a function comes from, except libraries.
+
+    Args:
+        function: A function, a partial function, a method or a callable object.
+    """
     modules = (sys.modules.get(name) for name in _modules_of(function))
     files = [getattr(module, "__file__", None) for module in modules]
     return [Path(file).resolve().parent for file in files if file and not _in_library(file)]
@@ -74,16 +83,16 @@ def _in_library(file: str) -> bool:
 
 
 class _Found:
-    """The texts of statements, gathered from a function on."""
+    """The texts of the statements that a function reaches."""
 
     def __init__(self) -> None:
         self.texts: set[str] = set()
-        self._tops: set[str] = set()  # packages that functions were taken from
+        self._tops: set[str] = set()  # top-level packages of the functions taken
         self._visited: set[tuple[str, str]] = set()
         self._taken: set[int] = set()
 
     def take(self, value: Any) -> None:
-        """Adds what a bound value, or a function, decides."""
+        """Adds everything that a function or a value bound to it reaches."""
         if isinstance(value, (*_PLAIN, Path)):
             self.texts.add(repr(value))
             return
@@ -114,9 +123,9 @@ class _Found:
 
     def _take_function(self, function: types.FunctionType) -> None:
         if not self._take_named(function.__module__, function.__qualname__, function.__code__):
-            # Typed into a shell: there is no text, but what was compiled of it.
+            # A function typed into a shell has no source text, only compiled code.
             self.texts.add(marshal.dumps(function.__code__).hex())
-        # A shipped data set has a name of its own for each of its options.
+        # A shipped data set has another name for each choice of its options.
         shipped = function.__module__.partition(".")[0] == _PACKAGE
         for cell in function.__closure__ or ():
             try:
@@ -127,11 +136,15 @@ class _Found:
                 self.take(bound)
 
     def _take_named(self, module: str, name: str, code: types.CodeType | None = None) -> bool:
-        """Visits the statement of a module that a function or class lies in."""
+        """Visits the statements of a module that contain a function or class.
+
+        Returns:
+            False if the module has no source text.
+        """
         file = getattr(sys.modules.get(module), "__file__", None)
         top = module.partition(".")[0]
         if code is None and top not in self._tops and (file is None or _in_library(file)):
-            return True  # a class of Python's or of a library
+            return True  # a class of Python or of a library
         self._tops.add(top)
         read = _module(module)
         if read is None:
@@ -155,7 +168,7 @@ class _Found:
         return file is not None and not _in_library(file)
 
     def _visit(self, module: str, name: str, chain: tuple[str, ...]) -> None:
-        """Follows `name.chain[0].chain[1]...` as the code of a module has it."""
+        """Follows `name.chain[0].chain[1]...` as it appears in the code of a module."""
         if (module, ".".join((name, *chain))) in self._visited or not self._counts(module):
             return
         self._visited.add((module, ".".join((name, *chain))))
@@ -176,7 +189,7 @@ class _Found:
             if chain:
                 self._visit(target, chain[0], chain[1:])
             elif attribute is not None:
-                self._visit_all(target)  # handed on as a whole
+                self._visit_all(target)  # the module itself is passed on
             return
         if name in read.defined:
             for number in read.defined[name]:
@@ -201,7 +214,7 @@ class _Found:
 
 
 class _Module:
-    """The statements of a module, and what they define, import and use."""
+    """The statements of a module, and the names that they define, import and use."""
 
     def __init__(self, name: str, file: str, text: str) -> None:
         self.file = file
@@ -232,17 +245,17 @@ class _Module:
                     self.imports[alias.asname or alias.name] = (target, alias.name)
 
     def around(self, line: int) -> list[int]:
-        """The numbers of the statements that a line belongs to."""
-        found = []
+        """Returns the indices of the statements that contain a line."""
+        numbers = []
         for number, statement in enumerate(self.statements):
             decorators = getattr(statement, "decorator_list", [])
             first = min([statement.lineno, *(d.lineno for d in decorators)])
             if first <= line <= (statement.end_lineno or first):
-                found.append(number)
-        return found
+                numbers.append(number)
+        return numbers
 
     def text(self, number: int) -> str:
-        """A statement without comments, docstrings and layout."""
+        """Returns a statement without comments, docstrings and layout."""
         statement = ast.parse(ast.unparse(self.statements[number]))
         for node in ast.walk(statement):
             body = getattr(node, "body", None)
@@ -251,7 +264,7 @@ class _Module:
         return ast.unparse(statement)
 
     def used(self, number: int) -> Iterator[tuple[str, tuple[str, ...]]]:
-        """The names that a statement reads, each with the attributes that follow it."""
+        """Yields the names that a statement reads, each with the attributes that follow it."""
         inner: set[int] = set()
         for node in ast.walk(self.statements[number]):
             if id(node) in inner:
@@ -266,7 +279,7 @@ class _Module:
 
 
 def _bound(statement: ast.stmt) -> set[str]:
-    """The names that a statement of a module binds, or changes."""
+    """Returns the names that a statement of a module binds or modifies."""
     if isinstance(statement, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
         return {statement.name}
     if isinstance(statement, ast.Import | ast.ImportFrom):
@@ -287,7 +300,7 @@ def _is_text(statement: ast.stmt) -> bool:
 
 
 def _module(name: str) -> _Module | None:
-    """A module by name, imported or not; None where it has no text or is none."""
+    """Returns a module by name, imported or not; None if there is none or it has no source text."""
     file = _file_of(name)
     if file is None or not file.endswith(".py"):
         return None
@@ -298,16 +311,16 @@ def _module(name: str) -> _Module | None:
 
 
 def _file_of(name: str) -> str | None:
-    """The file of a module; nothing is imported for it."""
+    """Returns the file of a module without importing it; None if there is none."""
     if name in sys.modules:
         return getattr(sys.modules[name], "__file__", None)
     package, _, last = name.rpartition(".")
     if not package:
         try:
-            found = importlib.util.find_spec(name)
+            spec = importlib.util.find_spec(name)
         except (ImportError, ValueError):
             return None
-        return found.origin if found else None
+        return spec.origin if spec else None
     around = _file_of(package)
     if around is None or Path(around).name != "__init__.py":
         return None
@@ -317,5 +330,5 @@ def _file_of(name: str) -> str | None:
 
 @functools.lru_cache(maxsize=256)
 def _read(name: str, file: str, stamp: int) -> _Module:
-    del stamp  # only that a changed file is read anew
+    del stamp  # It is only an argument so that a changed file is read anew.
     return _Module(name, file, Path(file).read_text())

@@ -1,9 +1,9 @@
-"""Records that cannot be read: named, counted, and fatal or left out by choice.
+"""Records that cannot be read: reported, counted, and either fatal or treated as padding.
 
-What is wrong with a record is found in two places. ArrayRecord keeps a 64-bit hash of the header
-and of the content of every chunk, and TFDS writes one record a chunk: changed bytes are an error of
-the reader, never another example. What then decodes to something that the data set does not
-promise, because it was written wrongly, is found by `checked`.
+Damage is found in two places. ArrayRecord keeps a 64-bit hash of the header and of the content of
+every chunk, and TFDS writes one record per chunk: changed bytes raise an error in the reader and
+never yield another example. A record that was written wrongly, and decodes to something that the
+data set does not promise, is found by `rcnn_jax.data.spec.checked`.
 """
 
 import sys
@@ -16,26 +16,27 @@ from rcnn_jax.errors import UserError
 
 CHOICES = ("stop", "skip")
 
-# So many are named one by one; a line for each of a file's thousands would hide all else.
+# This many records are reported one by one; a line for each of thousands would hide all else.
 _NAMED = 10
 _LONGEST_REASON = 200
 
 
 class DamagedRecordError(UserError):
-    """A record cannot be read; the message says which, where and why.
+    """A record cannot be read; the message states which record, its file and the reason.
 
     Attributes:
-        key: (data set, split, index in the split).
+        key: Triple (data set, split, index in the split).
+        what: The message without advice on what to do.
     """
 
     def __init__(self, key: tuple[str, str, int], file: str, reason: str, remedy: str = "") -> None:
         """Composes the message.
 
         Args:
-            key: (data set, split, index in the split).
-            file: that holds the record.
-            reason: what is wrong with it.
-            remedy: what else can be done than leaving it out, a clause; may be empty.
+            key: Triple (data set, split, index in the split).
+            file: File that holds the record.
+            reason: Description of what is wrong with the record.
+            remedy: Clause with an alternative to leaving the record out; may be empty.
         """
         self.key = key
         dataset, split, index = key
@@ -49,57 +50,73 @@ def _to_stderr(message: str) -> None:
 
 
 class Damage:
-    """What is done about damaged records, and which ones have been met.
+    """The handling of damaged records, and the damaged records found so far.
 
-    One such object serves all splits of a run and any number of threads. It knows what this
-    process has read since its start.
+    One such object serves all splits of a run and any number of threads. It contains the damaged
+    records that this process has read since its start.
 
     Attributes:
-        choice: `stop` raises at the first damaged record; with `skip` it becomes padding.
+        choice: `stop` raises at the first damaged record; with `skip` damaged records become
+            padding.
     """
 
     def __init__(self, choice: str = "stop", warn: Callable[[str], None] = _to_stderr) -> None:
-        """Starts with none.
+        """Starts without any damaged record.
 
         Args:
             choice: `stop` or `skip`.
-            warn: shows one line; the first few damaged records are named through it, once each.
+            warn: Shows one line. The first 10 damaged records are each reported through it once,
+                then one line that further ones are only counted.
 
         Raises:
-            ValueError: for another choice.
+            ValueError: If `choice` is another one.
         """
         if choice not in CHOICES:
             raise ValueError(f"damaged {choice!r} is not one of {', '.join(CHOICES)}")
         self.choice = choice
         self._warn = warn
         self._met: dict[tuple[str, str, int], str] = {}
-        self._lock = threading.RLock()  # `warn` may ask what has been met
+        self._lock = threading.RLock()  # Reentrant, because `warn` may use this object.
 
     @property
     def count(self) -> int:
-        """How many different records were found damaged."""
+        """Number of distinct records that were found damaged."""
         return len(self._met)
 
     def since(self, number: int) -> list[tuple[str, str, int]]:
-        """The keys of damaged records but for the first `number`, in the order they were met."""
+        """Returns the keys of damaged records in the order in which they were found.
+
+        Args:
+            number: Number of records to leave out at the beginning.
+
+        Returns:
+            Triples (data set, split, index in the split).
+        """
         with self._lock:
             return list(self._met)[number:]
 
     @property
     def named(self) -> tuple[str, ...]:
-        """What was said of the first of them, in the order in which they were met."""
+        """Messages about the first 10 damaged records, in the order in which they were found."""
         with self._lock:
             return tuple(self._met.values())[:_NAMED]
 
     def knows(self, key: tuple[str, str, int]) -> bool:
-        """Whether a record was found damaged before, and need not be read again."""
+        """Returns whether a record was found damaged before and need not be read again.
+
+        Args:
+            key: Triple (data set, split, index in the split).
+        """
         return key in self._met
 
     def meet(self, record: DamagedRecordError) -> None:
-        """Counts and names a damaged record, or stops because of it.
+        """Counts and reports a damaged record, or raises it.
+
+        Args:
+            record: The error that describes the record.
 
         Raises:
-            DamagedRecordError: the record itself, where the choice is `stop`.
+            DamagedRecordError: If `choice` is `stop`; it is `record` itself.
         """
         if self.choice == "stop":
             raise record
@@ -114,24 +131,28 @@ class Damage:
 
 
 def key(records: Any, index: int) -> tuple[str, str, int]:
-    """What a record is known by: data set, split, and the index in what `tfds.data_source` gave."""
+    """Returns the key of a record: data set, split, and index in the split.
+
+    Args:
+        records: The records as `tfds.data_source` returns them.
+        index: Index of the record.
+    """
     return records.dataset_info.name, str(records.split), index
 
 
 def name_record(records: Any, index: int, error: Exception, remedy: str = "") -> DamagedRecordError:
-    """Finds the file of a record that could not be read.
+    """Returns the error that describes a record that could not be read.
 
     Args:
-        records: what `tfds.data_source` gave.
-        index: of the record.
-        error: what came of reading it.
-        remedy: see `DamagedRecordError`.
-
-    Returns:
-        The error that names it, with `error` as its cause.
+        records: The records as `tfds.data_source` returns them.
+        index: Index of the record.
+        error: The error that reading the record raised; it becomes the cause.
+        remedy: Clause with an alternative to leaving the record out; may be empty.
 
     Raises:
-        FileNotFoundError: if the file is no more there: then the disk is gone, not a record.
+        FileNotFoundError: If the file of the record no longer exists, in which case the disk is at
+            fault and not the record.
+        IndexError: If the files hold no record of that index.
     """
     place = index
     for part in records.dataset_info.splits[records.split].file_instructions:
@@ -148,9 +169,17 @@ def name_record(records: Any, index: int, error: Exception, remedy: str = "") ->
 
 
 def reason(error: BaseException) -> str:
-    """The first line of what an error of a library says, not too long for one sentence."""
+    """Returns the first line of a library's error message, short enough for one sentence.
+
+    Args:
+        error: The error.
+
+    Returns:
+        At most 200 characters of the message, after the name of the error's class unless it is a
+        `RuntimeError` or a `ValueError`.
+    """
     lines = str(error).strip().splitlines() or [""]
     text = lines[0].strip().rstrip(".:")[:_LONGEST_REASON]
-    # Such texts are no sentences: that of a KeyError is the key alone.
+    # Other messages are not sentences: that of a KeyError is the key alone.
     plain = isinstance(error, RuntimeError | ValueError) and text
     return text if plain else ": ".join(part for part in (type(error).__name__, text) if part)

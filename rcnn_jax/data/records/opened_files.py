@@ -1,4 +1,4 @@
-"""Which files were opened while a data set was read, so that a change of one of them is noticed."""
+"""The files that were opened while a data set was read, so that changes of them are detected."""
 
 import contextlib
 import json
@@ -10,7 +10,8 @@ from typing import Any
 
 from rcnn_jax.output.digests import json_digest
 
-# Beside prepared records; a data set whose code opens more files than this names them in `files`.
+# The file lies beside prepared records and holds at most `MOST` opened files; a data set whose code
+# opens more lists them in `files`.
 NAME = "opened_files.json"
 MOST = 10_000
 
@@ -28,25 +29,25 @@ def _hook(event: str, arguments: tuple[Any, ...]) -> None:
 
 @contextlib.contextmanager
 def watch(folders: Sequence[Path], without: Collection[Path]) -> Iterator[set[str]]:
-    """Notes the files that Python code opens for reading.
+    """Records the files that Python code opens for reading.
 
     Args:
-        folders: Only files below these count; code itself does not.
-        without: Files that do not count, and folders of such.
+        folders: Only files below these folders are recorded; Python code and libraries are not.
+        without: Files that are not recorded, and folders whose content is not.
 
     Yields:
-        Their paths; complete once the context is left.
+        The set of their paths; it is complete once the context is left.
     """
     global _hooked
     if not _hooked:
-        sys.addaudithook(_hook)  # there is no way to remove it
+        sys.addaudithook(_hook)  # An audit hook cannot be removed.
         _hooked = True
     opened: set[str] = set()
     _watching.append(opened)
     try:
         yield opened
     finally:
-        # By identity: two sets may be equal.
+        # Compared by identity, because two sets may be equal.
         _watching[:] = [other for other in _watching if other is not opened]
         left_out = {path.resolve() for path in without}
         below = [folder.resolve() for folder in folders]
@@ -60,14 +61,14 @@ def watch(folders: Sequence[Path], without: Collection[Path]) -> Iterator[set[st
 
 
 def write(folder: Path, opened: Collection[str]) -> str:
-    """Notes names, sizes and times of change of opened files beside records.
+    """Stores names, sizes and modification times of opened files beside records.
 
     Args:
-        folder: Of the records.
-        opened: From `watch`.
+        folder: Folder of the records.
+        opened: Paths of the files, from `watch`.
 
     Returns:
-        8 hexadecimal digits of what was noted; "" where no file was opened.
+        8 hexadecimal digits that identify what was stored; `""` if no file was opened.
     """
     if not opened:
         return ""
@@ -77,7 +78,14 @@ def write(folder: Path, opened: Collection[str]) -> str:
 
 
 def unchanged(folder: Path) -> bool:
-    """Whether the files that were opened for the records in a folder are still the same."""
+    """Returns whether the files that were opened for the records in a folder are unchanged.
+
+    Args:
+        folder: Folder of the records.
+
+    Returns:
+        True also if no file was opened; false if what was stored cannot be read.
+    """
     try:
         noted = json.loads((folder / NAME).read_text())
         return all(_facts(path) == [path, *facts] for path, *facts in noted)
@@ -89,7 +97,7 @@ def unchanged(folder: Path) -> bool:
 
 def _facts(path: str) -> list[Any]:
     try:
-        found = os.stat(path)
+        status = os.stat(path)
     except FileNotFoundError:
         return [path, None, None]
-    return [path, found.st_size, found.st_mtime_ns]
+    return [path, status.st_size, status.st_mtime_ns]

@@ -1,7 +1,7 @@
 """Data sets by their official TFDS names: `tfds:mnist`, `tfds:cifar10/3.0.2`.
 
-Records prepared earlier, here or elsewhere, are opened without TensorFlow. Preparing them is the
-one thing that needs it, because the public builders encode images with it.
+Records that are already prepared, here or elsewhere, are opened without TensorFlow. Only preparing
+them requires it, because the public builders encode images with it.
 """
 
 import dataclasses
@@ -27,17 +27,21 @@ class PublicDataset:
 
     Attributes:
         builder: TFDS's read-only builder of its folder.
-        splits: name to number of examples.
+        splits: Mapping from the name of a split to its number of examples.
     """
 
     builder: Any
     splits: Mapping[str, int]
 
     def open(self, split: str) -> RecordSource:
-        """Opens one split; texts and other features that are no arrays are left out.
+        """Opens one split; features that are not arrays, such as texts, are left out.
+
+        Args:
+            split: Name of the split, a key of `splits`.
 
         Raises:
-            ValueError: if it holds encoded images and nothing here can decode them.
+            ValueError: If the data set holds encoded images and no installed library can decode
+                them.
         """
         image = import_tfds().features.Image
         encoded = any(isinstance(f, image) for f in self.builder.info.features.values())
@@ -51,7 +55,7 @@ class PublicDataset:
 
 
 def _parse(name: str) -> tuple[str, str | None]:
-    """Splits `name[/config][/version]` or `name[/config][:version]`."""
+    """Splits `name[/config][/version]` or `name[/config][:version]` into name and version."""
     base, colon, version = name.partition(":")
     if not colon and _VERSION.fullmatch(base.rpartition("/")[2]):
         base, _, version = base.rpartition("/")
@@ -64,25 +68,25 @@ def _parse(name: str) -> tuple[str, str | None]:
 
 
 def _prepared(folder: Path, version: str | None) -> list[Path]:
-    """The version folders below a data set's folder, newest first."""
-    found = [
+    """Returns the version folders below the folder of a data set, newest first."""
+    folders = [
         path.parent
         for path in folder.glob("*/dataset_info.json")
         if _VERSION.fullmatch(path.parent.name) and version in (None, path.parent.name)
     ]
-    return sorted(found, key=lambda p: tuple(map(int, p.name.split("."))), reverse=True)
+    return sorted(folders, key=lambda p: tuple(map(int, p.name.split("."))), reverse=True)
 
 
 def find(name: str, root: Path) -> PublicDataset:
     """Finds prepared records below the data root or `~/tensorflow_datasets`, or prepares them.
 
     Args:
-        name: the official name, without `tfds:`.
-        root: the data root; records are prepared below it.
+        name: The official name, without `tfds:`.
+        root: The data root; records are prepared below it.
 
     Raises:
-        ValueError: if TFDS has no such data set, its records have another format, or preparing
-            them needs the `[prepare]` extra.
+        ValueError: If TFDS has no such data set, the description of its records is damaged, or the
+            records have to be prepared and TensorFlow (the `[prepare]` extra) is not installed.
     """
     base, version = _parse(name)
     tfds = import_tfds()

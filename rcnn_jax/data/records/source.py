@@ -1,4 +1,4 @@
-"""Examples read from ArrayRecord files, one decoded at a time."""
+"""Examples read from ArrayRecord files and decoded one at a time."""
 
 import dataclasses
 from collections.abc import Mapping, Sequence
@@ -15,14 +15,15 @@ from rcnn_jax.data.spec import Feature
 
 @dataclasses.dataclass(frozen=True)
 class RecordSource:
-    """Examples read from ArrayRecord files, one decoded at a time.
+    """A source of examples read from ArrayRecord files and decoded one at a time.
 
     Attributes:
-        records: what `tfds.data_source` gives: `__len__`, `__getitem__`, `__getitems__`, and the
-            `dataset_info` and `split` that say where they lie.
-        features: name to `Feature`; other features of the records are left out.
-        damage: what to do about records that cannot be read.
-        remedy: what a user can do about them, a clause; may be empty.
+        records: The records as `tfds.data_source` returns them, with `__len__`, `__getitem__`,
+            `__getitems__`, and the attributes `dataset_info` and `split` that locate them.
+        features: Mapping from name to `Feature`; other features of the records are left out.
+        damage: Handling of records that cannot be read.
+        remedy: Clause that tells the user what to do about damaged records, for messages; may be
+            empty.
     """
 
     records: Any
@@ -36,7 +37,13 @@ class RecordSource:
         return split_name(self.records.dataset_info.name, str(self.records.split))
 
     def select(self, names: Sequence[str]) -> "RecordSource":
-        """The same examples with some of their features, see `rcnn_jax.data.sources.select`."""
+        """Returns a source of the same examples with only some of their features.
+
+        See also `rcnn_jax.data.sources.select`.
+
+        Args:
+            names: Names of the features to keep.
+        """
         return dataclasses.replace(self, features={name: self.features[name] for name in names})
 
     def __len__(self) -> int:
@@ -47,10 +54,13 @@ class RecordSource:
         return self._read(index)
 
     def gather(self, indices: np.ndarray) -> Example:
-        """See `Source.gather`.
+        """Returns several examples, stacked; see `Source.gather`.
+
+        Args:
+            indices: Indices of the examples, `int64[batch]` in `[0, len(self))`.
 
         Raises:
-            DamagedRecordError: for one that cannot be read, where `damage` says to stop.
+            DamagedRecordError: If a record cannot be read and `damage` is to stop.
         """
         check_indices(indices, len(self))
         numbers = indices.tolist()
@@ -66,7 +76,7 @@ class RecordSource:
         if not any(self.damage.knows(damage_lib.key(self.records, index)) for index in indices):
             try:
                 return [self._decode(record) for record in self.records.__getitems__(indices)]
-            except Exception:  # noqa: BLE001 - which record it was, one at a time will tell
+            except Exception:  # noqa: BLE001 - reading one at a time below finds the record
                 pass
         return [self._read(index) for index in indices]
 
@@ -75,12 +85,12 @@ class RecordSource:
             try:
                 return self._decode(self.records[index])
             except (ImportError, MemoryError):
-                raise  # of this machine, not of the record
-            except Exception as error:  # noqa: BLE001 - decoders raise whatever they like
+                raise  # The machine is at fault, not the record.
+            except Exception as error:  # noqa: BLE001 - decoders raise errors of many kinds
                 record = damage_lib.name_record(self.records, index, error, self.remedy)
                 self.damage.meet(record)
         return spec_lib.padding(self.features)
 
     def _decode(self, record: Mapping[str, Any]) -> Example:
-        # The type is the spec's, in every residency.
+        # Every residency returns the dtype of the spec.
         return {name: spec_lib.checked(name, f, record[name]) for name, f in self.features.items()}

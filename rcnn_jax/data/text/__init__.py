@@ -1,1 +1,1 @@
-"""Words and characters: vocabularies, tokenizers, coverage."""
+"""Words and characters: vocabularies, tokenizers and their coverage."""

@@ -1,7 +1,7 @@
-"""The characters that a transcriber writes, as numbers.
+"""Alphabets: the characters of transcripts and their ids.
 
-A character is a Unicode code point after normalisation. Id 0 belongs to the blank of connectionist
-temporal classification, the characters of the alphabet follow in the order of their code points.
+A character is a Unicode code point after normalization. Id 0 is the blank of connectionist temporal
+classification; the characters of the alphabet follow in the order of their code points.
 """
 
 import collections
@@ -16,12 +16,12 @@ NORMALIZATIONS = ("NFC", "NFKC", "none")
 
 
 def normalized(text: str, normalization: str) -> str:
-    """A text in one of several ways to write the same.
+    """Returns a text in a Unicode normal form.
 
     Args:
-        text: any.
+        text: Any text.
         normalization: `NFC` composes accents, `NFKC` also replaces ligatures, wide letters and the
-            like, `none` leaves the text as it is.
+            like, and `none` leaves the text unchanged.
     """
     if normalization == "none":
         return text
@@ -29,10 +29,13 @@ def normalized(text: str, normalization: str) -> str:
 
 
 def decoded(stored: np.ndarray) -> str:
-    """A text from its UTF-8 bytes, uint8 `[bytes]`.
+    """Decodes UTF-8 bytes.
+
+    Args:
+        stored: UTF-8 bytes `uint8[bytes]`.
 
     Raises:
-        ValueError: they are no UTF-8; the sentence names the byte.
+        ValueError: If the bytes are not UTF-8; the message names the first invalid byte.
     """
     data = np.asarray(stored, np.uint8).tobytes()
     try:
@@ -45,10 +48,21 @@ def decoded(stored: np.ndarray) -> str:
 
 @dataclasses.dataclass(frozen=True)
 class Alphabet:
-    """Characters and their ids: the one of id i is `characters[i - 1]`.
+    """Characters and their ids: the character of id i is `characters[i - 1]`.
 
     Attributes:
-        characters: one code point each.
+        characters: The characters, one code point each.
+
+    Raises:
+        ValueError: If there is no character, or an entry is repeated or not a single code point.
+
+    Example:
+        >>> from rcnn_jax.data.text.alphabet import Alphabet
+        >>> alphabet = Alphabet(("a", "b", "c"))
+        >>> alphabet.encode("cab?").tolist()
+        [3, 1, 2, 4]
+        >>> alphabet.unknown("cab?")
+        [3]
     """
 
     characters: tuple[str, ...]
@@ -71,27 +85,42 @@ class Alphabet:
 
     @property
     def unknown_id(self) -> int:
-        """The id of characters that it has not: one behind its last, which no model can write."""
+        """Id of characters outside the alphabet: one after the last, which no model can predict."""
         return len(self) + 1
 
     def encode(self, text: str) -> np.ndarray:
-        """The ids of a text, int32 `[characters]`."""
+        """Returns the ids of the characters of a text.
+
+        Args:
+            text: A normalized text.
+
+        Returns:
+            Ids `int32[characters]` from 1; characters outside the alphabet have the id
+            `unknown_id`.
+        """
         return np.array([self._ids.get(c, self.unknown_id) for c in text], np.int32)
 
     def unknown(self, text: str) -> list[int]:
-        """The positions, from 0, of the characters of a text that it has not."""
+        """Returns the positions, from 0, of the characters of a text that the alphabet lacks.
+
+        Args:
+            text: A normalized text.
+        """
         return [place for place, character in enumerate(text) if character not in self._ids]
 
     def to_array(self) -> np.ndarray:
-        """The code points, uint32 `[n]`: what a workdir keeps."""
+        """Returns the code points, `uint32[characters]`, as a workdir keeps them."""
         return np.array([ord(character) for character in self.characters], np.uint32)
 
     @classmethod
     def from_array(cls, array: np.ndarray) -> "Alphabet":
-        """Reads what `to_array` made.
+        """Returns the alphabet that `to_array` stored.
+
+        Args:
+            array: Code points `uint32[characters]`.
 
         Raises:
-            ValueError: the array holds something else.
+            ValueError: If the array does not hold an alphabet.
         """
         array = np.asarray(array)
         if array.ndim != 1 or array.dtype != np.uint32 or (array > 0x10FFFF).any():

@@ -1,4 +1,4 @@
-"""How much of some sentences a vocabulary has."""
+"""The fraction of words that a vocabulary covers."""
 
 import collections
 import dataclasses
@@ -9,16 +9,16 @@ from rcnn_jax.data.text.vocabulary import Vocabulary
 
 @dataclasses.dataclass(frozen=True)
 class Coverage:
-    """What `coverage` counts.
+    """Counts of known and unknown words; see `coverage`.
 
     Attributes:
-        sentences: their number.
-        tokens: number of words.
-        types: number of different words.
-        unknown_tokens: words outside the vocabulary.
-        unknown_types: different words outside the vocabulary.
-        longest: words of the longest sentence.
-        cut: sentences that are longer than what is learnt of one.
+        sentences: Number of sentences.
+        tokens: Number of words.
+        types: Number of distinct words.
+        unknown_tokens: Number of words outside the vocabulary.
+        unknown_types: Number of distinct words outside the vocabulary.
+        longest: Number of words of the longest sentence.
+        cut: Number of sentences that are longer than the part that is learned.
     """
 
     sentences: int
@@ -31,7 +31,7 @@ class Coverage:
 
     @property
     def unknown(self) -> float:
-        """Share of words outside the vocabulary, 0 to 1."""
+        """Fraction of words outside the vocabulary, in `[0, 1]`."""
         return self.unknown_tokens / max(1, self.tokens)
 
     def __str__(self) -> str:
@@ -46,21 +46,29 @@ def coverage(sentences: Iterable[Sequence[str]], vocabulary: Vocabulary, most: i
     """Counts known and unknown words.
 
     Args:
-        sentences: tokens of each.
-        vocabulary: what is known.
-        most: words of a sentence that are learnt.
+        sentences: The tokens of each sentence.
+        vocabulary: The known words.
+        most: Number of words of a sentence that are learned.
+
+    Example:
+        >>> from rcnn_jax.data.text.coverage import coverage
+        >>> from rcnn_jax.data.text.vocabulary import Vocabulary
+        >>> known = Vocabulary(("<other>", "a", "dog"))
+        >>> counts = coverage([["a", "dog"], ["a", "cat", "runs"]], known, most=2)
+        >>> counts.tokens, counts.unknown_tokens, counts.unknown, counts.cut
+        (5, 2, 0.4, 1)
     """
     counts, lengths = collections.Counter(), []
     for words in sentences:
         counts.update(words)
         lengths.append(len(words))
-    strange = [word for word in counts if word not in vocabulary]
+    unknown = [word for word in counts if word not in vocabulary]
     return Coverage(
         sentences=len(lengths),
         tokens=sum(lengths),
         types=len(counts),
-        unknown_tokens=sum(counts[word] for word in strange),
-        unknown_types=len(strange),
+        unknown_tokens=sum(counts[word] for word in unknown),
+        unknown_types=len(unknown),
         longest=max(lengths, default=0),
         cut=sum(length > most for length in lengths),
     )

@@ -1,17 +1,17 @@
-"""Words of a sentence as published caption scores count them: Penn Treebank style, no punctuation.
+"""Penn Treebank tokenization without punctuation, as published caption scores use it.
 
-COCO's evaluation tokenises by Stanford's `PTBTokenizer -lowerCase` (CoreNLP 3.4.1) and leaves out a
-list of punctuation marks. Here are the rules of it that sentences about pictures meet: clitics come
-apart (`don't` is `do n't`, `dog's` is `dog 's`, `cannot` is `can not`); words with hyphens, slashes
-or dots inside stay whole, and so do numbers (`1,000`, `4:21`, `3/4`); abbreviations and single
-letters keep their dot; `!` and `?` in a row are a word.
+COCO's evaluation tokenizes by Stanford's `PTBTokenizer -lowerCase` (CoreNLP 3.4.1) and removes a
+list of punctuation marks. This module implements those of its rules that apply to sentences about
+pictures: clitics are split off (`don't` is `do n't`, `dog's` is `dog 's`, `cannot` is `can not`);
+words with inner hyphens, slashes or dots stay whole, and so do numbers (`1,000`, `4:21`, `3/4`);
+abbreviations and single letters keep their dot; a run of `!` and `?` is a word.
 
 On 65,874 captions (COCO's validation split of 2017, 80 pictures of its training split, Flickr8k)
-the words are the same, but that Stanford's joins `22 3/4` by a no-break space, which scores read as
-two words. What is known to differ besides: it writes smileys as one word, currencies and fractions
-in other signs (`£` as `#`, `½` as `1/2`) and `&amp;` as `&`; it knows more abbreviations and words
-with an apostrophe; it decides by the next sentence whether a single letter at the end keeps its
-dot; and it drops characters such as emoji, which are words here.
+the words are the same, except that Stanford's tokenizer joins `22 3/4` by a no-break space, which
+scores read as two words. Further known differences: Stanford's tokenizer writes smileys as one
+word, currencies and fractions in other signs (`£` as `#`, `½` as `1/2`) and `&amp;` as `&`; it
+knows more abbreviations and words with an apostrophe; it decides by the next sentence whether a
+single letter at the end keeps its dot; and it drops characters such as emoji, which are words here.
 """
 
 import functools
@@ -21,8 +21,8 @@ import unicodedata
 _QUOTES = ("''", "'", "``", "`")
 _MARKS = (".", "?", "!", ",", ":", "-", "--", "...", ";")
 PUNCTUATION = frozenset((*_QUOTES, *_MARKS, "-LRB-", "-RRB-", "-LCB-", "-RCB-"))
-"""Tokens that COCO's evaluation leaves out. Brackets are among them in capitals, which lower-cased
-text never has: `-lrb-` is a word of published references, and so it is here."""
+"""Tokens that COCO's evaluation removes. Its brackets are in upper case, which never occurs in
+lower-cased text: `-lrb-` is a word of published references, and therefore also here."""
 
 _BRACKETS = {"(": "-lrb-", ")": "-rrb-", "[": "-lsb-", "]": "-rsb-", "{": "-lcb-", "}": "-rcb-"}
 _SIGNS = str.maketrans(
@@ -30,7 +30,7 @@ _SIGNS = str.maketrans(
     | {**dict.fromkeys("—–―", " -- "), "…": " ... ", "\u200b": " "}
     | dict.fromkeys("\u00ad\ufe0f", "")
 )
-_REMEMBERED = 1 << 16  # so many different strings between spaces are remembered
+_REMEMBERED = 1 << 16  # number of distinct strings between spaces that are cached
 
 _ABBREVIATIONS = (
     "mr|mrs|ms|dr|prof|rev|gen|capt|lt|sgt|col|sen|rep|gov|st|ave|blvd|rd|mt|ft|vs|etc|inc|ltd|co|"
@@ -42,8 +42,8 @@ _END = r"(?![^\W_])"
 _LETTER = r"[^\W\d_]"
 _WORD = r"[^\W_]+"
 _INNER = rf"(?:[-/_.]{_WORD})*"
-# The first of them that matches where the last token ended is the next one. All but the first
-# disregard capitals: R&B is a word, b&b is not.
+# The next token is the first alternative that matches at the end of the previous one. All but the
+# first ignore case: R&B is a word, b&b is not.
 _ALTERNATIVES = (
     rf"[A-Z]+(?:&[A-Z]+)+{_END}",
     r"(?:https?://|www\.)[^\s<>\"]*[^\s<>\".,;:!?')\]]",
@@ -66,13 +66,18 @@ _ALTERNATIVES = (
 
 
 def tokenize(text: str) -> list[str]:
-    """The words of a sentence, in lower case, without punctuation.
+    """Returns the words of a sentence, in lower case and without punctuation.
 
     Args:
-        text: any; white space of every kind separates words.
+        text: Any text; white space of every kind separates words.
+
+    Example:
+        >>> from rcnn_jax.data.text.ptb import tokenize
+        >>> tokenize("A man can't ride the dog's bike, at 4:21!")
+        ['a', 'man', 'ca', "n't", 'ride', 'the', 'dog', "'s", 'bike', 'at', '4:21']
     """
     chunks = text.translate(_SIGNS).split()
-    # A single letter keeps its dot, but for the last one of a sentence.
+    # A single letter keeps its dot, except at the end of a sentence.
     if chunks and len(chunks[-1]) == 2 and chunks[-1].endswith("."):
         chunks[-1] = chunks[-1][0]
     return [word for chunk in chunks for word in _words(chunk)]
@@ -80,15 +85,15 @@ def tokenize(text: str) -> list[str]:
 
 @functools.lru_cache(_REMEMBERED)
 def _words(chunk: str) -> tuple[str, ...]:
-    """The words of what stands between two spaces."""
+    """Returns the words of a string without white space."""
     spans = [match.span() for match in _pattern().finditer(_readable(chunk))]
-    found = (chunk[start:end] for start, end in spans)
-    words = (_BRACKETS.get(token) or token.replace('"', "''").lower() for token in found)
+    tokens = (chunk[start:end] for start, end in spans)
+    words = (_BRACKETS.get(token) or token.replace('"', "''").lower() for token in tokens)
     return tuple(word for word in words if word not in PUNCTUATION)
 
 
 def _readable(chunk: str) -> str:
-    """The same with accents and vowel signs as letters, which `re` takes for neither."""
+    """Returns the string with combining marks replaced by a letter that `re` matches."""
     if chunk.isascii():
         return chunk
     joined = "\u200c\u200d"  # between letters of several scripts

@@ -1,7 +1,7 @@
-"""Sentences as a data set stores them: UTF-8 bytes, words separated by one space.
+"""Sentences as a data set stores them: UTF-8 bytes of words separated by single spaces.
 
-Sentences differ in length and are not numbers yet: which ids their words get is a matter of a
-vocabulary, which is fitted on the training split and not part of a data set.
+Sentences differ in length and have no ids yet. The ids of words are determined by a vocabulary,
+which is fitted on the training split and is not part of a data set.
 """
 
 from collections.abc import Iterable
@@ -11,14 +11,25 @@ import numpy as np
 from rcnn_jax.data.spec import Feature
 
 TEXT = Feature((None,), "uint8")
-"""A feature that holds the words of a sentence, or its tags."""
+"""The feature that holds the words of a sentence, or its tags."""
 
 
 def to_bytes(words: Iterable[str]) -> np.ndarray:
-    """Words as uint8 `[bytes]`.
+    """Encodes words as UTF-8 bytes, separated by single spaces.
+
+    Args:
+        words: The words of a sentence.
+
+    Returns:
+        Array `uint8[bytes]`.
 
     Raises:
-        ValueError: a word is empty or holds a space, and could not be told from two.
+        ValueError: If a word is empty or contains a space, because it could not be recovered.
+
+    Example:
+        >>> from rcnn_jax.data.text.sentences import to_bytes, to_words
+        >>> to_words(to_bytes(["to", "rome"]))
+        ['to', 'rome']
     """
     words = list(words)
     for word in words:
@@ -28,10 +39,16 @@ def to_bytes(words: Iterable[str]) -> np.ndarray:
 
 
 def to_words(text: np.ndarray) -> list[str]:
-    """The words of uint8 `[bytes]`.
+    """Decodes the words that `to_bytes` encoded.
+
+    Args:
+        text: UTF-8 bytes `uint8[bytes]`.
+
+    Returns:
+        The words; `[]` for no bytes.
 
     Raises:
-        ValueError: the bytes are no UTF-8.
+        ValueError: If the bytes are not UTF-8.
     """
     try:
         decoded = np.asarray(text, np.uint8).tobytes().decode()

@@ -1,1 +1,1 @@
-"""What is done to images and what belongs to them, by role, inside the compiled step."""
+"""Transforms of images and of what belongs to them, by role, inside the compiled step."""

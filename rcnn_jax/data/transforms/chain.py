@@ -2,10 +2,11 @@
 
 A chain runs inside jit on the device, on a batch and one key per example. Arguments are literals;
 nothing is evaluated. A name is one of `TRANSFORMS` or an import path (`my_fork.aug:mixup(0.2)`) to
-anything that, called with the arguments, gives a `Transform`.
+any callable that, given the arguments, returns a `Transform`.
 
 Features of an example that belong together, such as an image and its label map, are changed
-together: by their roles, see `spec.Feature.role`. A transform that does not know a role is refused.
+together, by their roles (see `rcnn_jax.data.spec.Feature`). A transform that does not know a role
+is rejected.
 """
 
 import ast
@@ -49,22 +50,23 @@ TRANSFORMS: dict[str, Any] = {
     )
 }
 _STAGE = re.compile(r"(?P<name>[\w.]+(?::\w+)?)(?P<arguments>\(.*\))?", re.DOTALL)
-# A bar that stands inside brackets or quotes separates nothing.
+# A bar inside brackets or quotes is not a separator.
 _TOKEN = re.compile(r"""'[^']*'|"[^"]*"|[()\[\]{}|]|[^'"()\[\]{}|]+|.""", re.DOTALL)
 
 
 @dataclasses.dataclass(frozen=True)
 class Chain:
-    """Transforms applied in turn.
+    """Transforms applied one after the other.
 
     Attributes:
-        transforms: the transforms, fitted ones bound to their arrays.
-        dtype: what integer images and frames become before the first transform; floating ones
-            keep theirs. Integer boxes become that, too, or float32 where it is narrower.
-        roles: (feature, role) of the features that have one.
+        transforms: The transforms; fitted ones are bound to their arrays.
+        dtype: Dtype to which integer images and frames are converted before the first transform;
+            floating ones keep theirs. Integer boxes are converted to it too, or to float32 if it is
+            narrower than that.
+        roles: Pairs (feature, role) of the features that have a role.
 
     Raises:
-        ValueError: if a transform does not know a role.
+        ValueError: If a transform does not know a role.
     """
 
     transforms: tuple[Transform, ...]
@@ -77,36 +79,41 @@ class Chain:
 
     @property
     def random(self) -> bool:
-        """Whether it needs keys."""
+        """Whether the chain needs keys."""
         return any(transform.random for transform in self.transforms)
 
     @property
     def makes_views(self) -> bool:
-        """Whether it turns one image into several, [batch, views, height, width, channels]."""
+        """Whether it turns one image into several, `[batch, views, height, width, channels]`."""
         return any(getattr(transform, "makes_views", False) for transform in self.transforms)
 
     def __call__(self, batch: Batch, keys: jax.Array | None = None) -> Batch:
         """Transforms the features that have roles, such as `image`.
 
         Args:
-            batch: with images [batch, height, width, channels] or others that have roles. Labels,
-                `mask` and the rest pass through unchanged, unless a fork's transform changes them.
-            keys: one key per example, [batch]; the n-th transform folds n into them.
+            batch: Features `[batch, ...]` with images `[batch, height, width, channels]` or other
+                features that have roles. Labels, `mask` and the rest pass through unchanged, unless
+                a fork's transform changes them.
+            keys: One key per example, `[batch]`, into which the n-th transform folds n, from 0;
+                None if no transform is random.
+
+        Returns:
+            The transformed batch.
 
         Raises:
-            ValueError: if a random transform gets no keys, images do not fit a transform, or one
-                moves pixels while a feature without a role seems to be tied to them.
+            ValueError: If a random transform gets no keys, images do not fit a transform, or a
+                transform moves pixels while a feature without a role seems to be tied to them.
         """
         of = dict(self.roles)
         for transform in self.transforms:
             roles.check_untied(transform, of, batch)
         batch = {name: self._floating(of.get(name), value) for name, value in batch.items()}
         for position, transform in enumerate(self.transforms):
-            own = None
+            folded = None
             if transform.random and keys is not None:
-                own = jax.vmap(jax.random.fold_in, in_axes=(0, None))(keys, position)
+                folded = jax.vmap(jax.random.fold_in, in_axes=(0, None))(keys, position)
             by_role = roles.by_role(transform)
-            batch = transform(batch, own) if by_role is None else by_role(batch, own, of)
+            batch = transform(batch, folded) if by_role is None else by_role(batch, folded, of)
             if not isinstance(batch, Mapping):
                 name = getattr(transform, "name", type(transform).__name__)
                 raise ValueError(
@@ -123,20 +130,43 @@ class Chain:
 
 
 def parse(text: str) -> tuple[Transform, ...]:
-    """Reads a chain's text; the empty text is the empty chain.
+    """Parses the text of a chain.
+
+    Args:
+        text: Transforms separated by `|`, such as `random_crop(24)|flip`; `""` is the empty chain.
+
+    Returns:
+        The transforms in order; fitted ones are not bound to their arrays.
 
     Raises:
-        ValueError: for an unknown name (with the nearest), arguments that are no literals or do
-            not fit, or a fork that cannot be imported.
+        ValueError: If a name is unknown (the message suggests the nearest), arguments are not
+            literals or do not fit, or a fork cannot be imported.
+
+    Example:
+        >>> from rcnn_jax.data.transforms.chain import parse
+        >>> parse("pad_crop(4, mode='zeros')|flip")
+        (PadCrop(pad=4, mode='zeros', void=-1), Flip())
     """
     return tuple(_parse_stage(stage.strip(), text) for stage in _stages(text) if text.strip())
 
 
 def without_fitted(text: str) -> tuple[str, tuple[Fitted, ...]]:
-    """A chain's text without the transforms that are fitted on data, and these.
+    """Separates the transforms of a chain that are fitted on data from the others.
+
+    Args:
+        text: Text of the chain; see `parse`.
+
+    Returns:
+        The text of the chain without fitted transforms, and the fitted transforms.
 
     Raises:
-        ValueError: see `parse`.
+        ValueError: If the text is not a chain; see `parse`.
+
+    Example:
+        >>> from rcnn_jax.data.transforms.chain import without_fitted
+        >>> text, fitted = without_fitted("standardize|random_crop(24)|flip")
+        >>> text, [transform.name for transform in fitted]
+        ('random_crop(24)|flip', ['standardize'])
     """
     stages = [stage.strip() for stage in _stages(text) if text.strip()]
     made = [_parse_stage(stage, text) for stage in stages]
@@ -192,7 +222,7 @@ def _parse_stage(stage: str, text: str) -> Transform:
 
 
 def _signature(make: Callable[..., Any]) -> inspect.Signature:
-    """What may be written between the brackets, without types: errors show it."""
+    """Returns the signature of a transform's arguments without types, which messages show."""
     parameters = inspect.signature(make).parameters.values()
     return inspect.Signature(
         [p.replace(annotation=p.empty) for p in parameters if p.name != "arrays"]
@@ -221,18 +251,30 @@ def build(
     dtype: str = "float32",
     roles: Mapping[str, str] | None = None,
 ) -> Chain:
-    """Makes the chain that a config's text describes.
+    """Builds the chain that the text of a config describes.
 
     Args:
-        text: see the module's docstring.
-        assets: what `fit_all` returned, or `assets.load` read from the workdir.
-        dtype: of images that arrive as integers.
-        roles: feature to role, see `roles_of`; None: `image` is an image, and nothing else has a
-            role.
+        text: Transforms separated by `|`; see the module's docstring.
+        assets: Arrays of the fitted transforms, from `fit_all` or read from the workdir by
+            `rcnn_jax.data.assets.load`.
+        dtype: Dtype to which integer images are converted.
+        roles: Mapping from feature to role, see `rcnn_jax.data.roles.roles_of`; None if `image` is
+            an image and no other feature has a role.
 
     Raises:
-        ValueError: see `parse`; also if a fitted asset is missing, or a transform does not know a
-            role.
+        ValueError: If the text is not a chain (see `parse`), a fitted array is missing, or a
+            transform does not know a role.
+
+    Example:
+        >>> import numpy as np
+        >>> from rcnn_jax.data.transforms import chain
+        >>> prepare = chain.build("to_float(255)|center_crop(24)")
+        >>> prepare.random
+        False
+        >>> batch = {"image": np.full((2, 32, 32, 3), 255, np.uint8), "label": np.array([3, 5])}
+        >>> batch = prepare(batch)
+        >>> batch["image"].shape, batch["label"].tolist()
+        ((2, 24, 24, 3), [3, 5])
     """
     transforms = parse(text)
     bound = [t.bind(assets or {}) if isinstance(t, Fitted) else t for t in transforms]
@@ -243,16 +285,16 @@ def fit_all(texts: Sequence[str], source: Source, block_size: int = 1000) -> dic
     """Fits every transform of the chains that needs it.
 
     Args:
-        texts: all chains of an experiment, usually the training and the evaluation chain.
-        source: the TRAINING split; anything else would leak into the evaluation.
-        block_size: examples held as float64 at a time.
+        texts: All chains of an experiment, usually the training and the evaluation chain.
+        source: The TRAINING split; any other would leak into the evaluation.
+        block_size: Number of examples held as float64 at a time.
 
     Returns:
-        The arrays of all fitted transforms; empty where none is fitted.
+        Mapping from names to the arrays of all fitted transforms; empty if no transform is fitted.
 
     Raises:
-        ValueError: if a fitted transform follows a random one, or two chains fit the same
-            transform differently, so that one could not be told from the other.
+        ValueError: If a fitted transform follows a random one, or two chains fit the same transform
+            differently, so that their arrays would have the same names.
     """
     assets: dict[str, np.ndarray] = {}
     ways: dict[str, str] = {}
@@ -277,19 +319,19 @@ def fit_all(texts: Sequence[str], source: Source, block_size: int = 1000) -> dic
 
 
 def blocks(source: Source, prefix: Chain, block_size: int = 1000) -> Iterator[np.ndarray]:
-    """The images of a source as they arrive behind a chain, a block at a time.
+    """Yields the images of a source as they leave a chain, one block at a time.
 
     Args:
-        source: with a feature `image`, or one other feature that is an image or frames; damaged
-            records are left out.
-        prefix: transforms without randomness.
-        block_size: images of a block.
+        source: Source with a feature `image`, or one other feature that is an image or frames;
+            damaged records are left out.
+        prefix: Chain without randomness.
+        block_size: Number of images per block.
 
     Yields:
-        Float64 [examples, height, width, channels]; of frames, each is an image.
+        Images float64 `[examples, height, width, channels]`; each of several frames is an image.
 
     Raises:
-        ValueError: there are no images, or several of which none is called `image`.
+        ValueError: If there are no images, or several of which none is called `image`.
     """
     name, role = _fitted_on(source.features)
     alone = dataclasses.replace(prefix, roles=((name, role),))
@@ -299,7 +341,7 @@ def blocks(source: Source, prefix: Chain, block_size: int = 1000) -> Iterator[np
         rows = np.arange(start, min(start + block_size, len(source)))
         batch = source.gather(rows)
         images = batch[name]
-        if "mask" in batch:  # records that could not be read are no part of what is fitted
+        if "mask" in batch:  # Records that could not be read are left out of the fit.
             images = images[batch["mask"] > 0]
             if not len(images):
                 continue
@@ -308,9 +350,9 @@ def blocks(source: Source, prefix: Chain, block_size: int = 1000) -> Iterator[np
 
 
 def _fitted_on(features: Mapping[str, Feature]) -> tuple[str, str]:
-    """The feature whose pixels transforms are fitted on, and its role."""
+    """Returns the feature whose pixels transforms are fitted on, and its role."""
     for role in COLOURS:
-        names = [name for name, own in roles_of(features).items() if own == role]
+        names = [name for name, stated in roles_of(features).items() if stated == role]
         if len(names) > 1 and "image" not in names:
             raise ValueError(
                 f"transforms are fitted on the feature 'image', but the training split has "

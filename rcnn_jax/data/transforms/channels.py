@@ -1,4 +1,4 @@
-"""What the channels of a picture become where the numbers are known beforehand."""
+"""Transforms of an image's channels by given numbers."""
 
 import dataclasses
 from collections.abc import Sequence
@@ -12,24 +12,40 @@ from rcnn_jax.data.transforms.per_image import PerImage, check_image
 
 @dataclasses.dataclass(frozen=True)
 class ReverseChannels(PerImage):
-    """Puts the last channel first: red, green, blue becomes blue, green, red, as Caffe reads it."""
+    """Reverses the channels: red, green, blue becomes blue, green, red, as Caffe reads it."""
 
     name: ClassVar[str] = "reverse_channels"
     geometric: ClassVar[bool | None] = False
 
     def apply(self, image: jax.Array) -> jax.Array:
-        """See `PerImage.apply`."""
+        """Reverses the channels of an image.
+
+        Args:
+            image: Floating image `[height, width, channels]`.
+
+        Raises:
+            ValueError: If the image does not have three axes.
+        """
         check_image(self.name, image)
         return image[..., ::-1]
 
 
 @dataclasses.dataclass(frozen=True)
 class Normalize(PerImage):
-    """Subtracts a mean from each channel and divides by a deviation, both given.
+    """Subtracts a given mean from each channel and divides by a given deviation.
 
     Attributes:
-        mean: one number a channel.
-        deviation: one number a channel, above 0; empty: nothing is divided.
+        mean: One number per channel.
+        deviation: One number per channel, above 0; `()` to divide by nothing.
+
+    Raises:
+        ValueError: If these are not numbers, differ in length, or a deviation is not above 0.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> from rcnn_jax.data.transforms.channels import Normalize
+        >>> Normalize((1.0, 2.0), (0.5, 4.0)).apply(jnp.array([[[2.0, 6.0]]])).tolist()
+        [[[2.0, 1.0]]]
     """
 
     mean: Sequence[float]
@@ -51,7 +67,15 @@ class Normalize(PerImage):
             raise ValueError(f"normalize: deviations must be above 0, got {self.deviation}")
 
     def apply(self, image: jax.Array) -> jax.Array:
-        """See `PerImage.apply`."""
+        """Normalizes the channels of an image.
+
+        Args:
+            image: Floating image `[height, width, channels]`.
+
+        Raises:
+            ValueError: If the image does not have three axes, or as many channels as there are
+                means.
+        """
         check_image(self.name, image)
         if image.shape[-1] != len(self.mean):
             raise ValueError(

@@ -1,4 +1,4 @@
-"""What the pixel values become: scaling, mean subtraction, whitening."""
+"""Normalization of pixel values: scaling, mean subtraction, whitening."""
 
 import dataclasses
 from collections.abc import Iterable
@@ -13,7 +13,14 @@ from rcnn_jax.data.transforms.per_image import Fitted, PerImage
 
 @dataclasses.dataclass(frozen=True)
 class ToFloat(PerImage):
-    """Divides by `maximum`, so that pixels from 0 to `maximum` lie in [0, 1]."""
+    """Divides pixels by a maximum, so that values in `[0, maximum]` are mapped to `[0, 1]`.
+
+    Attributes:
+        maximum: The divisor, above 0, such as 255.
+
+    Raises:
+        ValueError: If `maximum` is not above 0.
+    """
 
     maximum: float | int
     name: ClassVar[str] = "to_float"
@@ -24,15 +31,22 @@ class ToFloat(PerImage):
             raise ValueError(f"to_float: the maximum must be above 0, got {self.maximum}")
 
     def apply(self, image: jax.Array) -> jax.Array:
-        """See `PerImage.apply`."""
+        """Divides the pixels of an image.
+
+        Args:
+            image: Floating image of any shape.
+        """
         return image / self.maximum
 
 
 @dataclasses.dataclass(frozen=True)
 class SubtractPixelMean(Fitted):
-    """Subtracts the mean training image, as Liang and Hu (2015) do: one mean per pixel and channel.
+    """Subtracts the mean training image: one mean per pixel and channel.
 
-    It stands before any crop, because the mean has the full image's shape.
+    It must precede any crop, because the mean has the shape of the full image.
+
+    References:
+        Liang & Hu, Recurrent convolutional neural network for object recognition, CVPR 2015.
     """
 
     name: ClassVar[str] = "subtract_pixel_mean"
@@ -40,12 +54,26 @@ class SubtractPixelMean(Fitted):
     asset_names: ClassVar[tuple[str, ...]] = ("pixel_mean",)
 
     def fit(self, blocks: Iterable[np.ndarray]) -> dict[str, np.ndarray]:
-        """See `Fitted.fit`."""
+        """Computes the mean image.
+
+        Args:
+            blocks: Training images, float64 `[examples, height, width, channels]` per block.
+
+        Returns:
+            `pixel_mean` `float32[height, width, channels]`.
+        """
         mean, _ = _moments(blocks, axes=(0,))
         return {"pixel_mean": mean.astype(np.float32)}
 
     def apply(self, image: jax.Array) -> jax.Array:
-        """See `PerImage.apply`."""
+        """Subtracts the mean image.
+
+        Args:
+            image: Floating image `[height, width, channels]`.
+
+        Raises:
+            ValueError: If the image differs in shape from the training images.
+        """
         mean = self.arrays["pixel_mean"]
         if image.shape != mean.shape:
             raise ValueError(
@@ -64,14 +92,29 @@ class Standardize(Fitted):
     asset_names: ClassVar[tuple[str, ...]] = ("channel_mean", "channel_std")
 
     def fit(self, blocks: Iterable[np.ndarray]) -> dict[str, np.ndarray]:
-        """See `Fitted.fit`."""
+        """Computes the mean and the standard deviation of each channel.
+
+        Args:
+            blocks: Training images, float64 `[examples, height, width, channels]` per block.
+
+        Returns:
+            `channel_mean` and `channel_std`, each `float32[channels]`. The deviation of a constant
+            channel is 1.
+        """
         mean, std = _moments(blocks, axes=(0, 1, 2))
         # A constant channel is only centred.
         std = np.where(std > 0, std, 1.0)
         return {"channel_mean": mean.astype(np.float32), "channel_std": std.astype(np.float32)}
 
     def apply(self, image: jax.Array) -> jax.Array:
-        """See `PerImage.apply`."""
+        """Standardizes the channels of an image.
+
+        Args:
+            image: Floating image `[height, width, channels]`.
+
+        Raises:
+            ValueError: If the image has another number of channels than the training images.
+        """
         mean, std = self.arrays["channel_mean"], self.arrays["channel_std"]
         if image.shape[-1:] != mean.shape:
             raise ValueError(
@@ -84,17 +127,25 @@ class Standardize(Fitted):
 
 @dataclasses.dataclass(frozen=True)
 class GcnZca(Fitted):
-    """Global contrast normalisation, then ZCA whitening, as for Maxout networks.
+    """Applies global contrast normalization and then ZCA whitening, as for Maxout networks.
 
-    Each image, as a vector, loses its mean and is scaled to the Euclidean norm `scale`; then
-    `(x - mean) P` with `P = V (L + filter_bias)^(-1/2) V^T` from the covariance `V L V^T` of the
-    training images (Coates, Lee and Ng 2011; Goodfellow et al. 2013, whose values are the
-    defaults, released in pylearn2). Fitting needs memory and time for a matrix of
+    The mean of each image, as a vector, is subtracted and the result scaled to the Euclidean norm
+    `scale`. Whitening computes `(x - mean) P` with `P = V (L + filter_bias)^(-1/2) V^T` from the
+    covariance `V L V^T` of the training images. The defaults are the values of Goodfellow et al.,
+    released in pylearn2. Fitting needs memory and time for a matrix of
     (height * width * channels)^2: 75 MB in float64 and about a minute on two cores for CIFAR-10.
 
     Attributes:
-        scale: norm of a contrast-normalised image.
-        filter_bias: added to each eigenvalue.
+        scale: Euclidean norm of a contrast-normalized image, above 0.
+        filter_bias: Number added to each eigenvalue, above 0.
+
+    Raises:
+        ValueError: If an argument is not above 0.
+
+    References:
+        Coates, Lee & Ng, An analysis of single-layer networks in unsupervised feature learning,
+        AISTATS 2011.
+        Goodfellow, Warde-Farley, Mirza, Courville & Bengio, Maxout networks, ICML 2013.
     """
 
     scale: float | int = 55.0
@@ -111,7 +162,15 @@ class GcnZca(Fitted):
             )
 
     def fit(self, blocks: Iterable[np.ndarray]) -> dict[str, np.ndarray]:
-        """See `Fitted.fit`."""
+        """Computes the mean and the whitening matrix of contrast-normalized images.
+
+        Args:
+            blocks: Training images, float64 `[examples, height, width, channels]` per block.
+
+        Returns:
+            `zca_mean` `float32[values]` and `zca_matrix` `float32[values, values]`, where `values`
+            is height * width * channels.
+        """
         count, total, product = 0, 0.0, 0.0
         for block in blocks:
             vectors = self._contrast(block.reshape(len(block), -1), np)
@@ -126,7 +185,14 @@ class GcnZca(Fitted):
         return {"zca_mean": mean.astype(np.float32), "zca_matrix": matrix.astype(np.float32)}
 
     def apply(self, image: jax.Array) -> jax.Array:
-        """See `PerImage.apply`."""
+        """Normalizes the contrast of an image and whitens it.
+
+        Args:
+            image: Floating image `[height, width, channels]`.
+
+        Raises:
+            ValueError: If the image has another number of values than the training images.
+        """
         mean, matrix = (
             jnp.asarray(self.arrays[name], image.dtype) for name in ("zca_mean", "zca_matrix")
         )
@@ -140,7 +206,7 @@ class GcnZca(Fitted):
         return whitened.reshape(image.shape)
 
     def _contrast(self, vectors: Any, xp: Any) -> Any:
-        """Contrast normalisation of flat images [..., values] with NumPy (to fit) or JAX."""
+        """Normalizes the contrast of flat images `[..., values]` with NumPy (to fit) or JAX."""
         centred = vectors - vectors.mean(axis=-1, keepdims=True)
         divisor = xp.sqrt((centred * centred).sum(axis=-1, keepdims=True)) / self.scale
         # A uniform image has no contrast to amplify.
@@ -148,10 +214,10 @@ class GcnZca(Fitted):
 
 
 def _moments(blocks: Iterable[np.ndarray], axes: tuple[int, ...]) -> tuple[np.ndarray, np.ndarray]:
-    """Mean and standard deviation over `axes` of all blocks, float64.
+    """Returns the mean and the standard deviation over `axes` of all blocks, float64.
 
-    Blocks are merged by the formula of Chan, Golub and LeVeque (1979): sums of squares of raw
-    pixels would cancel.
+    Blocks are merged by the formula of Chan, Golub & LeVeque (1979), because sums of squares of raw
+    pixels would suffer from cancellation.
     """
     count, mean, squares = 0, np.zeros(()), np.zeros(())
     for block in blocks:

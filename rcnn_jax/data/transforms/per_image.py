@@ -1,4 +1,4 @@
-"""The forms of a transform: on a batch, on an example role by role, or on one image at a time."""
+"""Base classes of transforms: on a batch, on an example role by role, or on one image at a time."""
 
 import abc
 import dataclasses
@@ -14,7 +14,7 @@ from rcnn_jax.data.transforms.geometry import HeightWidth, move_boxes
 
 Batch = dict[str, Any]
 Roles = Mapping[str, str]
-# Features that have pixels, and those whose pixels are colours.
+# Roles of features that have pixels, and of those whose pixels are colours.
 PIXELS = ("image", "frames", "label_map")
 COLOURS = ("image", "frames")
 
@@ -23,39 +23,45 @@ COLOURS = ("image", "frames")
 class Transform(Protocol):
     """A pure function of a batch and one key per example, traced inside jit.
 
-    A batch whose features have roles (`spec.Feature.role`) besides one `image` is handed only to
-    transforms that declare what they do to those, by one of two class attributes: `geometric =
-    False` says that no pixel changes its place, `knows = ("image", "label_map")` names the roles
-    that the transform takes care of itself. `makes_views = True` says that it turns one image into
-    several, [batch, views, height, width, channels].
+    A batch whose features have roles (see `rcnn_jax.data.spec.Feature`) besides one `image` is
+    passed only to transforms that declare how they treat these features, by one of two class
+    attributes: `geometric = False` states that no pixel changes its place, and
+    `knows = ("image", "label_map")` names the roles that the transform handles itself.
+    `makes_views = True` states that the transform turns one image into several,
+    `[batch, views, height, width, channels]`.
     """
 
     @property
     def random(self) -> bool:
-        """Whether it needs keys."""
+        """Whether the transform needs keys."""
         ...
 
     def __call__(self, batch: Batch, keys: jax.Array | None) -> Batch:
-        """Returns a new batch; what it does not change it passes on."""
+        """Returns a new batch, in which features that are not transformed are passed on.
+
+        Args:
+            batch: Features `[batch, ...]`.
+            keys: One key per example, `[batch]`; None for a transform that is not random.
+        """
         ...
 
 
 class PerExample(abc.ABC):
     """A transform that treats each example alone, by one pure function for each role.
 
-    It draws once for an example, so that its image, label map, boxes and frames move together.
-    Everything without a role stays in the batch as it is. Subclasses are frozen dataclasses whose
-    fields are the arguments in the config's text. Derive from `PerImage`, `RandomPerImage` or
-    `Geometric`.
+    It draws once per example, so that the example's image, label map, boxes and frames move
+    together. Features without a role stay in the batch unchanged. Subclasses are frozen dataclasses
+    whose fields are the arguments in the text of a config. Derive from `PerImage`, `RandomPerImage`
+    or `Geometric`.
 
     Attributes:
-        name: in the config's text.
-        geometric: whether pixels change their places. False: only images and frames are changed,
-            label maps and boxes stay true. None: not declared, so that the transform is for
-            examples with an `image` and no other feature with a role.
-        knows: the roles that it takes along; None: those that it has a method `on_...` for, or all
-            where it is not geometric.
-        makes_views: whether it turns an image into several, `[views, height, width, channels]`.
+        name: Name of the transform in the text of a config.
+        geometric: Whether pixels change their places. False: only images and frames are changed,
+            while label maps and boxes remain valid. None: not declared, so that the transform
+            accepts only examples with an `image` and no other feature with a role.
+        knows: Roles that the transform handles. None: the roles that it has a method `on_...` for,
+            or all roles if it is not geometric.
+        makes_views: Whether it turns an image into several, `[views, height, width, channels]`.
     """
 
     name: ClassVar[str]
@@ -66,20 +72,21 @@ class PerExample(abc.ABC):
     @property
     @abc.abstractmethod
     def random(self) -> bool:
-        """Whether it needs keys."""
+        """Whether the transform needs keys."""
 
     def given(self, batch: Batch, keys: jax.Array | None) -> Any:
-        """What each example's draw is made from, an array or a tree of arrays `[batch, ...]`.
+        """Returns the values from which each example's draw is made.
 
         Args:
-            batch: the whole batch.
-            keys: one key per example, or None.
+            batch: Features `[batch, ...]` of the whole batch.
+            keys: One key per example, `[batch]`, or None.
 
         Returns:
-            The keys of a random transform, None for another.
+            An array or a tree of arrays `[batch, ...]`: here the keys if the transform is random,
+            else None.
 
         Raises:
-            ValueError: if there are none where they are needed.
+            ValueError: If the transform is random and there are no keys.
         """
         del batch
         if self.random and keys is None:
@@ -87,37 +94,48 @@ class PerExample(abc.ABC):
         return keys if self.random else None
 
     def draw(self, given: Any, size: Any) -> Any:
-        """Draws what all functions of one example are handed; here, what it is made from.
+        """Draws the values that all functions of one example receive; here `given` itself.
 
         Args:
-            given: what `given` returned for this example, usually its key.
-            size: height and width of the example's pixels; None where it is not geometric.
+            given: The value that `given` returned for this example, usually its key.
+            size: Height and width of the example's pixels; None if the transform is not geometric.
         """
         del size
         return given
 
     @abc.abstractmethod
     def on_image(self, image: jax.Array, drawn: Any) -> jax.Array:
-        """Changes a floating image, [height, width, channels]."""
+        """Transforms an image.
+
+        Args:
+            image: Floating image `[height, width, channels]`.
+            drawn: The values that `draw` returned for this example.
+        """
 
     def on_frames(self, frames: jax.Array, drawn: Any) -> jax.Array:
-        """Changes floating [time, height, width, channels], each frame as an image is."""
+        """Transforms each frame as an image.
+
+        Args:
+            frames: Floating frames `[time, height, width, channels]`.
+            drawn: The values that `draw` returned for this example, shared by all frames.
+        """
         return jax.vmap(self.on_image, in_axes=(0, None))(frames, drawn)
 
     def __call__(self, batch: Batch, keys: jax.Array | None, roles: Roles | None = None) -> Batch:
-        """Applies it to each example.
+        """Transforms each example of a batch.
 
         Args:
-            batch: features [batch, ...].
-            keys: one key per example, [batch]; None where it is not random.
-            roles: feature to role; None: `image` alone is an image.
+            batch: Features `[batch, ...]`.
+            keys: One key per example, `[batch]`; None if the transform is not random.
+            roles: Mapping from feature to role; None if `image` is an image and no other feature
+                has a role.
 
         Returns:
-            The batch with its images, frames, label maps and boxes changed.
+            The batch with its images, frames, label maps and boxes transformed.
 
         Raises:
-            ValueError: if the batch has nothing to change, or has it in other shapes than the
-                transform is for.
+            ValueError: If the batch has no feature to transform, or has one of a shape that does
+                not fit the transform.
         """
         roles = {"image": "image"} if roles is None else roles
         changed = COLOURS if self.geometric is False else known_roles(self) or ("image",)
@@ -160,46 +178,68 @@ class PerExample(abc.ABC):
 class PerImage(PerExample):
     """A transform that treats each image alone, without randomness.
 
-    One that declares `geometric` serves several images of an example, and frames, too.
+    If it declares `geometric`, it also serves several images of an example, and frames.
     """
 
     @property
     def random(self) -> bool:
-        """It needs no keys."""
+        """False: the transform needs no keys."""
         return False
 
     @abc.abstractmethod
     def apply(self, image: jax.Array) -> jax.Array:
-        """Takes a floating image, [height, width, channels]."""
+        """Transforms an image.
+
+        Args:
+            image: Floating image `[height, width, channels]`.
+        """
 
     def on_image(self, image: jax.Array, drawn: Any) -> jax.Array:
-        """See `apply`."""
+        """Transforms an image by `apply`.
+
+        Args:
+            image: Floating image `[height, width, channels]`.
+            drawn: Not used.
+        """
         del drawn
         return self.apply(image)
 
 
 class RandomPerImage(PerExample):
-    """As `PerImage`, with a key for each example, which all its images and frames share."""
+    """A transform that treats each image alone, with one key per example.
+
+    All images and frames of an example share its key.
+    """
 
     @property
     def random(self) -> bool:
-        """It needs keys."""
+        """True: the transform needs keys."""
         return True
 
     @abc.abstractmethod
     def apply(self, image: jax.Array, key: jax.Array) -> jax.Array:
-        """Takes a floating image, [height, width, channels], and its example's key."""
+        """Transforms an image.
+
+        Args:
+            image: Floating image `[height, width, channels]`.
+            key: Random key of the example.
+        """
 
     def on_image(self, image: jax.Array, drawn: Any) -> jax.Array:
-        """See `apply`."""
+        """Transforms an image by `apply`.
+
+        Args:
+            image: Floating image `[height, width, channels]`.
+            drawn: Random key of the example.
+        """
         return self.apply(image, drawn)
 
 
 class Geometric(PerExample):
-    """A transform that moves pixels, and the features of an example together.
+    """A transform that moves pixels, and moves the features of an example together.
 
-    A subclass writes `on_image` and, for each further role that it knows, a method of that name.
-    Without `draw` it is not random::
+    A subclass defines `on_image` and, for each further role that it handles, the method of that
+    role. It is random if it defines `draw`::
 
         @dataclasses.dataclass(frozen=True)
         class UpsideDown(Geometric):
@@ -219,28 +259,28 @@ class Geometric(PerExample):
                 turned = jnp.stack([size[0] - y1, x0, size[0] - y0, x1], axis=1)
                 return jnp.where(drawn, turned, boxes)
 
-    `on_label_map` takes integers [height, width] or [height, width, 1]. `on_boxes` takes floating
-    [boxes, 4] in pixels, and the height and width before the transform; what it returns is cut at
-    the border, and absent boxes are put back, by the caller. All images, frames and label maps of
-    an example must have one height and width.
+    `on_label_map` takes integers `[height, width]` or `[height, width, 1]`. `on_boxes` takes
+    floating boxes `[boxes, 4]` in pixels, and the height and width before the transform. The caller
+    clips the boxes that it returns at the border and restores absent boxes. All images, frames and
+    label maps of an example must have the same height and width.
     """
 
     geometric: ClassVar[bool | None] = True
 
     @property
     def random(self) -> bool:
-        """It needs keys where it draws."""
+        """Whether the transform needs keys, which is true if it defines `draw`."""
         return type(self).draw is not PerExample.draw
 
 
 def known_roles(transform: Any) -> tuple[str, ...] | None:
-    """The roles that a transform takes along.
+    """Returns the roles that a transform handles.
 
     Args:
-        transform: a transform or its class.
+        transform: A transform or its class.
 
     Returns:
-        Roles; None where it declares nothing.
+        The roles; None if the transform declares nothing.
     """
     knows, geometric = getattr(transform, "knows", None), getattr(transform, "geometric", None)
     if knows is not None:
@@ -258,8 +298,8 @@ class Fitted(PerImage):
     """A transform with arrays computed from the training images.
 
     Attributes:
-        arrays: what `fit` returned; empty until `bind`.
-        asset_names: the names in it.
+        arrays: Mapping from name to array as `fit` returned it; empty before `bind`.
+        asset_names: Names of the arrays.
     """
 
     arrays: Mapping[str, np.ndarray] = dataclasses.field(
@@ -269,13 +309,23 @@ class Fitted(PerImage):
 
     @abc.abstractmethod
     def fit(self, blocks: Iterable[np.ndarray]) -> dict[str, np.ndarray]:
-        """Computes the arrays in one pass over float64 [examples, height, width, channels]."""
+        """Computes the arrays in one pass over the training images.
+
+        Args:
+            blocks: Training images, float64 `[examples, height, width, channels]` per block.
+
+        Returns:
+            Mapping from each name in `asset_names` to an array.
+        """
 
     def bind(self, assets: Mapping[str, np.ndarray]) -> "Fitted":
-        """The same transform with its arrays.
+        """Returns the same transform with its arrays.
+
+        Args:
+            assets: Arrays that `fit` returned, possibly among others.
 
         Raises:
-            ValueError: if one is missing.
+            ValueError: If an array is missing.
         """
         missing = [name for name in self.asset_names if name not in assets]
         if missing:
@@ -287,7 +337,15 @@ class Fitted(PerImage):
 
 
 def check_image(name: str, image: jax.Array) -> None:
-    """Raises `ValueError` unless the image is [height, width, channels]."""
+    """Raises `ValueError` unless an image has three axes, `[height, width, channels]`.
+
+    Args:
+        name: Name of the transform, for the message.
+        image: The image.
+
+    Raises:
+        ValueError: If the image does not have three axes.
+    """
     if image.ndim != 3:
         raise ValueError(
             f"{name} takes images [height, width, channels], got shape {list(image.shape)}"
@@ -295,19 +353,29 @@ def check_image(name: str, image: jax.Array) -> None:
 
 
 def pixel_size(role: str, shape: tuple[int, ...]) -> tuple[int, ...]:
-    """Height and width of one example of an image, of frames or of a label map."""
+    """Returns the height and width of one example of an image, of frames or of a label map.
+
+    Args:
+        role: `image`, `frames` or `label_map`.
+        shape: Shape of the example without a batch axis.
+
+    Example:
+        >>> from rcnn_jax.data.transforms.per_image import pixel_size
+        >>> pixel_size("frames", (10, 32, 48, 3))
+        (32, 48)
+    """
     return shape[:2] if role == "label_map" else shape[-3:-1]
 
 
 def _common_size(name: str, pixels: Mapping[str, tuple[str, Any]]) -> HeightWidth:
-    """The height and width that the images, frames and label maps of one example share.
+    """Returns the height and width that the images, frames and label maps of one example share.
 
     Args:
-        name: of the transform that moves them together.
-        pixels: feature to (role, value of one example).
+        name: Name of the transform that moves them together, for messages.
+        pixels: Mapping from feature to (role, value of one example).
 
     Raises:
-        ValueError: if they differ, or an image has other than three axes.
+        ValueError: If they differ in height or width, or an image does not have three axes.
     """
     sizes = {}
     for feature, (role, value) in pixels.items():

@@ -1,4 +1,4 @@
-"""Connectionist temporal classification: loss, posteriors, alignment and four ways to decode."""
+"""Connectionist temporal classification: loss, posteriors, alignment and decoders."""
 
 from rcnn_jax.decoding.ctc.alignment import Alignment, forced_alignment
 from rcnn_jax.decoding.ctc.beam import Beams, beam_search

@@ -1,4 +1,4 @@
-"""Which frames belong to which label: the best path of a given labelling."""
+"""Alignment of labels with frames: the most probable path of a given labelling."""
 
 from typing import Any, NamedTuple
 
@@ -14,15 +14,15 @@ from rcnn_jax.decoding.ctc.arguments import checked_labels, checked_logits
 class Alignment(NamedTuple):
     """The most probable path of each labelling.
 
-    Where the labelling has probability 0 the path is blank, and spans are empty.
+    Where a labelling has probability 0, its path consists of blanks and its spans are empty.
 
     Attributes:
-        path: class of each frame `[batch, time]`; the blank beyond the length.
-        log_probabilities: of the path `[batch]`; `-inf` where there is none, NaN where a frame has
-            no distribution.
-        starts: first frame of each label `[batch, max_labels]`; 0 for padding.
-        ends: the frame after its last `[batch, max_labels]`; 0 for padding.
-        confidences: mean probability of the label over its frames `[batch, max_labels]`, in 0..1;
+        path: Class of each frame, `[batch, time]`; the blank beyond the length.
+        log_probabilities: Log-probability of the path, `[batch]`; `-inf` where there is none, NaN
+            where a frame has no distribution.
+        starts: First frame of each label, `[batch, max_labels]`; 0 for padding.
+        ends: Frame after the last one of each label, `[batch, max_labels]`; 0 for padding.
+        confidences: Mean probability of each label over its frames, `[batch, max_labels]`, in 0..1;
             0 for padding.
     """
 
@@ -42,61 +42,61 @@ def forced_alignment(
 ) -> Alignment:
     """Finds the most probable path of each labelling by dynamic programming.
 
-    Of paths that are equally probable it takes one that stays at a place of the chain.
+    Among equally probable paths it prefers to stay at a position of the chain.
 
     Args:
-        logits: `[batch, time, classes]`.
-        logit_lengths: `[batch]` number of frames.
-        labels: `[batch, max_labels]`, padded with anything.
-        label_lengths: `[batch]` number of labels.
-        blank_id: class of the blank.
+        logits: Logits, `[batch, time, classes]`.
+        logit_lengths: Number of frames of each sequence, `[batch]`.
+        labels: Labels, `[batch, max_labels]`, with arbitrary padding.
+        label_lengths: Number of labels of each sequence, `[batch]`.
+        blank_id: Class of the blank.
 
     Returns:
-        See `Alignment`. It has no useful derivative.
+        The alignment of each sequence. It has no useful derivative.
 
     Raises:
-        ValueError: see `checked_logits` and `checked_labels`.
+        ValueError: An argument is invalid; see `checked_logits` and `checked_labels`.
     """
     scores, frames = checked_logits(logits, logit_lengths, blank_id)
     batch, time, classes = scores.shape
     labels, counts = checked_labels(labels, label_lengths, batch, classes, blank_id)
-    live = jnp.arange(time, dtype=frames.dtype)[None] < frames[:, None]
+    mask = jnp.arange(time, dtype=frames.dtype)[None] < frames[:, None]
     # The chain blank, label 0, blank, label 1, ..., blank.
     chain = jnp.full((batch, 2 * labels.shape[1] + 1), blank_id).at[:, 1::2].set(labels)
     scores = jax.nn.log_softmax(scores, axis=2)
     emissions = jnp.take_along_axis(scores, chain[:, None], axis=2)
-    emissions = jnp.where(live[..., None], emissions, 0).transpose(1, 0, 2)
+    emissions = jnp.where(mask[..., None], emissions, 0).transpose(1, 0, 2)
     passes = jnp.pad(chain[:, 2:] != chain[:, :-2], ((0, 0), (2, 0)))
-    last, moves = _best_moves(emissions, live.T, passes[:, : chain.shape[1]])
+    last, moves = _best_moves(emissions, mask.T, passes[:, : chain.shape[1]])
 
     ends = jnp.stack([2 * counts, jnp.maximum(2 * counts - 1, 0)])
     values = jnp.take_along_axis(last, ends.T, axis=1)
     best = jnp.argmax(values, axis=1)
     value = jnp.take_along_axis(values, best[:, None], axis=1)[:, 0]
     possible = value > -jnp.inf
-    places = _follow(jnp.take_along_axis(ends.T, best[:, None], axis=1)[:, 0], moves)
+    positions = _follow(jnp.take_along_axis(ends.T, best[:, None], axis=1)[:, 0], moves)
 
-    # Blanks, and all frames of what has no path, belong to the label -1.
-    aligned = (places % 2 == 1) & live & possible[:, None]
-    label = jnp.where(aligned, places // 2, -1)
-    own = label[..., None] == jnp.arange(labels.shape[1], dtype=label.dtype)[None, None]
-    lengths = jnp.sum(own, axis=1, dtype=jnp.int32)
-    starts = jnp.argmax(own, axis=1).astype(jnp.int32) if time else lengths
-    path = jnp.where(aligned, jnp.take_along_axis(chain, places, axis=1), blank_id)
+    # Blanks, and all frames of a labelling without a path, get the label -1.
+    aligned = (positions % 2 == 1) & mask & possible[:, None]
+    label = jnp.where(aligned, positions // 2, -1)
+    is_label = label[..., None] == jnp.arange(labels.shape[1], dtype=label.dtype)[None, None]
+    lengths = jnp.sum(is_label, axis=1, dtype=jnp.int32)
+    starts = jnp.argmax(is_label, axis=1).astype(jnp.int32) if time else lengths
+    path = jnp.where(aligned, jnp.take_along_axis(chain, positions, axis=1), blank_id)
     seen = jnp.exp(jnp.take_along_axis(scores, path[..., None], axis=2))
-    confidences = jnp.sum(jnp.where(own, seen, 0), axis=1) / jnp.maximum(lengths, 1)
+    confidences = jnp.sum(jnp.where(is_label, seen, 0), axis=1) / jnp.maximum(lengths, 1)
     return Alignment(path, value, starts, starts + lengths, confidences)
 
 
 def _best_moves(
-    emissions: Float[Array, "time batch places"], live: Array, passes: Array
+    emissions: Float[Array, "time batch places"], mask: Array, passes: Array
 ) -> tuple[Array, Array]:
-    """The best value of each place after the last frame, and how far each frame moved there.
+    """Computes the best value of each position after the last frame, and the moves that lead to it.
 
-    A path enters at place 0 or 1: before the first frame it stands at place 0.
+    A path stands at position 0 before the first frame, so that it enters at position 0 or 1.
     """
-    batch, places = passes.shape
-    start = jnp.where(jnp.arange(places) == 0, 0, jnp.full((), -jnp.inf, emissions.dtype))
+    batch, positions = passes.shape
+    start = jnp.where(jnp.arange(positions) == 0, 0, jnp.full((), -jnp.inf, emissions.dtype))
 
     def step(values: Array, inputs: tuple[Array, Array]) -> Any:
         emission, counts = inputs
@@ -106,11 +106,11 @@ def _best_moves(
         moved = jnp.max(reach, axis=0) + emission
         return jnp.where(counts[:, None], moved, values), move
 
-    return lax.scan(step, jnp.broadcast_to(start, (batch, places)), (emissions, live))
+    return lax.scan(step, jnp.broadcast_to(start, (batch, positions)), (emissions, mask))
 
 
 def _follow(end: Int[Array, "batch"], moves: Array) -> Int[Array, "batch time"]:
-    """The place of each frame, from the last place back."""
+    """Returns the position of each frame, traced back from the last one."""
 
     def step(place: Array, move: Array) -> tuple[Array, Array]:
         taken = jnp.take_along_axis(move, place[:, None], axis=1)[:, 0]

@@ -1,4 +1,4 @@
-"""What the functions of this folder accept, checked as far as the values are known."""
+"""Checks of the arguments of CTC functions, as far as their values are known."""
 
 import jax
 import jax.numpy as jnp
@@ -12,19 +12,20 @@ from rcnn_jax.layers.masks import checked_lengths, is_known
 def checked_logits(
     logits: ArrayLike, logit_lengths: ArrayLike, blank_id: int
 ) -> tuple[Float[Array, "batch time classes"], Int[Array, "batch"]]:
-    """The logits in float32 at least, and their lengths.
+    """Returns the logits in float32 or wider, and their lengths.
 
     Args:
-        logits: `[batch, time, classes]` of a floating dtype; half precision becomes float32.
-        logit_lengths: `[batch]` integers in 0..time.
-        blank_id: class of the blank, in 0..classes-1.
+        logits: Logits of a floating dtype, `[batch, time, classes]`; half precision becomes
+            float32.
+        logit_lengths: Number of frames of each sequence, integers `[batch]` in 0..time.
+        blank_id: Class of the blank, in 0..classes-1.
 
     Returns:
-        Logits and `int32` lengths. Inside `jit` the lengths stay unchecked: a negative one counts
-        as 0, one beyond `time` as `time`.
+        The logits and `int32` lengths. Inside `jit` lengths cannot be checked: a negative one
+        counts as 0, and one beyond `time` as `time`.
 
     Raises:
-        ValueError: a rank, a shape, a dtype, `blank_id` or a known length is impossible.
+        ValueError: A rank, a shape, a dtype, `blank_id` or a known length is invalid.
     """
     scores = logits if isinstance(logits, jax.Array) else np.asarray(logits)
     if scores.ndim != 3 or not jnp.issubdtype(scores.dtype, jnp.floating):
@@ -43,21 +44,21 @@ def checked_logits(
 def checked_labels(
     labels: ArrayLike, label_lengths: ArrayLike, batch: int, classes: int, blank_id: int
 ) -> tuple[Int[Array, "batch labels"], Int[Array, "batch"]]:
-    """The labels, with any class in place of padding, and their lengths.
+    """Returns the labels, with some class in place of padding, and their lengths.
 
     Args:
-        labels: `[batch, max_labels]` integers; those beyond the length may be anything.
-        label_lengths: `[batch]` integers in 0..max_labels.
-        batch: number of sequences.
-        classes: number of classes, the blank among them.
-        blank_id: class of the blank, which is no label.
+        labels: Integers `[batch, max_labels]`, with arbitrary values beyond the length.
+        label_lengths: Number of labels of each sequence, integers `[batch]` in 0..max_labels.
+        batch: Number of sequences.
+        classes: Number of classes, including the blank.
+        blank_id: Class of the blank, which is not allowed as a label.
 
     Returns:
         `int32` labels in 0..classes-1, and `int32` lengths.
 
     Raises:
-        ValueError: a rank, a shape or a dtype is impossible, or a known label within its length
-            is the blank or no class. Inside `jit` labels stay unchecked.
+        ValueError: A rank, a shape or a dtype is invalid, or a known label within its length is the
+            blank or not a class. Inside `jit` labels cannot be checked.
     """
     values = labels if isinstance(labels, jax.Array) else np.asarray(labels)
     integers = jnp.issubdtype(values.dtype, jnp.integer)

@@ -1,4 +1,7 @@
-"""The labelling of the most probable path: the fastest decoder, and not always the best."""
+"""Best path decoding of CTC: the labelling of the most probable path.
+
+It is the fastest decoder, but its labelling is not always the most probable one.
+"""
 
 import jax
 import jax.numpy as jnp
@@ -11,28 +14,36 @@ from rcnn_jax.decoding.ctc.arguments import checked_logits
 def best_path(
     logits: ArrayLike, logit_lengths: ArrayLike, blank_id: int = 0
 ) -> tuple[Int[Array, "batch time"], Int[Array, "batch"], Float[Array, "batch"]]:
-    """Takes the largest class of each frame, merges repeats and removes blanks.
+    """Decodes by taking the largest class of each frame, merging repeats and removing blanks.
 
     Args:
-        logits: `[batch, time, classes]`.
-        logit_lengths: `[batch]` number of frames.
-        blank_id: class of the blank.
+        logits: Logits, `[batch, time, classes]`.
+        logit_lengths: Number of frames of each sequence, `[batch]`.
+        blank_id: Class of the blank.
 
     Returns:
         Labels `[batch, time]`, padded with `blank_id`; their number `[batch]`; and the
-        log-probability of the path `[batch]`, which is no more than that of its labelling.
+        log-probability of the path `[batch]`, which does not exceed that of its labelling.
 
     Raises:
-        ValueError: see `checked_logits`.
+        ValueError: An argument is invalid; see `checked_logits`.
 
-    Reference:
+    References:
         Graves et al., ICML 2006, section 3.2.
+
+    Example:
+        >>> import numpy as np
+        >>> from rcnn_jax.decoding import ctc
+        >>> logits = np.log(np.array([[[0.3, 0.7], [0.2, 0.8], [0.9, 0.1], [0.4, 0.6]]]))
+        >>> labels, lengths, log_probs = ctc.best_path(logits, np.array([4]))
+        >>> labels.tolist(), lengths.tolist()
+        ([[1, 1, 0, 0]], [2])
     """
     scores, frames = checked_logits(logits, logit_lengths, blank_id)
-    live = jnp.arange(scores.shape[1], dtype=frames.dtype)[None] < frames[:, None]
-    path = jnp.where(live, jnp.argmax(scores, axis=2).astype(jnp.int32), blank_id)
+    mask = jnp.arange(scores.shape[1], dtype=frames.dtype)[None] < frames[:, None]
+    path = jnp.where(mask, jnp.argmax(scores, axis=2).astype(jnp.int32), blank_id)
     peak = jnp.max(jax.nn.log_softmax(scores, axis=2), axis=2)
-    return *collapse(path, blank_id), jnp.sum(jnp.where(live, peak, 0), axis=1)
+    return *collapse(path, blank_id), jnp.sum(jnp.where(mask, peak, 0), axis=1)
 
 
 def collapse(
@@ -41,16 +52,16 @@ def collapse(
     """Merges repeated classes of a path and removes the blanks.
 
     Args:
-        path: `[batch, time]` classes.
-        blank_id: class of the blank.
+        path: Class of each frame, `[batch, time]`.
+        blank_id: Class of the blank.
 
     Returns:
         Labels `[batch, time]`, padded with `blank_id`, and their number `[batch]`.
     """
     before = jnp.pad(path, ((0, 0), (1, 0)), constant_values=blank_id)[:, :-1]
     kept = (path != before) & (path != blank_id)
-    place = jnp.cumsum(kept, axis=1, dtype=jnp.int32)
+    position = jnp.cumsum(kept, axis=1, dtype=jnp.int32)
     row = jnp.arange(path.shape[0], dtype=jnp.int32)[:, None]
-    target = jnp.where(kept, place - 1, path.shape[1])
+    target = jnp.where(kept, position - 1, path.shape[1])
     labels = jnp.full_like(path, blank_id).at[row, target].set(path, mode="drop")
     return labels, jnp.sum(kept, axis=1, dtype=jnp.int32)

@@ -1,6 +1,6 @@
-"""What a beam search may know of the language: a table of label sequences, a list of words.
+"""Language models and lexica for beam search: tables of label sequences, and lists of words.
 
-The tables are NumPy or JAX arrays whose values are known, so inside `jit` they are constants.
+The tables are NumPy or JAX arrays whose values are known, so that they are constants inside `jit`.
 """
 
 from collections.abc import Iterable, Sequence
@@ -12,15 +12,16 @@ from jaxtyping import Array
 
 
 class LanguageModel(NamedTuple):
-    """Label n-grams as a table, or any other automaton whose moves have log-probabilities.
+    """Label n-grams as a table, or another automaton whose transitions have log-probabilities.
 
-    A bigram has a context for each last label and one for the start; a trigram one for each pair.
+    A bigram model has a context for each last label and one for the start; a trigram model has one
+    for each pair of labels.
 
     Attributes:
-        log_probs: `[contexts, classes]`, of each label in each context; that of the blank is not
-            read.
-        next_context: integers `[contexts, classes]` in 0..contexts-1, the context after a label.
-        start: context of the empty labelling.
+        log_probs: Log-probability of each label in each context, `[contexts, classes]`; that of the
+            blank is not read.
+        next_context: Context after each label, integers `[contexts, classes]` in 0..contexts-1.
+        start: Context of the empty labelling.
     """
 
     log_probs: Array | np.ndarray
@@ -29,14 +30,14 @@ class LanguageModel(NamedTuple):
 
 
 class Lexicon(NamedTuple):
-    """The labellings that are allowed, as the states of a trie or another automaton.
+    """The allowed labellings, as the states of a trie or another automaton.
 
     State 0 is the start.
 
     Attributes:
-        next_state: integers `[states, classes]`, the state after a label, -1 where it is not
+        next_state: State after each label, integers `[states, classes]`; -1 where it is not
             allowed.
-        is_word: `[states]`, whether a labelling may end there.
+        is_word: Whether a labelling may end in each state, `bool[states]`.
     """
 
     next_state: Array | np.ndarray
@@ -46,19 +47,25 @@ class Lexicon(NamedTuple):
 def lexicon_of(
     words: Iterable[Sequence[int]], classes: int, separator: int | None = None
 ) -> Lexicon:
-    """The trie of a list of words.
+    """Builds the trie of a list of words.
 
     Args:
-        words: labels of each word, at least one.
-        classes: number of classes, the blank among them.
-        separator: label between two words, so that any number of words may follow each other; None
-            for labellings of one word.
+        words: Labels of each word, at least one.
+        classes: Number of classes, including the blank.
+        separator: Label between two words, which allows any number of words in sequence; None
+            allows labellings of one word only.
 
     Returns:
-        A lexicon of NumPy arrays, in which the empty labelling is no word.
+        A lexicon of NumPy arrays, in which the empty labelling is not a word.
 
     Raises:
-        ValueError: a word is empty, or has the separator or no class as a label.
+        ValueError: A word is empty, or has a label that is the separator or not a class.
+
+    Example:
+        >>> from rcnn_jax.decoding import ctc
+        >>> lexicon = ctc.lexicon_of([[1, 2], [1]], classes=3)
+        >>> lexicon.next_state.tolist(), lexicon.is_word.tolist()
+        ([[-1, 1, -1], [-1, -1, 2], [-1, -1, -1]], [False, True, True])
     """
     rows = [np.full(classes, -1, np.int32)]
     ends = [False]
@@ -85,10 +92,18 @@ def lexicon_of(
 
 
 def checked_language_model(model: LanguageModel | None, classes: int) -> LanguageModel:
-    """The model as arrays, or one that gives every label log-probability 0.
+    """Returns the model as arrays, or one that gives every label the log-probability 0.
+
+    Args:
+        model: Language model to check; None for no language model.
+        classes: Number of classes, including the blank.
+
+    Returns:
+        A language model of JAX arrays.
 
     Raises:
-        ValueError: a table has another shape or dtype, or a context does not exist.
+        ValueError: A table has another shape or dtype, a log-probability is NaN or inf, or a
+            context does not exist.
     """
     if model is None:
         return LanguageModel(jnp.zeros((1, classes)), jnp.zeros((1, classes), jnp.int32))
@@ -109,10 +124,17 @@ def checked_language_model(model: LanguageModel | None, classes: int) -> Languag
 
 
 def checked_lexicon(lexicon: Lexicon | None, classes: int) -> Lexicon:
-    """The lexicon as arrays, or one that allows everything.
+    """Returns the lexicon as arrays, or one that allows every labelling.
+
+    Args:
+        lexicon: Lexicon to check; None for no lexicon.
+        classes: Number of classes, including the blank.
+
+    Returns:
+        A lexicon of JAX arrays.
 
     Raises:
-        ValueError: a table has another shape or dtype, or a state does not exist.
+        ValueError: A table has another shape or dtype, or a state does not exist.
     """
     if lexicon is None:
         return Lexicon(jnp.zeros((1, classes), jnp.int32), jnp.ones(1, bool))
@@ -128,6 +150,7 @@ def checked_lexicon(lexicon: Lexicon | None, classes: int) -> Lexicon:
 
 
 def _table(name: str, values: Any, classes: int) -> np.ndarray:
+    """Returns a table of a language model or lexicon as int32, after checking its shape."""
     table = np.asarray(values)
     integers = np.issubdtype(table.dtype, np.integer)
     if table.ndim != 2 or table.shape[0] == 0 or table.shape[1] != classes or not integers:
@@ -139,6 +162,7 @@ def _table(name: str, values: Any, classes: int) -> np.ndarray:
 
 
 def _in_range(what: str, values: Any, least: int, most: int) -> None:
+    """Checks that all values are in least..most."""
     numbers = np.asarray(values)
     wrong = numbers[(numbers < least) | (numbers > most)]
     if wrong.size:

@@ -1,16 +1,16 @@
-"""The likelihood of a labelling, its gradient, and which label each frame speaks of.
+"""Likelihood of a labelling under CTC, its gradient, and the posterior of each frame.
 
-A path gives each frame a class; the labelling of a path is what is left when repeated classes are
-merged and blanks removed. The probability of a labelling is the sum over its paths, taken by the
+A path gives each frame a class; the labelling of a path results from merging repeated classes and
+removing blanks. The probability of a labelling is the sum over its paths, computed by the
 forward-backward algorithm on the chain
 
     blank_0, label_0, blank_1, label_1, ..., blank_N
 
-in which a path stays, moves on by one, or passes over a blank between two different labels. The
-two kinds of places are two arrays `[max_labels + 1, batch]`: with the batch last, a move along
-the chain is a shift of whole rows. The last place of the labels belongs to no label.
+in which a path stays, advances by one, or skips a blank between two different labels. The two
+kinds of positions are two arrays `[max_labels + 1, batch]`: with the batch last, a move along the
+chain is a shift of whole rows. The last position of the labels is not used by any label.
 
-Reference:
+References:
     Graves, Fernandez, Gomez & Schmidhuber, Connectionist temporal classification, ICML 2006.
 """
 
@@ -35,15 +35,22 @@ def feasible(
     labels: Int[ArrayLike, "batch max_labels"],
     label_lengths: Int[ArrayLike, "batch"],
 ) -> Bool[Array, "batch"]:
-    """Whether any path has the labelling: a frame for each label, and one between equal ones.
+    """Returns whether each labelling has a path: a frame per label, and one between equal labels.
 
     Args:
-        logit_lengths: `[batch]` number of frames.
-        labels: `[batch, max_labels]`, padded with anything.
-        label_lengths: `[batch]` number of labels.
+        logit_lengths: Number of frames of each sequence, `[batch]`.
+        labels: Labels, `[batch, max_labels]`, with arbitrary padding.
+        label_lengths: Number of labels of each sequence, `[batch]`.
 
     Returns:
-        `[batch]`, True where `frames >= labels + adjacent repeats`.
+        `bool[batch]`, true where `frames >= labels + adjacent repeats`.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> from rcnn_jax.decoding import ctc
+        >>> labels = jnp.array([[1, 1], [1, 2]])
+        >>> ctc.feasible(jnp.array([2, 2]), labels, jnp.array([2, 2])).tolist()
+        [False, True]
     """
     labels, lengths = jnp.asarray(labels), jnp.asarray(label_lengths)
     counted = jnp.arange(1, labels.shape[1], dtype=lengths.dtype)[None] < lengths[:, None]
@@ -59,28 +66,39 @@ def loss(
     blank_id: int = 0,
     infeasible: str = "inf",
 ) -> Float[Array, "batch"]:
-    """Negative log-likelihood of each labelling, `-log p(labels | softmax(logits))`.
+    """Computes the negative log-likelihood of each labelling, `-log p(labels | softmax(logits))`.
 
-    The gradient by the logits is softmax minus posterior. What lies beyond the lengths has no
-    effect and no gradient. A NaN, or a frame without a finite logit, gives NaN. Reverse mode only,
-    and once.
+    The gradient with respect to the logits is softmax minus posterior. Values beyond the lengths
+    have no effect and no gradient. A NaN, or a frame without a finite logit, gives NaN. It is
+    differentiable in reverse mode only, and only once.
 
     Args:
-        logits: `[batch, time, classes]`, of any floating dtype; half precision is computed in
-            float32. A class may be excluded by `-inf`.
-        logit_lengths: `[batch]` number of frames of each sequence.
-        labels: `[batch, max_labels]` integers, padded with anything.
-        label_lengths: `[batch]` number of labels of each sequence.
-        blank_id: class of the blank.
-        infeasible: the loss of a labelling of probability 0 (see `feasible`; or one that needs a
-            class at `-inf`): `"inf"` or `"zero"`. Its gradient is 0.
+        logits: Logits of any floating dtype, `[batch, time, classes]`; half precision is computed
+            in float32. `-inf` excludes a class.
+        logit_lengths: Number of frames of each sequence, `[batch]`.
+        labels: Integer labels, `[batch, max_labels]`, with arbitrary padding.
+        label_lengths: Number of labels of each sequence, `[batch]`.
+        blank_id: Class of the blank.
+        infeasible: Loss of a labelling of probability 0 (see `feasible`; or one that needs a class
+            at `-inf`), `"inf"` or `"zero"`. Its gradient is 0.
 
     Returns:
-        `[batch]`, at least 0, float32 (float64 for such logits).
+        `[batch]`, at least 0, float32 (float64 for float64 logits).
 
     Raises:
-        ValueError: an argument is impossible, as far as known; see `checked_logits` and
+        ValueError: An argument is invalid, as far as its value is known; see `checked_logits` and
             `checked_labels`.
+
+    Example:
+        Three of the four paths over two frames are labelled 1: p = 1 - 0.6 * 0.6.
+
+        >>> import math
+        >>> import numpy as np
+        >>> from rcnn_jax.decoding import ctc
+        >>> logits = np.log(np.array([[[0.6, 0.4], [0.6, 0.4]]]))
+        >>> lengths, labels = np.array([2]), np.array([[1]])
+        >>> round(math.exp(-ctc.loss(logits, lengths, labels, np.array([1]))[0]), 2)
+        0.64
     """
     if infeasible not in INFEASIBLE:
         raise ValueError(f"infeasible must be one of {INFEASIBLE}, got {infeasible!r}")
@@ -96,21 +114,23 @@ def posteriors(
     label_lengths: ArrayLike,
     blank_id: int = 0,
 ) -> Float[Array, "batch time classes"]:
-    """Probability that a path of the labelling has a class in a frame, given the labelling.
+    """Computes the probability of each class in each frame, given the labelling.
 
     Args:
-        logits: `[batch, time, classes]`, see `loss`.
-        logit_lengths: `[batch]`.
-        labels: `[batch, max_labels]`.
-        label_lengths: `[batch]`.
-        blank_id: class of the blank.
+        logits: Logits of any floating dtype, `[batch, time, classes]`; half precision is computed
+            in float32. `-inf` excludes a class.
+        logit_lengths: Number of frames of each sequence, `[batch]`.
+        labels: Integer labels, `[batch, max_labels]`, with arbitrary padding.
+        label_lengths: Number of labels of each sequence, `[batch]`.
+        blank_id: Class of the blank.
 
     Returns:
         `[batch, time, classes]`; a frame sums to 1, or to 0 beyond the length and where the
         labelling has probability 0. It has no derivative.
 
     Raises:
-        ValueError: as `loss`; or the result is differentiated.
+        ValueError: An argument is invalid, as far as its value is known, or the result is
+            differentiated; see `checked_logits` and `checked_labels`.
     """
     return _forward_backward(
         *_checked(logits, logit_lengths, labels, label_lengths, blank_id), blank_id
@@ -136,14 +156,14 @@ def _loss_forward(
 ) -> tuple[Array, Array]:
     value, posterior, chain = _forward_backward(logits, frames, labels, counts, blank_id)
     softmax = jnp.exp((logits - chain.peak[..., None]) - chain.rest[..., None])
-    counted = chain.live & jnp.isfinite(value)[:, None]
+    counted = chain.mask & jnp.isfinite(value)[:, None]
     gradient = jnp.where(counted[..., None], softmax - posterior, 0)
     return value, jnp.where(jnp.isnan(value)[:, None, None], jnp.nan, gradient)
 
 
 def _loss_backward(blank_id: int, gradient: Array, weight: Array) -> tuple[Any, ...]:
     del blank_id
-    # Where the gradient is 0 by rule it is so for any weight, also one that is not finite.
+    # A gradient that is 0 by definition stays 0 for any weight, also for an infinite one.
     return jnp.where(gradient == 0, 0, gradient * weight[:, None, None]), None, None, None
 
 
@@ -155,14 +175,14 @@ _compiled_loss = jax.jit(_loss, static_argnums=4)
 def _forward_backward(
     logits: Array, frames: Array, labels: Array, counts: Array, blank_id: int
 ) -> tuple[Array, Array, "_Chain"]:
-    """Negative log-likelihoods, posteriors `[batch, time, classes]` and the chains."""
+    """Computes negative log-likelihoods, posteriors `[batch, time, classes]` and the chains."""
     chain = _chain(logits, frames, labels, blank_id)
     total, paths = _forward(chain, counts)
     of_blanks, of_labels = _backward(chain, counts, total, paths)
     hot = jax.nn.one_hot(chain.labels, logits.shape[-1], dtype=logits.dtype)
     posterior = jnp.einsum("tnb,bnk->btk", of_labels, hot, precision="highest")
     posterior = posterior.at[:, :, blank_id].add(of_blanks.T)
-    counted = chain.live & ~wide.is_zero(total)[:, None]
+    counted = chain.mask & ~wide.is_zero(total)[:, None]
     value = _negative_log(chain, total)
     posterior = jnp.where(counted[..., None], posterior, 0)
     return value, jnp.where(jnp.isnan(value)[:, None, None], jnp.nan, posterior), chain
@@ -172,14 +192,14 @@ class _Chain(NamedTuple):
     """The chains of a batch.
 
     Attributes:
-        labels: `[batch, max_labels + 1]`, the last of no meaning.
-        differs: `[max_labels + 1, batch]`, whether a label is another than the one before.
-        blank: emissions of the blank `[time, 1, batch]`.
-        label: emissions of the labels `[time, max_labels + 1, batch]`.
-        peak: largest logit `[batch, time]`.
-        rest: logarithm of the sum of `exp(logit - peak)` `[batch, time]`.
-        broken: `[batch]`, True where a frame has no distribution.
-        live: `[batch, time]`, True before the end of a sequence.
+        labels: Labels, `[batch, max_labels + 1]`, the last of which is unused.
+        differs: Whether a label differs from the previous one, `[max_labels + 1, batch]`.
+        blank: Emissions of the blank, `[time, 1, batch]`.
+        label: Emissions of the labels, `[time, max_labels + 1, batch]`.
+        peak: Largest logit of each frame, `[batch, time]`.
+        rest: Logarithm of the sum of `exp(logit - peak)`, `[batch, time]`.
+        broken: True where a frame has no distribution, `[batch]`.
+        mask: True before the end of a sequence, `[batch, time]`.
     """
 
     labels: Array
@@ -189,21 +209,22 @@ class _Chain(NamedTuple):
     peak: Array
     rest: Array
     broken: Array
-    live: Array
+    mask: Array
 
 
 def _chain(logits: Array, frames: Array, labels: Array, blank_id: int) -> _Chain:
+    """Prepares the emissions of the positions of each chain."""
     logits = _without_derivative(logits)
     padded = jnp.pad(labels, ((0, 0), (0, 1)))
     # Softmax in parts, so that the many classes are read and not copied.
     peak = jnp.max(logits, axis=2)
     rest = jnp.log(jnp.sum(jnp.exp(logits - peak[..., None]), axis=2))
-    live = jnp.arange(logits.shape[1], dtype=frames.dtype)[None] < frames[:, None]
+    mask = jnp.arange(logits.shape[1], dtype=frames.dtype)[None] < frames[:, None]
     label = jnp.take_along_axis(logits, padded[:, None], axis=2)
     label = (label - peak[..., None]) - rest[..., None]
-    # Beyond its end a sequence sees blanks for certain, which leave all sums as they are.
-    label = jnp.where(live[..., None], label, -jnp.inf).transpose(1, 2, 0)
-    blank = jnp.where(live, (logits[..., blank_id] - peak) - rest, 0)
+    # Frames beyond the end of a sequence are certain blanks, which leave all sums unchanged.
+    label = jnp.where(mask[..., None], label, -jnp.inf).transpose(1, 2, 0)
+    blank = jnp.where(mask, (logits[..., blank_id] - peak) - rest, 0)
     return _Chain(
         labels=padded,
         differs=jnp.pad(labels[:, 1:] != labels[:, :-1], ((0, 0), (1, 1))).T[: padded.shape[1]],
@@ -211,17 +232,17 @@ def _chain(logits: Array, frames: Array, labels: Array, blank_id: int) -> _Chain
         label=wide.from_log(label),
         peak=peak,
         rest=rest,
-        # One NaN, or infinity for the largest, makes all log-probabilities of its frame NaN.
+        # A NaN, or an infinite largest logit, makes all log-probabilities of its frame NaN.
         broken=jnp.any(jnp.isnan(blank), axis=1),
-        live=live,
+        mask=mask,
     )
 
 
 def _forward(chain: _Chain, counts: Array) -> tuple[Wide, tuple[Wide, Wide]]:
-    """Sums over the first parts of paths: all of them, and those that enter each frame.
+    """Sums over the beginnings of paths: in total, and over those that enter each frame.
 
-    The loops carry, and report, sums before the emission of a frame: what a loop carries is there
-    to be copied, while what it is about to carry would be computed once more for the report.
+    The loops carry, and output, sums before the emission of a frame: a carried value only needs to
+    be copied to the output, while the next carry would be computed once more for it.
     """
     start = _unit(chain, jnp.zeros_like(counts))
 
@@ -238,7 +259,7 @@ def _forward(chain: _Chain, counts: Array) -> tuple[Wide, tuple[Wide, Wide]]:
 def _backward(
     chain: _Chain, counts: Array, total: Wide, paths: tuple[Wide, Wide]
 ) -> tuple[Array, Array]:
-    """Posteriors of the blanks, summed `[time, batch]`, and of the labels."""
+    """Computes the posteriors of the blanks, summed `[time, batch]`, and of the labels."""
     whole = Wide(total.mantissa[None], total.exponent[None])
 
     def step(leaving: tuple[Wide, Wide], seen: tuple[Wide, Wide, Wide, Wide]) -> Any:
@@ -257,18 +278,18 @@ def _backward(
 
 
 def _negative_log(chain: _Chain, total: Wide) -> Array:
-    """The loss; NaN where a frame has no distribution, which the exponents would hide."""
+    """Returns the loss; NaN where a frame has no distribution, which the exponents would hide."""
     return jnp.where(chain.broken, jnp.nan, jnp.maximum(-wide.log(total), 0))
 
 
 def _unit(chain: _Chain, place: Array) -> Wide:
-    """One at a place of each chain, zero elsewhere."""
+    """Returns one at a given position of each chain, and zero elsewhere."""
     index = jnp.arange(chain.labels.shape[1], dtype=place.dtype)[:, None]
     return wide.constant(index == place[None], chain.peak.dtype)
 
 
 def _moved(places: Wide, by: int) -> Wide:
-    """Each place takes what was `by` places before it, 1 or -1; zero comes in at the end."""
+    """Shifts positions by 1 or -1 along the chain; zero comes in at the end."""
     mantissa, exponent = places
     zero = jnp.full_like(exponent[:1], wide.ZERO_EXPONENT)
     if by == 1:
@@ -283,15 +304,17 @@ def _moved(places: Wide, by: int) -> Wide:
 
 
 def _where(condition: Array, a: Wide, b: Wide) -> Wide:
+    """Selects numbers elementwise, as `jnp.where`."""
     return Wide(*(jnp.where(condition, x, y) for x, y in zip(a, b, strict=True)))
 
 
 @jax.custom_jvp
 def _without_derivative(x: Array) -> Array:
+    """Returns its argument, and raises an error when it is differentiated."""
     return x
 
 
 @_without_derivative.defjvp
 def _refuse_derivative(primals: Any, tangents: Any) -> Any:
-    # Exponents are integers: differentiating through them would give zeros without a word.
+    # Exponents are integers: differentiating through them would silently give zeros.
     raise ValueError("CTC posteriors, and so the gradient of the CTC loss, have no derivative")

@@ -1,4 +1,4 @@
-"""The most probable labelling, exactly, by best-first search over prefixes on the host."""
+"""Prefix search for CTC: finds the most probable labelling exactly, best first, on the host."""
 
 import heapq
 from collections.abc import Sequence
@@ -19,25 +19,35 @@ def prefix_search(
 ) -> tuple[Int[np.ndarray, "batch time"], Int[np.ndarray, "batch"], Float[np.ndarray, "batch"]]:
     """Extends the most promising prefix until none can lead to a better labelling.
 
-    Exact: there is no cut at confident blanks. The number of prefixes grows exponentially with the
-    frames in which no class stands out, so this is for short or confident sequences; otherwise
-    see `beam_search`. It computes in float64 and not inside `jit`.
+    The search is exact: it does not cut the sequence at confident blanks. The number of prefixes
+    grows exponentially with the frames in which no class stands out, so that it suits short or
+    confident sequences; see `beam_search` for others. It computes in float64 and cannot run inside
+    `jit`.
 
     Args:
-        logits: `[batch, time, classes]`.
-        logit_lengths: `[batch]` number of frames.
-        blank_id: class of the blank.
-        max_prefixes: how many prefixes may be extended for one sequence.
+        logits: Logits, `[batch, time, classes]`.
+        logit_lengths: Number of frames of each sequence, `[batch]`.
+        blank_id: Class of the blank.
+        max_prefixes: Largest number of prefixes that may be extended for one sequence.
 
     Returns:
         Labels `[batch, time]`, padded with `blank_id`; their number `[batch]`; and the
         log-probability of the labelling `[batch]`, float64.
 
     Raises:
-        ValueError: see `checked_logits`; or `max_prefixes` did not suffice.
+        ValueError: An argument is invalid (see `checked_logits`), a frame has no distribution, or
+            `max_prefixes` does not suffice.
 
-    Reference:
+    References:
         Graves et al., ICML 2006, section 3.2.
+
+    Example:
+        >>> import numpy as np
+        >>> from rcnn_jax.decoding import ctc
+        >>> logits = np.log(np.array([[[0.6, 0.4], [0.6, 0.4]]]))
+        >>> labels, lengths, log_probs = ctc.prefix_search(logits, np.array([2]))
+        >>> labels.tolist(), lengths.tolist(), np.exp(log_probs).round(2).tolist()
+        ([[1, 0]], [1], [0.64])
     """
     checked_logits(logits, logit_lengths, blank_id)
     scores = np.asarray(logits, np.float64)
@@ -52,17 +62,19 @@ def prefix_search(
             frames = frames - np.log(np.exp(frames).sum(axis=1, keepdims=True))
         if np.isnan(frames).any():
             raise ValueError(f"logits of sequence {row} have a frame without a distribution")
-        found, log_probs[row] = _search(frames, blank_id, max_prefixes)
-        counts[row] = len(found)
-        labels[row, : len(found)] = found
+        labelling, log_probs[row] = _search(frames, blank_id, max_prefixes)
+        counts[row] = len(labelling)
+        labels[row, : len(labelling)] = labelling
     return labels, counts, log_probs
 
 
 def _search(
     frames: Float[np.ndarray, "time classes"], blank_id: int, max_prefixes: int
 ) -> tuple[Sequence[int], float]:
+    """Finds the most probable labelling of one sequence and its log-probability."""
     blank = frames[:, blank_id]
-    # Log-probabilities that the first frames spell the prefix: ending in a blank, or not.
+    # Log-probabilities that the first t frames are labelled with the prefix, ending in a blank or
+    # in its last label.
     in_blank = np.concatenate([[0.0], np.cumsum(blank)])
     in_label = np.full(len(in_blank), -np.inf)
     best: tuple[int, ...] = ()
@@ -99,7 +111,11 @@ def _extend(
     in_blank: np.ndarray,
     in_label: np.ndarray,
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """The same sums for each longer prefix `[time + 1, classes]`, and p(begins so) `[classes]`."""
+    """Computes the sums of `_search`, and probabilities of beginning so, for each longer prefix.
+
+    The sums are `[time + 1, classes]`. The log-probabilities that a labelling begins with the
+    longer prefix are `[classes]`.
+    """
     time, classes = frames.shape
     before = np.repeat(np.logaddexp(in_blank, in_label)[:, None], classes, axis=1)
     if prefix:
@@ -114,7 +130,7 @@ def _extend(
 
 
 def _remainder(log_whole: float, log_part: float) -> float:
-    """`log(exp(log_whole) - exp(log_part))`, also where rounding made the part the larger."""
+    """Returns `log(exp(log_whole) - exp(log_part))`, -inf where the part is larger."""
     if log_part >= log_whole:
         return -np.inf
     return float(log_whole + np.log1p(-np.exp(log_part - log_whole)))

@@ -1,8 +1,8 @@
-"""What a recurrent cell is, and how one is found by name.
+"""The interface of a recurrent cell, and construction of cells by name.
 
-A cell is a small frozen dataclass of hyperparameters. It declares its weights and says, as
-functions on arrays, what one time step does; `Recurrent` owns the parameters and the scan runs it.
-A cell of your own needs no more than the five members of `Cell`.
+A cell is a small frozen dataclass of hyperparameters. It declares its weights and defines, as
+functions on arrays, the computation of one time step. `Recurrent` holds the parameters and the scan
+runs the cell. A custom cell needs only the five members of `Cell`.
 """
 
 from collections.abc import Callable, Mapping
@@ -20,14 +20,20 @@ from rcnn_jax.layers.recurrent.scan import Arrays, Product
 
 Initializer = Callable[..., Array]
 Declared = dict[str, tuple[Initializer, tuple[int, ...]]]
-"""Weights to be made: name -> (initializer, shape)."""
+"""Weights to be created: name -> (initializer, shape)."""
 
 
 def sigmoid(z: Array) -> Array:
-    """The logistic function as `(1 + tanh(z / 2)) / 2`.
+    """Computes the logistic function as `(1 + tanh(z / 2)) / 2`.
 
-    On a CPU that took three quarters of the time of `jax.nn.sigmoid`. In float32 it is off by at
-    most 1.5e-7, that by 9e-8.
+    On a CPU this took three quarters of the time of `jax.nn.sigmoid`. In float32 its error is at
+    most 1.5e-7, that of `jax.nn.sigmoid` 9e-8.
+
+    Args:
+        z: Array of any shape.
+
+    Returns:
+        An array of the shape of `z` with values in [0, 1].
     """
     return 0.5 * jnp.tanh(0.5 * z) + 0.5
 
@@ -48,12 +54,12 @@ CELLS = {
 
 
 class Weights(NamedTuple):
-    """The weights of a cell by what they meet.
+    """Declarations of the weights of a cell, grouped by their use.
 
     Attributes:
-        inputs: read by `drive`, for all time steps at once.
-        kernels: recurrent kernels `[inputs, outputs]`, used through `product` alone.
-        vectors: all others that a step needs.
+        inputs: Weights that `drive` uses for all time steps at once.
+        kernels: Recurrent kernels `[inputs, outputs]`, used through `product` only.
+        vectors: All other weights that a step needs.
     """
 
     inputs: Declared
@@ -63,7 +69,7 @@ class Weights(NamedTuple):
 
 @runtime_checkable
 class Cell(Protocol):
-    """A recurrent cell: weights, carry and one time step. It must be hashable."""
+    """Interface of a recurrent cell: weights, carry and one time step. Cells must be hashable."""
 
     @property
     def output_features(self) -> int:
@@ -71,76 +77,96 @@ class Cell(Protocol):
         ...
 
     def carry_features(self) -> dict[str, int]:
-        """The parts of the carry and the length of each, `[batch, length]`."""
+        """Returns the length of each part of the carry, an array `[batch, length]`, by name."""
         ...
 
     def weights(self, features: int) -> Weights:
-        """Declares the weights for inputs `[batch, time, features]`."""
+        """Declares the weights of the cell.
+
+        Args:
+            features: Number of features of the inputs `[batch, time, features]`.
+
+        Returns:
+            Initializers and shapes of all weights by name, in three groups.
+        """
         ...
 
     def drive(self, weights: Arrays, x: Array) -> PyTree:
-        """What the input contributes to each step, computed for all steps at once.
+        """Computes the contribution of the input to each step, for all steps at once.
 
         Args:
-            weights: those declared as `inputs`.
-            x: `[time, batch, features]`.
+            weights: Weights declared as `inputs`, by name.
+            x: Inputs `[time, batch, features]`.
 
         Returns:
-            Arrays `[time, batch, ...]`.
+            Pytree of arrays `[time, batch, ...]`.
         """
         ...
 
     def step(
         self, vectors: Arrays, carry: Arrays, drive: PyTree, product: Product
     ) -> tuple[Arrays, Array]:
-        """One time step.
+        """Computes one time step.
 
         Args:
-            vectors: the weights declared as `vectors`.
-            carry: the parts of the carry, `[batch, length]` each.
-            drive: `[batch, ...]`, of this step.
-            product: `product(name, a)` is `a @ kernels[name]`; each kernel at most once.
+            vectors: Weights declared as `vectors`, by name.
+            carry: Parts of the carry by name, `[batch, length]` each.
+            drive: Contribution of the input to this step, pytree of arrays `[batch, ...]`.
+            product: Function that computes `product(name, a) = a @ kernels[name]`; a step may use
+                each kernel at most once.
 
         Returns:
-            The carry afterwards, and the output `[batch, output_features]`.
+            A pair of the next carry and the output `[batch, output_features]`.
         """
         ...
 
 
 def cell_by_name(name: str, hidden: int, **options: Any) -> Cell:
-    """Makes a cell as a config names it.
+    """Creates a cell from its name in a config.
 
     Args:
-        name: `elman`, `jordan`, `lstm`, `gru`, or an import path `my_fork.cells:Mine`.
-        hidden: number of hidden units.
-        **options: further attributes of the cell.
+        name: `elman`, `jordan`, `lstm`, `gru`, or an import path such as `my_fork.cells:Mine`.
+        hidden: Number of hidden units, at least 1.
+        **options: Further attributes of the cell.
+
+    Returns:
+        The cell.
 
     Raises:
-        ValueError: there is no such cell, it has no such option, or a value is impossible.
+        ValueError: If there is no such cell, it has no such option, or a value is invalid.
+
+    Example:
+        >>> from rcnn_jax.layers.recurrent.cell import cell_by_name
+        >>> cell_by_name("lstm", 16, peepholes=True).carry_features()
+        {'hidden': 16, 'memory': 16}
     """
     if name not in CELLS and ":" not in name:
         raise ValueError(
             f"cell is one of {', '.join(CELLS)} or an import path like 'my_fork.cells:Mine', "
             f"got cell={name!r}{did_you_mean(name, CELLS)}"
         )
-    made = build({"name": CELLS.get(name, name), "hidden": hidden} | options, "cell_options")
-    if not isinstance(made, Cell):
+    cell = build({"name": CELLS.get(name, name), "hidden": hidden} | options, "cell_options")
+    if not isinstance(cell, Cell):
         raise ValueError(f"{name!r} is no cell: see rcnn_jax.layers.recurrent.cell.Cell")
-    require_hashable(made, name, "cell")
-    return made
+    require_hashable(cell, name, "cell")
+    return cell
 
 
 def cell_of_model(name: str, hidden: int, options: Mapping[str, Any], **decided: Any) -> Cell:
-    """Makes the cell of a model whose attribute `cell_options` holds what is special about it.
+    """Creates the cell of a model that has an attribute `cell_options`.
 
     Args:
-        name: see `cell_by_name`.
-        hidden: number of hidden units.
-        options: further attributes of the cell, as a config states them.
-        **decided: those that the model decides.
+        name: `elman`, `jordan`, `lstm`, `gru`, or an import path such as `my_fork.cells:Mine`.
+        hidden: Number of hidden units, at least 1.
+        options: Further attributes of the cell from a config, by name.
+        **decided: Attributes of the cell that the model sets, by name.
+
+    Returns:
+        The cell.
 
     Raises:
-        ValueError: as `cell_by_name`; or an option is what the model decides.
+        ValueError: If there is no such cell, it has no such option, a value is invalid, or
+            `options` has an attribute that the model sets.
     """
     for option in options:
         if option == "hidden" or option in decided:
@@ -149,14 +175,14 @@ def cell_of_model(name: str, hidden: int, options: Mapping[str, Any], **decided:
 
 
 def check_cell(cell: Any, **activations: str) -> None:
-    """Checks attributes that cells have in common.
+    """Checks the attributes that all cells have in common.
 
     Args:
-        cell: it has `hidden`, `kernel_init` and `recurrent_init`.
-        **activations: names of activations, by attribute.
+        cell: Cell with the attributes `hidden`, `kernel_init` and `recurrent_init`.
+        **activations: Name of an activation for each attribute that holds one.
 
     Raises:
-        ValueError: one of them is impossible.
+        ValueError: If an attribute or the name of an activation is invalid.
     """
     kind = type(cell).__name__
     if cell.hidden < 1:
@@ -169,27 +195,53 @@ def check_cell(cell: Any, **activations: str) -> None:
 
 
 def of_gates(kind: str | float, gates: int) -> Initializer:
-    """Draws each gate's columns of a kernel by itself, as `kernel_initializer(kind)` does."""
+    """Returns an initializer that draws the columns of each gate of a kernel independently.
+
+    Args:
+        kind: Kind of initializer or bound of a uniform distribution; see `kernel_initializer`.
+        gates: Number of gates, which divides the number of columns.
+
+    Returns:
+        A function `(key, shape, dtype)` that returns a kernel `[rows, columns]`.
+    """
     initializer = kernel_initializer(kind)
 
     def draw(key: Array, shape: tuple[int, ...], dtype: Any) -> Array:
         rows, columns = shape
         keys = jax.random.split(key, gates)
-        drawn = [initializer(one, (rows, columns // gates), dtype) for one in keys]
-        return jnp.concatenate(drawn, axis=1)
+        kernels = [initializer(one, (rows, columns // gates), dtype) for one in keys]
+        return jnp.concatenate(kernels, axis=1)
 
     return draw
 
 
 def project(weights: Arrays, x: Array) -> Array:
-    """`x @ kernel + bias` for all time steps at once, `[time, batch, features]` -> same axes."""
+    """Computes `x @ kernel + bias` for all time steps at once.
+
+    Args:
+        weights: Weights `kernel` `[features, width]` and `bias` `[width]`, by name.
+        x: Inputs `[time, batch, features]`.
+
+    Returns:
+        Array `[time, batch, width]`.
+    """
     return x @ weights["kernel"] + weights["bias"][None, None]
 
 
 def input_weights(
     cell: Any, features: int, gates: int = 1, bias: Initializer = initializers.zeros
 ) -> Declared:
-    """`kernel` `[features, gates * hidden]` and `bias` `[gates * hidden]`, for `project`."""
+    """Declares the weights `kernel` and `bias` that `project` uses.
+
+    Args:
+        cell: Cell with the attributes `hidden` and `kernel_init`.
+        features: Number of features of the inputs.
+        gates: Number of gates, each of which has `hidden` columns.
+        bias: Initializer of the bias.
+
+    Returns:
+        Declarations of `kernel` `[features, gates * hidden]` and `bias` `[gates * hidden]`.
+    """
     width = gates * cell.hidden
     return {
         "kernel": (of_gates(cell.kernel_init, gates), (features, width)),

@@ -11,7 +11,7 @@ import jax.numpy as jnp
 from jax.experimental import rnn
 from jaxtyping import Array, Float, Int
 
-from rcnn_jax.layers.masks import live_steps, reverse_within
+from rcnn_jax.layers.masks import reverse_within, time_mask
 from rcnn_jax.layers.recurrent.gated_cells import LSTM
 from rcnn_jax.layers.recurrent.scan import Arrays
 
@@ -25,12 +25,25 @@ def cudnn_lstm(
     lengths: Int[Array, "batch"] | None = None,
     reverse: bool = False,
 ) -> tuple[Float[Array, "batch time hidden"], Arrays]:
-    """Runs an LSTM by cuDNN; arguments and results are those of `run_cell`.
+    """Runs an LSTM by cuDNN, with the arguments and results of `run_cell`.
 
-    Products are of the precision that cuDNN takes by default, TF32 where the GPU has it.
+    Products have the precision that cuDNN uses by default, TF32 if the GPU has it.
+
+    Args:
+        cell: LSTM with a forget gate, tanh activations and no peepholes.
+        weights: All weights of the cell by name, in float32.
+        x: Inputs `float32[batch, time, features]`.
+        carry: State before the first step, `hidden` and `memory` `[batch, hidden]`.
+        lengths: Number of real steps of each sequence, integers `[batch]` in `[0, time]`. None
+            means that all steps are real.
+        reverse: Whether each sequence is read from its last real step to its first.
+
+    Returns:
+        A pair of the outputs `[batch, time, hidden]`, zero beyond the lengths, and the carry after
+        the last step that was read.
 
     Raises:
-        ValueError: there is no GPU, the cell is no LSTM that cuDNN knows, or the dtype is not
+        ValueError: If there is no GPU, cuDNN does not support the cell, or the dtype is not
             float32.
     """
     if jax.default_backend() != "gpu":
@@ -57,7 +70,7 @@ def cudnn_lstm(
         carry["hidden"][None],
         carry["memory"][None],
         jnp.concatenate(kernels + biases),
-        # It takes no empty sequence; the results of those are put right below.
+        # cuDNN accepts no empty sequences; the results of those are corrected below.
         jnp.maximum(lengths, 1).astype(jnp.int32),
         features,
         cell.hidden,
@@ -66,14 +79,15 @@ def cudnn_lstm(
         False,
     )
     outputs, hidden, memory = results
-    outputs = jnp.where(live_steps(lengths, time)[..., None], outputs, 0.0)
+    outputs = jnp.where(time_mask(lengths, time)[..., None], outputs, 0.0)
     if reverse:
         outputs = reverse_within(outputs, lengths)
-    some = (lengths > 0)[:, None]
+    not_empty = (lengths > 0)[:, None]
     after = {"hidden": hidden[0], "memory": memory[0]}
-    return outputs, {name: jnp.where(some, after[name], carry[name]) for name in after}
+    return outputs, {name: jnp.where(not_empty, after[name], carry[name]) for name in after}
 
 
 def _plain(cell: LSTM) -> bool:
-    known = cell.forget_gate and not cell.peepholes
-    return known and cell.activation == "tanh" and cell.output_activation == "tanh"
+    """Returns whether cuDNN supports the options of an LSTM."""
+    gates_supported = cell.forget_gate and not cell.peepholes
+    return gates_supported and cell.activation == "tanh" and cell.output_activation == "tanh"

@@ -1,4 +1,4 @@
-"""Cells with gates: LSTM and GRU.
+"""Recurrent cells with gates: LSTM and GRU.
 
 References:
     Hochreiter & Schmidhuber, Long short-term memory, Neural Computation 1997 (no forget gate);
@@ -34,26 +34,30 @@ from rcnn_jax.layers.recurrent.scan import Arrays, Product
 class LSTM:
     """Long short-term memory: input, forget and output gate around a memory c.
 
-        i, f, o = sigmoid of their rows of z(t);   g = activation of its rows
         z(t) = x(t) W + h(t-1) U + b,   columns in the order i, f, g, o
+        i, f, o = sigmoid of their columns of z(t);   g = activation of its columns
         c(t) = f c(t-1) + i g
         h(t) = o output_activation(c(t))
 
-    With peepholes p, i and f also see `p c(t-1)` and o sees `p c(t)`, unit by unit.
+    With peepholes p, i and f also receive `p c(t-1)` and o receives `p c(t)`, unit by unit.
 
-    Parameters: `kernel` `[features, 4 hidden]`, `recurrent_kernel` `[hidden, 4 hidden]`, `bias`
-    `[4 hidden]`; `peephole` `[3, hidden]` in the order i, f, o. Without a forget gate its columns
-    and its peephole are absent. Carry: `hidden` and `memory`.
+    The parameters are `kernel` `[features, 4 hidden]`, `recurrent_kernel` `[hidden, 4 hidden]`,
+    `bias` `[4 hidden]`, and `peephole` `[3, hidden]` in the order i, f, o. Without a forget gate
+    its columns and its peephole are absent. The carry has the parts `hidden` and `memory`.
 
     Attributes:
-        hidden: number of memory cells.
-        peepholes: let the gates see the memory.
-        forget_gate: False is the cell of 1997, which never forgets: f = 1.
-        forget_bias: initial value of the forget gate's bias.
-        activation: of the cell input g: `tanh`, `relu`, `sigmoid` or `identity`.
-        output_activation: of the memory before the output gate, likewise.
-        kernel_init: see `rcnn_jax.layers.initializers.kernel_initializer`.
-        recurrent_init: likewise.
+        hidden: Number of memory cells.
+        peepholes: Whether the gates receive the memory.
+        forget_gate: Whether there is a forget gate; without it, as in the cell of 1997, f = 1 and
+            the memory never decays.
+        forget_bias: Initial value of the bias of the forget gate.
+        activation: Activation of the cell input g, one of `tanh`, `relu`, `sigmoid` and `identity`.
+        output_activation: Activation of the memory before the output gate, one of `tanh`, `relu`,
+            `sigmoid` and `identity`.
+        kernel_init: Initializer of the input kernel; see
+            `rcnn_jax.layers.initializers.kernel_initializer`.
+        recurrent_init: Initializer of the recurrent kernel; see
+            `rcnn_jax.layers.initializers.kernel_initializer`.
     """
 
     hidden: int
@@ -70,15 +74,15 @@ class LSTM:
 
     @property
     def output_features(self) -> int:
-        """The hidden vector is the output."""
+        """Length of the output, which is the hidden vector."""
         return self.hidden
 
     def carry_features(self) -> dict[str, int]:
-        """See `Cell`."""
+        """Returns the lengths of the hidden vector and of the memory, see `Cell.carry_features`."""
         return {"hidden": self.hidden, "memory": self.hidden}
 
     def weights(self, features: int) -> Weights:
-        """See `Cell`."""
+        """Declares the weights for inputs `[batch, time, features]`; see `Cell.weights`."""
         gates = 4 if self.forget_gate else 3
         kernels = {
             "recurrent_kernel": (
@@ -98,37 +102,37 @@ class LSTM:
     def step(
         self, vectors: Arrays, carry: Arrays, drive: Array, product: Product
     ) -> tuple[Arrays, Array]:
-        """See `Cell`."""
+        """Computes one time step; arguments and results are those of `Cell.step`."""
         memory = carry["memory"]
         z = drive + product("recurrent_kernel", carry["hidden"])
         gates = 4 if self.forget_gate else 3
-        by_parts = self.peepholes or self.activation != "tanh"
-        *opened, g, o = jnp.split(z, gates, axis=-1) if by_parts else self._squashed(z, gates)
-        if by_parts:
+        separate = self.peepholes or self.activation != "tanh"
+        *gating, g, o = jnp.split(z, gates, axis=-1) if separate else self._squashed(z, gates)
+        if separate:
             if self.peepholes:
                 seen = vectors["peephole"][:-1, None] * memory[None]
-                opened = [gate + part for gate, part in zip(opened, seen, strict=True)]
-            opened, g = [sigmoid(gate) for gate in opened], ACTIVATIONS[self.activation](g)
-        i, *forget = opened
+                gating = [gate + part for gate, part in zip(gating, seen, strict=True)]
+            gating, g = [sigmoid(gate) for gate in gating], ACTIVATIONS[self.activation](g)
+        i, *forget = gating
         memory = (forget[0] * memory if forget else memory) + i * g
-        if by_parts:
+        if separate:
             o = sigmoid(o + vectors["peephole"][-1][None] * memory if self.peepholes else o)
         hidden = o * ACTIVATIONS[self.output_activation](memory)
         return {"hidden": hidden, "memory": memory}, hidden
 
     def _squashed(self, z: Array, gates: int) -> list[Array]:
-        """Gates and cell input by a single tanh over all columns, which is faster than by parts.
+        """Computes gates and cell input by a single tanh over all columns, which is faster.
 
-        See `sigmoid`: a gate is `(1 + tanh(z / 2)) / 2`.
+        A gate is `(1 + tanh(z / 2)) / 2`, see `sigmoid`.
         """
         halves = np.full((1, gates * self.hidden), 0.5)
-        halves[:, -2 * self.hidden : -self.hidden] = 1  # the cell input
+        halves[:, -2 * self.hidden : -self.hidden] = 1  # The cell input is not a gate.
         parts = jnp.split(jnp.tanh(z * halves.astype(z.dtype)), gates, axis=-1)
         return [part if n == gates - 2 else 0.5 * part + 0.5 for n, part in enumerate(parts)]
 
 
 def _forget_bias(hidden: int, value: float) -> Initializer:
-    """A bias `[4 hidden]` of zeros but for the forget gate's part."""
+    """Returns an initializer of a bias that is `value` for the forget gate and 0 elsewhere."""
 
     def draw(key: Array, shape: tuple[int, ...], dtype: Any) -> Array:
         del key
@@ -139,27 +143,30 @@ def _forget_bias(hidden: int, value: float) -> Initializer:
 
 @dataclasses.dataclass(frozen=True)
 class GRU:
-    """Gated recurrent unit: the hidden vector is kept by the share z and renewed by 1 - z.
+    """Gated recurrent unit, which interpolates between the last hidden vector and a candidate n.
 
         r = sigmoid(x W_r + h U_r + b_r),   z = sigmoid(x W_z + h U_z + b_z)
         n = tanh(x W_n + b_n + r * (h U_n + c))     reset after the product
         n = tanh(x W_n + b_n + (r * h) U_n)         reset before it
         h' = (1 - z) n + z h
 
-    `reset_after=False` is the unit of Cho et al.; `reset_after=True` needs one product a step and
-    is what cuDNN and torch compute.
+    `reset_after=False` is the unit of Cho et al.; `reset_after=True` needs one product per step and
+    is the unit of cuDNN and torch.
 
-    Parameters: `kernel` `[features, 3 hidden]` and `bias` `[3 hidden]`, columns in the order r, z,
-    n. Reset after: `recurrent_kernel` `[hidden, 3 hidden]` in that order and `recurrent_bias`
-    `[hidden]`, the c above. Reset before: `recurrent_kernel` `[hidden, 2 hidden]` of r and z, and
-    `candidate_kernel` `[hidden, hidden]`. Carry: `hidden`.
+    The parameters are `kernel` `[features, 3 hidden]` and `bias` `[3 hidden]`, with columns in the
+    order r, z, n. With the reset after the product there are `recurrent_kernel` `[hidden, 3
+    hidden]` in that order and `recurrent_bias` `[hidden]`, the c above. With the reset before it
+    there are `recurrent_kernel` `[hidden, 2 hidden]` of r and z, and `candidate_kernel` `[hidden,
+    hidden]`. The carry has the part `hidden`.
 
     Attributes:
-        hidden: number of hidden units.
-        reset_after: apply the reset gate behind the recurrent product.
-        activation: of the candidate n: `tanh`, `relu`, `sigmoid` or `identity`.
-        kernel_init: see `rcnn_jax.layers.initializers.kernel_initializer`.
-        recurrent_init: likewise.
+        hidden: Number of hidden units.
+        reset_after: Whether the reset gate is applied after the recurrent product.
+        activation: Activation of the candidate n, one of `tanh`, `relu`, `sigmoid` and `identity`.
+        kernel_init: Initializer of the input kernel; see
+            `rcnn_jax.layers.initializers.kernel_initializer`.
+        recurrent_init: Initializer of the recurrent kernels; see
+            `rcnn_jax.layers.initializers.kernel_initializer`.
     """
 
     hidden: int
@@ -173,15 +180,15 @@ class GRU:
 
     @property
     def output_features(self) -> int:
-        """The hidden vector is the output."""
+        """Length of the output, which is the hidden vector."""
         return self.hidden
 
     def carry_features(self) -> dict[str, int]:
-        """See `Cell`."""
+        """Returns the length of the hidden vector, see `Cell.carry_features`."""
         return {"hidden": self.hidden}
 
     def weights(self, features: int) -> Weights:
-        """See `Cell`."""
+        """Declares the weights for inputs `[batch, time, features]`; see `Cell.weights`."""
         gates = 3 if self.reset_after else 2
         kernels = {
             "recurrent_kernel": (
@@ -202,7 +209,7 @@ class GRU:
     def step(
         self, vectors: Arrays, carry: Arrays, drive: Array, product: Product
     ) -> tuple[Arrays, Array]:
-        """See `Cell`."""
+        """Computes one time step; arguments and results are those of `Cell.step`."""
         hidden, units = carry["hidden"], self.hidden
         gates, candidate = drive[:, : 2 * units], drive[:, 2 * units :]
         recurrent = product("recurrent_kernel", hidden)

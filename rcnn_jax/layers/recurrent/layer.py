@@ -1,4 +1,4 @@
-"""Layers that run a cell over sequences, in one direction or in both."""
+"""Recurrent layers that run a cell over sequences, in one direction or in both."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -10,7 +10,7 @@ from flax.linen.dtypes import promote_dtype
 from jax.nn import initializers
 from jaxtyping import Array, Float, Int, PyTree
 
-from rcnn_jax.layers.masks import checked_lengths, live_steps
+from rcnn_jax.layers.masks import checked_lengths, time_mask
 from rcnn_jax.layers.recurrent.cell import Cell
 from rcnn_jax.layers.recurrent.cudnn import cudnn_lstm
 from rcnn_jax.layers.recurrent.scan import Arrays, scan_cell
@@ -20,7 +20,22 @@ MERGES = ("concat", "sum")
 
 
 def zero_carry(cell: Cell, batch: int, dtype: Any = jnp.float32) -> Arrays:
-    """The carry before anything was read: zeros `[batch, length]`."""
+    """Returns the carry before the first step, all zeros.
+
+    Args:
+        cell: Recurrent cell.
+        batch: Number of sequences.
+        dtype: Dtype of the carry.
+
+    Returns:
+        The parts of the carry by name, `[batch, length]` each.
+
+    Example:
+        >>> from rcnn_jax.layers.recurrent.gated_cells import GRU
+        >>> from rcnn_jax.layers.recurrent.layer import zero_carry
+        >>> zero_carry(GRU(2), batch=1)["hidden"].tolist()
+        [[0.0, 0.0]]
+    """
     return {name: jnp.zeros((batch, n), dtype) for name, n in cell.carry_features().items()}
 
 
@@ -38,35 +53,37 @@ def run_cell(
     """Runs a cell over sequences.
 
     Args:
-        cell: the cell.
-        weights: all its weights by name, in the dtype of `x`.
-        x: inputs `[batch, time, features]`.
-        carry: the state before the first step, `[batch, length]` each.
-        lengths: number of steps of each sequence; what lies beyond is never read. None: all.
-        reverse: read each sequence from its last step to its first.
-        implementation: `scan`: the recurrent kernels' gradients are one product each, reverse
-            mode only; `autodiff`: jax differentiates the scan; `cudnn`: an LSTM without options,
-            in float32 on an NVIDIA GPU.
-        added: goes to what the input contributes to the first `steps` steps, as if these had read
-            more than `x`; as wide as that is, which for `Elman` is `hidden`.
+        cell: Recurrent cell.
+        weights: All weights of the cell by name, in the dtype of `x`.
+        x: Inputs `[batch, time, features]`.
+        carry: State before the first step, parts `[batch, length]` by name.
+        lengths: Number of real steps of each sequence, integers `[batch]` in `[0, time]`; later
+            steps are never read. None means that all steps are real.
+        reverse: Whether each sequence is read from its last real step to its first.
+        implementation: Implementation of the loop: `scan` computes the gradient of each recurrent
+            kernel as one product, in reverse mode only; `autodiff` leaves the derivative of the
+            scan to JAX; `cudnn` runs an LSTM without options in float32 on an NVIDIA GPU.
+        added: Array `[batch, steps, width]` that is added to the contribution of the input at the
+            first `steps` steps, as if these had more inputs than `x`. Its width is that of the
+            contribution, `hidden` for `Elman`. None adds nothing.
 
     Returns:
-        The outputs `[batch, time, output_features]`, each at its step, zero beyond the length;
-        and the carry after the last step that was read.
+        A pair of the outputs `[batch, time, output_features]`, zero beyond the lengths, and the
+        carry after the last step that was read.
 
     Raises:
-        ValueError: the implementation cannot run this cell here, or there is none of that name;
-            or `added` does not fit what the input contributes.
+        ValueError: If the implementation is unknown or cannot run this cell on this device, or
+            `added` does not fit the contribution of the input.
     """
     if implementation not in IMPLEMENTATIONS:
         raise ValueError(
             f"implementation is one of {', '.join(IMPLEMENTATIONS)}, got {implementation!r}"
         )
-    live = None
+    mask = None
     if lengths is not None:
-        live = live_steps(lengths, x.shape[1])[..., None]
-        # Padding may hold anything, also what would turn into NaN in a step that does not count.
-        x = jnp.where(live, x, jnp.zeros((), x.dtype))
+        mask = time_mask(lengths, x.shape[1])[..., None]
+        # Padding may have any value, even one that becomes NaN in a step that is masked.
+        x = jnp.where(mask, x, jnp.zeros((), x.dtype))
     if implementation == "cudnn":
         if added is not None:
             raise ValueError('implementation="cudnn" adds nothing to what the input contributes')
@@ -83,7 +100,7 @@ def run_cell(
         vectors,
         carry,
         drive,
-        live=None if live is None else live.swapaxes(0, 1),
+        mask=None if mask is None else mask.swapaxes(0, 1),
         reverse=reverse,
         autodiff=implementation == "autodiff",
     )
@@ -91,6 +108,7 @@ def run_cell(
 
 
 def _with(drive: PyTree, added: Array) -> Array:
+    """Adds `added` to the contribution of the input at the first steps."""
     shapes = [leaf.shape for leaf in jax.tree.leaves(drive)]
     fits = len(shapes) == 1 and added.ndim == 3 and added.shape[1] <= shapes[0][0]
     if not fits or shapes[0][1:] != (added.shape[0], added.shape[2]):
@@ -102,17 +120,29 @@ def _with(drive: PyTree, added: Array) -> Array:
 
 
 class Recurrent(nn.Module):
-    """A cell run over sequences.
+    """A layer that runs a recurrent cell over sequences.
 
-    Parameters: those of the cell, and `initial_NAME` `[length]` for each part of a learned carry.
+    The parameters are those of the cell, and `initial_NAME` `[length]` for each part of a learned
+    carry.
 
     Attributes:
-        cell: such as `LSTM(hidden=512)`, see `Cell`.
-        reverse: read each sequence from its last step to its first.
-        learned_carry: learn the state before the first step, which is zero otherwise.
-        implementation: see `run_cell`.
-        dtype: dtype of the computation; None: that of input and parameters.
-        param_dtype: dtype of the parameters.
+        cell: Recurrent cell, such as `LSTM(hidden=512)`; see `Cell`.
+        reverse: Whether each sequence is read from its last step to its first.
+        learned_carry: Whether the state before the first step is learned; otherwise it is zero.
+        implementation: Implementation of the loop, `scan`, `autodiff` or `cudnn`; see `run_cell`.
+        dtype: Dtype of the computation. None takes the promoted dtype of input and parameters.
+        param_dtype: Dtype of the parameters.
+
+    Example:
+        >>> import jax
+        >>> import jax.numpy as jnp
+        >>> from rcnn_jax.layers.recurrent.gated_cells import LSTM
+        >>> from rcnn_jax.layers.recurrent.layer import Recurrent
+        >>> layer = Recurrent(LSTM(hidden=8))
+        >>> init = jax.eval_shape(layer.init_with_output, jax.random.key(0), jnp.ones((2, 5, 3)))
+        >>> (outputs, carry), variables = init
+        >>> outputs.shape, carry["memory"].shape, variables["params"]["kernel"].shape
+        ((2, 5, 8), (2, 8), (3, 32))
     """
 
     cell: Cell
@@ -134,18 +164,21 @@ class Recurrent(nn.Module):
         """Runs the layer.
 
         Args:
-            x: inputs `[batch, time, features]`.
-            lengths: integers `[batch]` in 0..time; None: all steps of all sequences.
-            initial_carry: the state before the first step, such as an earlier call returned.
-            added: see `run_cell`.
+            x: Inputs `[batch, time, features]`.
+            lengths: Number of real steps of each sequence, integers `[batch]` in `[0, time]`. None
+                means that all steps are real.
+            initial_carry: State before the first step, such as the carry that an earlier call
+                returned. None takes the learned carry, or zeros.
+            added: Array `[batch, steps, width]` that is added to the contribution of the input at
+                the first `steps` steps; see `run_cell`. None adds nothing.
 
         Returns:
-            Outputs `[batch, time, output_features]`, zero beyond the lengths, and the carry, a
-            dict of `[batch, length]`, after the last step of each sequence. With `reverse` that is
-            the one at its first step.
+            A pair of the outputs `[batch, time, output_features]`, zero beyond the lengths, and the
+            carry, a dict of arrays `[batch, length]`, after the last real step of each sequence;
+            with `reverse` after its first step.
 
         Raises:
-            ValueError: an argument has another shape, or a known length is impossible.
+            ValueError: If an argument has a wrong shape, or a known length is out of range.
         """
         if x.ndim != 3:
             raise ValueError(
@@ -182,6 +215,7 @@ class Recurrent(nn.Module):
 
 
 def _checked_carry(given: Mapping[str, Any], expected: Arrays) -> Arrays:
+    """Checks the shapes of a given carry, and converts it to the dtype of the expected one."""
     shapes = {name: jnp.shape(value) for name, value in given.items()}
     wanted = {name: value.shape for name, value in expected.items()}
     if shapes != wanted:
@@ -190,19 +224,21 @@ def _checked_carry(given: Mapping[str, Any], expected: Arrays) -> Arrays:
 
 
 class Bidirectional(nn.Module):
-    """Two layers over the same sequences, one forwards and one backwards.
+    """Two recurrent layers over the same sequences, one forward and one backward.
 
-    Parameters: `forward` and `backward`, those of a `Recurrent` each.
+    The parameters are `forward` and `backward`, each with the parameters of a `Recurrent`.
 
     Attributes:
-        cell: of both directions.
-        merge: `concat`: the outputs of both side by side, forward first; `sum`: their sum.
-        learned_carry: see `Recurrent`.
-        implementation: see `run_cell`.
-        dtype: dtype of the computation; None: that of input and parameters.
-        param_dtype: dtype of the parameters.
+        cell: Recurrent cell of both directions.
+        merge: Combination of the outputs of both directions: `concat` joins them along the
+            features, forward first; `sum` adds them.
+        learned_carry: Whether the states before the first steps are learned; otherwise they are
+            zero.
+        implementation: Implementation of the loop, `scan`, `autodiff` or `cudnn`; see `run_cell`.
+        dtype: Dtype of the computation. None takes the promoted dtype of input and parameters.
+        param_dtype: Dtype of the parameters.
 
-    Reference:
+    References:
         Schuster & Paliwal, Bidirectional recurrent neural networks, IEEE Transactions on Signal
         Processing 1997.
     """
@@ -225,16 +261,19 @@ class Bidirectional(nn.Module):
         """Runs both directions.
 
         Args:
-            x: inputs `[batch, time, features]`.
-            lengths: see `Recurrent`; the backward layer starts at the end of each sequence.
-            initial_carry: `{"forward": carry, "backward": carry}`.
+            x: Inputs `[batch, time, features]`.
+            lengths: Number of real steps of each sequence, integers `[batch]` in `[0, time]`; the
+                backward layer starts at the last real step. None means that all steps are real.
+            initial_carry: Carries of both directions, `{"forward": carry, "backward": carry}`. None
+                takes the learned carries, or zeros.
 
         Returns:
-            Outputs `[batch, time, 2 * output_features]`, or half as wide for `sum`; and the
-            carries `{"forward": carry, "backward": carry}`.
+            A pair of the outputs `[batch, time, 2 * output_features]`, or half as wide for `sum`,
+            and the carries `{"forward": carry, "backward": carry}`.
 
         Raises:
-            ValueError: `merge` is neither, a carry is missing, or see `Recurrent`.
+            ValueError: If `merge` is unknown, a carry is missing, an argument has a wrong shape, or
+                a known length is out of range.
         """
         if self.merge not in MERGES:
             raise ValueError(f"merge is one of {', '.join(MERGES)}, got {self.merge!r}")

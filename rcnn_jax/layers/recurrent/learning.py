@@ -1,11 +1,11 @@
-"""Learning algorithms other than backpropagation through the whole sequence, and gradient flow.
+"""Learning algorithms other than backpropagation through whole sequences, and gradient flow.
 
-They are written for one step at a time and serve as an independent check of the layers, as
-teaching material, and for figures; they are far slower than the layers.
+They process one step at a time and serve as an independent check of the layers, as teaching
+material, and for figures. They are far slower than the layers.
 
 References:
-    Williams & Zipser, A learning algorithm for continually running fully recurrent neural
-    networks, Neural Computation 1989 (real-time recurrent learning);
+    Williams & Zipser, A learning algorithm for continually running fully recurrent neural networks,
+    Neural Computation 1989 (real-time recurrent learning);
     Williams & Peng, An efficient gradient-based algorithm for on-line training of recurrent network
     trajectories, Neural Computation 1990 (truncated backpropagation through time);
     Bengio, Simard & Frasconi, Learning long-term dependencies with gradient descent is difficult,
@@ -25,13 +25,23 @@ from rcnn_jax.layers.recurrent.layer import run_cell
 from rcnn_jax.layers.recurrent.scan import Arrays
 
 Loss = Callable[[Array, Array], Array]
-"""`loss(output [batch, output_features], target [batch, ...])` of one step, a scalar."""
+"""Loss of one step, a scalar: `loss(output [batch, output_features], target [batch, ...])`."""
 
 
 def one_step(
     cell: Cell, weights: Arrays, carry: Arrays, x: Float[Array, "batch features"]
 ) -> tuple[Float[Array, "batch outputs"], Arrays]:
-    """One time step of a cell, differentiable in both modes: the output and the next carry."""
+    """Computes one time step of a cell, differentiable in forward and reverse mode.
+
+    Args:
+        cell: Recurrent cell.
+        weights: All weights of the cell by name.
+        carry: State before the step, parts `[batch, length]` by name.
+        x: Input of the step, `[batch, features]`.
+
+    Returns:
+        A pair of the output `[batch, output_features]` and the next carry.
+    """
     outputs, carry = run_cell(cell, weights, x[:, None], carry, implementation="autodiff")
     return outputs[:, 0], carry
 
@@ -44,25 +54,26 @@ def rtrl(
     targets: Shaped[Array, "batch time *rest"],
     loss: Loss,
 ) -> tuple[Float[Array, "time"], Arrays]:
-    """Real-time recurrent learning: exact gradients, carried forwards with the state.
+    """Computes exact gradients forward in time, by real-time recurrent learning.
 
-    The sensitivity `S(t) = d carry(t) / d weights` follows the state,
+    The sensitivity `S(t) = d carry(t) / d weights` is updated with the state,
 
         S(t) = J_carry S(t-1) + J_weights,   d loss(t) / d weights = its image under the loss,
 
-    so nothing of the past is kept. A step costs as many forward derivatives as there are weights.
+    so that no past states are stored. A step costs as many forward derivatives as there are
+    weights.
 
     Args:
-        cell: any cell.
-        weights: its weights by name.
-        carry: the state before the first step, a constant.
-        x: inputs `[batch, time, features]`.
-        targets: `[batch, time, ...]`.
-        loss: loss of one step.
+        cell: Recurrent cell of any kind.
+        weights: All weights of the cell by name.
+        carry: State before the first step, treated as a constant.
+        x: Inputs `[batch, time, features]`.
+        targets: Targets of the steps, `[batch, time, ...]`.
+        loss: Loss of one step, a function of its output and target.
 
     Returns:
-        The loss of each step `[time]`, and its gradient, leaves `[time, ...]`. Their sum over time
-        is the gradient that backpropagation through time computes.
+        A pair of the loss of each step `[time]`, and its gradient with leaves `[time, ...]`. The
+        sum of the gradients over time is the gradient of backpropagation through time.
     """
     flat, unravel = ravel_pytree(weights)
     directions = jnp.eye(flat.size, dtype=flat.dtype)
@@ -78,7 +89,7 @@ def rtrl(
         def along(direction: Array, moved: Arrays) -> PyTree:
             return jax.jvp(advance, (flat, carry), (direction, moved))
 
-        # The values come out once for each direction, all the same.
+        # The values are computed for each direction, and are all equal.
         (losses, after), (gradient, sensitivity) = jax.vmap(along)(directions, sensitivity)
         after = jax.tree.map(lambda value: value[0], after)
         return (after, sensitivity), (losses[0], gradient)
@@ -99,22 +110,22 @@ def truncated_bptt(
     *,
     steps: int,
 ) -> tuple[Float[Array, "time"], Arrays]:
-    """Backpropagates the loss of each step through the last `steps` steps, its own included.
+    """Backpropagates the loss of each step through the last `steps` steps, including that step.
 
     Args:
-        cell: any cell.
-        weights: its weights by name.
-        carry: the state before the first step, a constant.
-        x: inputs `[batch, time, features]`.
-        targets: `[batch, time, ...]`.
-        loss: loss of one step.
-        steps: how many steps are unfolded, at least 1; from `time` on the gradient is exact.
+        cell: Recurrent cell of any kind.
+        weights: All weights of the cell by name.
+        carry: State before the first step, treated as a constant.
+        x: Inputs `[batch, time, features]`.
+        targets: Targets of the steps, `[batch, time, ...]`.
+        loss: Loss of one step, a function of its output and target.
+        steps: Number of steps that are unfolded, at least 1; from `time` on the gradient is exact.
 
     Returns:
-        See `rtrl`.
+        A pair of the loss of each step `[time]`, and its gradient with leaves `[time, ...]`.
 
     Raises:
-        ValueError: `steps` is not positive.
+        ValueError: If `steps` is not positive.
     """
     if steps < 1:
         raise ValueError(f"truncated BPTT unfolds at least 1 step, got steps={steps}")
@@ -142,20 +153,32 @@ def gradient_through_time(
     x: Float[Array, "batch time features"],
     loss: Callable[[Array], Array],
 ) -> dict[str, Float[Array, "time batch"]]:
-    """How much of the gradient of the last step's loss arrives at each earlier state.
+    """Measures the gradient of the last step's loss with respect to each earlier state.
 
     Args:
-        cell: any cell.
-        weights: its weights by name.
-        carry: the state before the first step.
-        x: inputs `[batch, time, features]`.
-        loss: maps the last output `[batch, output_features]` to a scalar that is a sum over
-            examples.
+        cell: Recurrent cell of any kind.
+        weights: All weights of the cell by name.
+        carry: State before the first step, parts `[batch, length]` by name.
+        x: Inputs `[batch, time, features]`.
+        loss: Function from the last output `[batch, output_features]` to a scalar that is a sum
+            over examples.
 
     Returns:
-        For each part of the carry the Euclidean norms `[time, batch]` of the gradient of the loss
-        by that part as it was after t steps, t = 0..time-1. The parts at one moment count as
-        independent of each other: the memory of an LSTM and its hidden vector.
+        For each part of the carry, Euclidean norms `[time, batch]` of the gradient of the loss with
+        respect to that part after t steps, t = 0..time-1. Parts at the same time count as
+        independent of each other, such as the memory and the hidden vector of an LSTM.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> from rcnn_jax.layers.recurrent.layer import zero_carry
+        >>> from rcnn_jax.layers.recurrent.learning import gradient_through_time
+        >>> from rcnn_jax.layers.recurrent.simple_cells import Elman
+        >>> cell, one = Elman(1, activation="identity"), jnp.ones((1, 1))
+        >>> weights = {"kernel": one, "recurrent_kernel": one / 2, "bias": jnp.zeros(1)}
+        >>> x = jnp.ones((1, 3, 1))
+        >>> norms = gradient_through_time(cell, weights, zero_carry(cell, 1), x, jnp.sum)
+        >>> norms["hidden"].ravel().tolist()
+        [0.125, 0.25, 0.5]
     """
 
     def last_loss(nudges: Arrays) -> Array:

@@ -24,21 +24,24 @@ from rcnn_jax.layers.recurrent.cell import (
 from rcnn_jax.layers.recurrent.scan import Arrays, Product
 
 FEEDBACKS = ACTIVATIONS | {"softmax": jax.nn.softmax}
-"""What the state units of a Jordan network may receive of its output."""
+"""Functions from the output of a Jordan network to the input of its state units, by name."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Elman:
-    """`h(t) = activation(x(t) W + h(t-1) U + b)`; the output is h(t).
+    """Elman network: `h(t) = activation(x(t) W + h(t-1) U + b)`, with output h(t).
 
-    Parameters: `kernel` `[features, hidden]`, `recurrent_kernel` `[hidden, hidden]`, `bias`
-    `[hidden]`. Carry: `hidden`.
+    The parameters are `kernel` `[features, hidden]`, `recurrent_kernel` `[hidden, hidden]` and
+    `bias` `[hidden]`. The carry has the part `hidden`.
 
     Attributes:
-        hidden: number of hidden units.
-        activation: `tanh`, `relu`, `sigmoid` or `identity`.
-        kernel_init: see `rcnn_jax.layers.initializers.kernel_initializer`.
-        recurrent_init: likewise; `identity` with `relu` is the IRNN of Le, Jaitly & Hinton 2015.
+        hidden: Number of hidden units.
+        activation: Activation of the hidden units, one of `tanh`, `relu`, `sigmoid` and `identity`.
+        kernel_init: Initializer of the input kernel; see
+            `rcnn_jax.layers.initializers.kernel_initializer`.
+        recurrent_init: Initializer of the recurrent kernel; see
+            `rcnn_jax.layers.initializers.kernel_initializer`. `identity` with the activation `relu`
+            is the IRNN of Le, Jaitly & Hinton 2015.
     """
 
     hidden: int
@@ -51,15 +54,15 @@ class Elman:
 
     @property
     def output_features(self) -> int:
-        """The hidden layer is the output."""
+        """Length of the output, which is the hidden layer."""
         return self.hidden
 
     def carry_features(self) -> dict[str, int]:
-        """See `Cell`."""
+        """Returns the length of the hidden layer, see `Cell.carry_features`."""
         return {"hidden": self.hidden}
 
     def weights(self, features: int) -> Weights:
-        """See `Cell`."""
+        """Declares the weights for inputs `[batch, time, features]`; see `Cell.weights`."""
         square = (self.hidden, self.hidden)
         kernels = {"recurrent_kernel": (of_gates(self.recurrent_init, 1), square)}
         return Weights(input_weights(self, features), kernels, {})
@@ -69,7 +72,7 @@ class Elman:
     def step(
         self, vectors: Arrays, carry: Arrays, drive: Array, product: Product
     ) -> tuple[Arrays, Array]:
-        """See `Cell`."""
+        """Computes one time step; arguments and results are those of `Cell.step`."""
         z = drive + product("recurrent_kernel", carry["hidden"])
         hidden = ACTIVATIONS[self.activation](z)
         return {"hidden": hidden}, hidden
@@ -77,30 +80,32 @@ class Elman:
 
 @dataclasses.dataclass(frozen=True)
 class Jordan:
-    """A network whose output comes back through state units that decay.
+    """Jordan network: the output is fed back through state units that decay.
 
         h(t) = activation(x(t) W + s(t) U + b)
         o(t) = h(t) V + c
         s(t+1) = decay s(t) + feedback(o(t)),   s(1) = 0
 
-    The output is o(t), before the feedback function: logits, where that is a softmax. With
-    `decay=0` and a softmax the probabilities of the last step are fed back, which is the network
-    of Mesnil et al.; the original has one state unit for each output unit, sigmoid outputs and a
-    decay between 0 and 1.
+    The output is o(t), before the feedback function: logits, if that is a softmax. With `decay=0`
+    and a softmax the probabilities of the last step are fed back, which is the network of Mesnil et
+    al.; the original has one state unit for each output unit, sigmoid outputs and a decay between 0
+    and 1.
 
-    Parameters: `kernel` `[features, hidden]`, `bias` `[hidden]`, `recurrent_kernel`
-    `[outputs, hidden]`, `output_kernel` `[hidden, outputs]`, `output_bias` `[outputs]`. Carry:
-    `state` `[batch, outputs]`, ready for the next step.
+    The parameters are `kernel` `[features, hidden]`, `bias` `[hidden]`, `recurrent_kernel`
+    `[outputs, hidden]`, `output_kernel` `[hidden, outputs]` and `output_bias` `[outputs]`. The
+    carry has the part `state` `[batch, outputs]`, the state units of the next step.
 
     Attributes:
-        hidden: number of hidden units.
-        outputs: number of output units, and of state units.
-        activation: of the hidden units, as in `Elman`.
-        feedback: maps o(t) to what the state units receive: `softmax`, `sigmoid`, `tanh`, `relu`
-            or `identity`.
-        decay: mu, the share of its value that a state unit keeps, in [0, 1].
-        kernel_init: see `Elman`.
-        recurrent_init: see `Elman`.
+        hidden: Number of hidden units.
+        outputs: Number of output units, and of state units.
+        activation: Activation of the hidden units, one of `tanh`, `relu`, `sigmoid` and `identity`.
+        feedback: Function from o(t) to the input of the state units, one of `softmax`, `sigmoid`,
+            `tanh`, `relu` and `identity`.
+        decay: Fraction mu of its value that a state unit keeps, in [0, 1].
+        kernel_init: Initializer of the input and output kernels; see
+            `rcnn_jax.layers.initializers.kernel_initializer`.
+        recurrent_init: Initializer of the recurrent kernel; see
+            `rcnn_jax.layers.initializers.kernel_initializer`.
     """
 
     hidden: int
@@ -124,15 +129,15 @@ class Jordan:
 
     @property
     def output_features(self) -> int:
-        """The output layer is the output."""
+        """Length of the output, which is the output layer."""
         return self.outputs
 
     def carry_features(self) -> dict[str, int]:
-        """See `Cell`."""
+        """Returns the length of the state units, see `Cell.carry_features`."""
         return {"state": self.outputs}
 
     def weights(self, features: int) -> Weights:
-        """See `Cell`."""
+        """Declares the weights for inputs `[batch, time, features]`; see `Cell.weights`."""
         kernels = {
             "recurrent_kernel": (of_gates(self.recurrent_init, 1), (self.outputs, self.hidden)),
             "output_kernel": (of_gates(self.kernel_init, 1), (self.hidden, self.outputs)),
@@ -145,7 +150,7 @@ class Jordan:
     def step(
         self, vectors: Arrays, carry: Arrays, drive: Array, product: Product
     ) -> tuple[Arrays, Array]:
-        """See `Cell`."""
+        """Computes one time step; arguments and results are those of `Cell.step`."""
         state = carry["state"]
         hidden = ACTIVATIONS[self.activation](drive + product("recurrent_kernel", state))
         output = product("output_kernel", hidden) + vectors["output_bias"][None]

@@ -1,4 +1,4 @@
-"""Recurrent layers on top of each other, and sequences read in chunks."""
+"""Stacked recurrent layers, and sequences that are processed in chunks."""
 
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -16,24 +16,37 @@ from rcnn_jax.layers.recurrent.layer import Bidirectional, Recurrent
 
 
 class Stack(nn.Module):
-    """Recurrent layers, each reading the outputs of the one below.
+    """Stack of recurrent layers, each of which reads the outputs of the layer below.
 
-    Parameters: `layer0`, `layer1`, ... from the input on, those of a `Recurrent` or of a
-    `Bidirectional` each.
+    The parameters are `layer0`, `layer1`, ... from the input on, each with the parameters of a
+    `Recurrent` or of a `Bidirectional`.
 
     Attributes:
-        cells: one for each layer, for example `(LSTM(512),) * 2`.
-        bidirectional: every layer reads both ways.
-        merge: see `Bidirectional`.
-        dropout: share of the outputs dropped between two layers, drawn anew at each time step;
-            neither the recurrence nor the last output is touched.
-        learned_carry: see `Recurrent`.
-        implementation: see `run_cell`.
-        dtype: dtype of the computation; None: that of input and parameters.
-        param_dtype: dtype of the parameters.
+        cells: Recurrent cell of each layer from the input on, for example `(LSTM(512),) * 2`.
+        bidirectional: Whether every layer reads in both directions.
+        merge: Combination of the outputs of both directions, `concat` or `sum`; see
+            `Bidirectional`.
+        dropout: Fraction of the outputs that is dropped between two layers in training, drawn anew
+            at each time step; neither the recurrence nor the last output is affected.
+        learned_carry: Whether the states before the first step are learned; otherwise they are
+            zero.
+        implementation: Implementation of the loop, `scan`, `autodiff` or `cudnn`; see `run_cell`.
+        dtype: Dtype of the computation. None takes the promoted dtype of input and parameters.
+        param_dtype: Dtype of the parameters.
 
-    Reference:
+    References:
         Zaremba, Sutskever & Vinyals, Recurrent neural network regularization, 2014 (dropout).
+
+    Example:
+        >>> import jax
+        >>> import jax.numpy as jnp
+        >>> from rcnn_jax.layers.recurrent.gated_cells import GRU
+        >>> from rcnn_jax.layers.recurrent.stack import Stack
+        >>> stack = Stack((GRU(8), GRU(4)), bidirectional=True)
+        >>> run = lambda key, x: stack.init_with_output(key, x, train=False)[0]
+        >>> outputs, carries = jax.eval_shape(run, jax.random.key(0), jnp.ones((2, 5, 3)))
+        >>> outputs.shape, len(carries), carries[1]["backward"]["hidden"].shape
+        ((2, 5, 8), 2, (2, 4))
     """
 
     cells: Sequence[Cell]
@@ -57,16 +70,20 @@ class Stack(nn.Module):
         """Runs all layers.
 
         Args:
-            x: inputs `[batch, time, features]`.
-            train: drop outputs between layers (random collection `dropout`).
-            lengths: see `Recurrent`.
-            initial_carry: the carry of each layer.
+            x: Inputs `[batch, time, features]`.
+            train: Whether to drop outputs between layers (random collection `dropout`).
+            lengths: Number of real steps of each sequence, integers `[batch]` in `[0, time]`. None
+                means that all steps are real.
+            initial_carry: Carry of each layer before the first step. None takes the learned
+                carries, or zeros.
 
         Returns:
-            The outputs of the last layer, and the carries of all.
+            A pair of the outputs of the last layer, zero beyond the lengths, and a tuple of the
+            carries of all layers.
 
         Raises:
-            ValueError: there is no cell, a carry is missing, or see `Recurrent`.
+            ValueError: If there is no cell, a carry is missing, an argument has a wrong shape, or a
+                known length is out of range.
         """
         if not self.cells:
             raise ValueError("a Stack needs at least one cell, got cells=()")
@@ -106,27 +123,29 @@ def in_chunks(
     initial_carry: PyTree = None,
     truncate: bool = True,
 ) -> tuple[Array, PyTree]:
-    """Reads long sequences a chunk at a time, each going on from the carry of the one before.
+    """Runs a layer over long sequences in chunks, each starting from the carry of the one before.
 
-    Values are those of one call over the whole sequences. With `truncate` no gradient passes from
-    a chunk to the one before: truncated backpropagation through time. A training loop that makes
-    a step after each chunk does the same with `jax.lax.stop_gradient` of the carry.
+    The values equal those of a single call over the whole sequences. With `truncate` no gradient
+    passes from a chunk to the one before, which is truncated backpropagation through time. A
+    training loop with an update after each chunk obtains the same by `jax.lax.stop_gradient` of the
+    carry.
 
     Args:
-        layer: `layer(x, lengths=, initial_carry=) -> (outputs, carry)`, in forward direction
+        layer: Function `layer(x, lengths=, initial_carry=) -> (outputs, carry)` that reads forward
             only, such as a bound `Recurrent` or a `functools.partial` of its `apply`.
-        x: inputs `[batch, time, features]`.
-        chunk: steps of a chunk, at least 1; the last may be shorter.
-        lengths: integers `[batch]` in 0..time; None: all steps.
-        initial_carry: the carry before the first chunk; None: that of the layer.
-        truncate: stop gradients between chunks.
+        x: Inputs `[batch, time, features]`.
+        chunk: Number of steps of a chunk, at least 1; the last chunk may be shorter.
+        lengths: Number of real steps of each sequence, integers `[batch]` in `[0, time]`. None
+            means that all steps are real.
+        initial_carry: Carry before the first chunk. None takes the initial carry of the layer.
+        truncate: Whether gradients stop between chunks.
 
     Returns:
-        The outputs `[batch, time, features]`, and the last carry.
+        A pair of the outputs `[batch, time, features]` and the last carry.
 
     Raises:
-        ValueError: `chunk` is not positive, the layer is bidirectional, or a known length is
-            impossible.
+        ValueError: If `chunk` is not positive, the layer is bidirectional, or a known length is out
+            of range.
     """
     if chunk < 1:
         raise ValueError(f"a chunk has at least 1 time step, got chunk={chunk}")
@@ -135,13 +154,13 @@ def in_chunks(
     carry = initial_carry
     outputs = []
     for start in range(0, max(x.shape[1], 1), chunk):
-        part = x[:, start : start + chunk]
-        left = None
+        inputs = x[:, start : start + chunk]
+        chunk_lengths = None
         if lengths is not None:
-            left = jnp.clip(lengths - start, 0, part.shape[1])
+            chunk_lengths = jnp.clip(lengths - start, 0, inputs.shape[1])
         if truncate and start:
             carry = jax.lax.stop_gradient(carry)
-        output, carry = layer(part, lengths=left, initial_carry=carry)
+        output, carry = layer(inputs, lengths=chunk_lengths, initial_carry=carry)
         if any("backward" in keystr(path) for path, _ in tree_leaves_with_path(carry)):
             raise ValueError("a bidirectional layer cannot read in chunks: it starts at both ends")
         outputs.append(output)

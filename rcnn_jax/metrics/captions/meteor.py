@@ -1,4 +1,4 @@
-"""METEOR by its authors' Java program, which the package pycocoevalcap brings along."""
+"""METEOR by its authors' Java program, which the package pycocoevalcap contains."""
 
 import shutil
 from collections.abc import Mapping, Sequence
@@ -10,18 +10,23 @@ from rcnn_jax.metrics.captions.scores import check
 def meteor(
     hypotheses: Mapping[Any, str], references: Mapping[Any, Sequence[str]]
 ) -> tuple[float, dict[Any, float]]:
-    """METEOR 1.5 for English.
+    """Computes METEOR 1.5 for English.
 
-    Args and errors on them are those of `rcnn_jax.metrics.captions.corpus_scores`.
+    Args:
+        hypotheses: Dict from the id of a picture to its tokenised sentence, words separated by one
+            space.
+        references: Dict from the same ids to at least one tokenised sentence each.
 
     Returns:
-        The score of the corpus, which is no mean, and id to the score of each picture; 0 to 1.
+        A pair of the score of the corpus, which is not a mean over pictures, and a dict from each
+        id to the score of its picture; all in 0..1.
 
     Raises:
-        ValueError: the package or Java is missing, a sentence holds what separates sentences for
-            the program, or the program fails.
+        ValueError: The ids differ, there are none, a picture has no reference, the package or Java
+            is missing, a sentence contains a separator of the program (`|||` or a line break), or
+            the program fails.
 
-    Reference:
+    References:
         Denkowski & Lavie, Meteor universal: language specific translation evaluation for any
         target language, WMT 2014.
     """
@@ -47,10 +52,10 @@ def meteor(
         )
     except (OSError, ValueError) as error:
         program.kill()
-        said = program.stderr.read().decode(errors="replace").strip().splitlines()
-        raise ValueError(f"METEOR's program failed: {said[-1] if said else error}") from error
+        output = program.stderr.read().decode(errors="replace").strip().splitlines()
+        raise ValueError(f"METEOR's program failed: {output[-1] if output else error}") from error
     finally:
-        # The scorer ends its process and its input when it is collected, not the other two pipes.
+        # On collection the scorer ends its process and closes its stdin, but not these two pipes.
         program.stdout.close()
         program.stderr.close()
     return whole, dict(zip(hypotheses, each, strict=True))

@@ -1,4 +1,4 @@
-"""The figures that captions are compared by, equal to those of the reference scorers of COCO.
+"""BLEU, ROUGE-L and CIDEr-D of captions, equal to those of COCO's reference scorers.
 
 References:
     Papineni, Roukos, Ward & Zhu, BLEU: a method for automatic evaluation of machine translation,
@@ -15,7 +15,7 @@ from typing import Any
 from rcnn_jax.metrics.captions.cider import cider_d
 from rcnn_jax.metrics.captions.ngrams import ORDERS, Counts, counts
 
-# What the reference scorer adds to numerators and denominators in place of a test for zero.
+# The reference scorer adds these to numerators and denominators instead of testing for zero.
 _TINY, _SMALL = 1e-15, 1e-9
 _BETA = 1.2  # how much more recall weighs than precision in ROUGE-L
 
@@ -23,22 +23,31 @@ _BETA = 1.2  # how much more recall weighs than precision in ROUGE-L
 def corpus_scores(
     hypotheses: Mapping[Any, str], references: Mapping[Any, Sequence[str]]
 ) -> dict[str, Any]:
-    """Scores one sentence for each picture against several that people wrote.
+    """Scores one sentence for each picture against several reference sentences.
 
     Args:
-        hypotheses: id of a picture to its tokenised sentence, words separated by one space. The
-            empty sentence is one.
-        references: the same ids, each with at least one tokenised sentence. Published figures
-            tokenise both sides as `rcnn_jax.data.text.ptb` does.
+        hypotheses: Dict from the id of a picture to its tokenised sentence, words separated by one
+            space. A sentence may be empty.
+        references: Dict from the same ids to at least one tokenised sentence each. Published
+            figures tokenise both sides as `rcnn_jax.data.text.ptb` does.
 
     Returns:
-        `bleu_1` to `bleu_4`, of the corpus, with the closest length of a picture's references;
-        `rouge_l` and `cider_d`, means over pictures, the latter 0 to 10; and `cider_d_each`, id to
-        the CIDEr-D of that picture. Its document frequencies are those of these references, so
-        that the score of a single picture alone is 0.
+        `bleu_1` to `bleu_4` of the corpus, whose brevity penalty uses the closest length of a
+        picture's references; `rouge_l` and `cider_d`, means over pictures, the latter in 0..10; and
+        `cider_d_each`, a dict from each id to the CIDEr-D of that picture. Its document frequencies
+        are those of these references, so that a single picture alone scores 0.
 
     Raises:
-        ValueError: the ids differ, there are none, or a picture has no reference.
+        ValueError: The ids differ, there are none, or a picture has no reference.
+
+    Example:
+        >>> from rcnn_jax.metrics.captions import corpus_scores
+        >>> scores = corpus_scores(
+        ...     {7: "a red star above a ring"},
+        ...     {7: ["a red star above the ring", "a star over a ring"]},
+        ... )
+        >>> {name: round(scores[name], 3) for name in ("bleu_1", "bleu_4", "rouge_l")}
+        {'bleu_1': 1.0, 'bleu_4': 0.604, 'rouge_l': 0.833}
     """
     check(hypotheses, references)
     written = {name: sentence.split() for name, sentence in hypotheses.items()}
@@ -61,10 +70,14 @@ def corpus_scores(
 
 
 def check(hypotheses: Mapping[Hashable, str], references: Mapping[Hashable, Sequence[str]]) -> None:
-    """Refuses what cannot be scored.
+    """Checks that hypotheses and references belong together.
+
+    Args:
+        hypotheses: Dict from the id of a picture to its sentence.
+        references: Dict from the id of a picture to its reference sentences.
 
     Raises:
-        ValueError: the ids differ, there are none, or a picture has no reference.
+        ValueError: The ids differ, there are none, or a picture has no reference.
     """
     if not hypotheses:
         raise ValueError("scores need at least one sentence, got none")
@@ -89,15 +102,15 @@ def check(hypotheses: Mapping[Hashable, str], references: Mapping[Hashable, Sequ
 def _bleu(
     lengths: Sequence[tuple[int, Sequence[int]]], counted: Sequence[tuple[Counts, Sequence[Counts]]]
 ) -> list[float]:
-    """BLEU with n-grams up to 1, 2, 3 and 4 words; counts are added up over the corpus."""
+    """Computes BLEU with n-grams up to 1, 2, 3 and 4 words, from counts summed over the corpus."""
     correct, guessed = [0] * ORDERS, [0] * ORDERS
     for written, wanted in counted:
-        for n, own in enumerate(written):
+        for n, grams in enumerate(written):
             most: collections.Counter[tuple[str, ...]] = collections.Counter()
             for reference in wanted:
                 most |= reference[n]  # the greater of two counts
-            guessed[n] += own.total()
-            correct[n] += sum(min(count, most[gram]) for gram, count in own.items())
+            guessed[n] += grams.total()
+            correct[n] += sum(min(count, most[gram]) for gram, count in grams.items())
     total = sum(length for length, _ in lengths)
     closest = sum(min((abs(r - length), r) for r in every)[1] for length, every in lengths)
     ratio = (total + _TINY) / (closest + _SMALL)
@@ -110,9 +123,12 @@ def _bleu(
 
 
 def _rouge_l(hypothesis: str, references: Sequence[str]) -> float:
-    """F of the longest common subsequence, with the best precision and the best recall of any."""
-    # One space separates words here, as in the reference scorer: an empty sentence is one word
-    # that is empty, and right where the reference is empty as well.
+    """Computes the F-measure of the longest common subsequence.
+
+    Precision and recall are each the best over all references.
+    """
+    # Splitting at single spaces, as the reference scorer does, makes an empty sentence one empty
+    # word, which matches an empty reference.
     words = hypothesis.split(" ")
     common = [(longest_common(words, text.split(" ")), text.count(" ") + 1) for text in references]
     precision = max(length for length, _ in common) / len(words)
@@ -123,17 +139,31 @@ def _rouge_l(hypothesis: str, references: Sequence[str]) -> float:
 
 
 def longest_common(one: Sequence[str], other: Sequence[str]) -> int:
-    """The length of the longest common subsequence of words.
+    """Returns the length of the longest common subsequence of two sentences.
 
-    A column of the table of dynamic programming is held in the bits of one integer (Hyyrö, A note
-    on bit-parallel computation of the longest common subsequence, 2004).
+    Each column of the table of dynamic programming is held in the bits of one integer.
+
+    Args:
+        one: Words of the first sentence.
+        other: Words of the second sentence.
+
+    Returns:
+        The number of words of the longest common subsequence.
+
+    References:
+        Hyyrö, A note on bit-parallel computation of the longest common subsequence, 2004.
+
+    Example:
+        >>> from rcnn_jax.metrics.captions.scores import longest_common
+        >>> longest_common("a red star".split(), "a star".split())
+        2
     """
-    places: dict[str, int] = collections.defaultdict(int)
-    for place, word in enumerate(one):
-        places[word] |= 1 << place
+    positions: dict[str, int] = collections.defaultdict(int)
+    for index, word in enumerate(one):
+        positions[word] |= 1 << index
     whole = (1 << len(one)) - 1
     column = whole
     for word in other:
-        matched = column & places.get(word, 0)
+        matched = column & positions.get(word, 0)
         column = ((column + matched) | (column - matched)) & whole
     return len(one) - column.bit_count()

@@ -1,1 +1,1 @@
-"""States on disk: saved while training goes on, verified when they are read."""
+"""Checkpoints of training states: saved in the background, verified when they are read."""

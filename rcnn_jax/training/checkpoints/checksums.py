@@ -1,4 +1,4 @@
-"""A checksum per leaf of a state: the format on disk does not notice a flipped byte."""
+"""A checksum for each leaf of a state, because the format on disk does not detect a flipped bit."""
 
 import math
 from typing import Any, NamedTuple
@@ -18,7 +18,7 @@ _MIX_2 = np.uint64(0x94D049BB133111EB)
 
 
 def _odd_multipliers(positions: np.ndarray) -> np.ndarray:
-    """A different odd 64-bit number for each position."""
+    """Returns a different odd 64-bit number for each position."""
     z = (positions + np.uint64(1)) * _GOLDEN
     z = (z ^ (z >> np.uint64(30))) * _MIX_1
     z = (z ^ (z >> np.uint64(27))) * _MIX_2
@@ -26,15 +26,15 @@ def _odd_multipliers(positions: np.ndarray) -> np.ndarray:
 
 
 def checksum(array: np.ndarray) -> str:
-    """A 64-bit checksum of an array's bits, by position.
+    """Computes a 64-bit checksum of the bits of an array and their positions.
 
     It is the sum modulo 2^64 of each element's bits times an odd number that belongs to its
-    position. Multiplication by an odd number is invertible, so a change of any one element
-    always changes the sum; several changes cancel with probability 2^-64. Being a sum, it can be
-    put together from the parts of an array that several processes hold.
+    position. Multiplication by an odd number is invertible, so that a change of any one element
+    always changes the sum; several changes cancel with probability 2^-64. Because it is a sum, it
+    can be assembled from the parts of an array that several processes hold.
 
     Args:
-        array: Of any numeric or boolean type, elements of up to 8 bytes.
+        array: Array of any numeric or boolean type with elements of up to 8 bytes.
 
     Returns:
         16 hexadecimal digits.
@@ -43,8 +43,8 @@ def checksum(array: np.ndarray) -> str:
 
 
 def _partial(part: np.ndarray, index: tuple[slice, ...], shape: tuple[int, ...]) -> int:
-    """What a part adds to the checksum of the array of `shape` that it is the `index` of."""
-    # Positions are computed where the array is cut only: the loop is the cost of a large state.
+    """Returns the summand of a part of an array of shape `shape`, which lies at `index`."""
+    # Positions are computed only for the part; this loop dominates the cost for a large state.
     positions = np.zeros((), np.uint64)
     for axis, (piece, size) in enumerate(zip(index, shape, strict=True)):
         along = np.arange(*piece.indices(size), dtype=np.uint64)
@@ -52,7 +52,7 @@ def _partial(part: np.ndarray, index: tuple[slice, ...], shape: tuple[int, ...])
         positions = positions[..., None] + along * stride
     flat = np.ascontiguousarray(part).reshape(-1)
     bits = flat.view(f"u{flat.dtype.itemsize}").astype(np.uint64)
-    # + 1: an array of zeros of another length has another sum.
+    # With + 1, arrays of zeros of different lengths have different sums.
     total = (bits + np.uint64(1)) * _odd_multipliers(positions.reshape(-1))
     return int(total.sum(dtype=np.uint64))
 
@@ -62,16 +62,20 @@ def _text(total: int) -> str:
 
 
 def raw(leaf: Any) -> Any:
-    """An array of numbers as it is, random keys as their words."""
+    """Returns an array of numbers unchanged, and random keys as their words.
+
+    Args:
+        leaf: Array of numbers or of random keys.
+    """
     return jax.random.key_data(leaf) if jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key) else leaf
 
 
 class Description(NamedTuple):
-    """What a checkpoint says of a state.
+    """Description of a state in a checkpoint.
 
     Attributes:
-        leaves: path -> [shape, type, checksum], JSON-able: the manifest.
-        nonfinite: The paths of leaves that hold a NaN or an infinity.
+        leaves: Lists [shape, type, checksum] by path, representable as JSON: the manifest.
+        nonfinite: Paths of the leaves that hold NaN or infinity.
     """
 
     leaves: dict[str, list]
@@ -79,42 +83,42 @@ class Description(NamedTuple):
 
 
 def describe(tree: PyTree) -> Description:
-    """Describes a state, whose arrays may be spread over processes; all of them must call it.
+    """Describes a state, whose arrays may be distributed over processes; all must call it.
 
     Args:
-        tree: NumPy or jax arrays.
+        tree: Tree of NumPy or jax arrays.
 
     Returns:
-        The same in every process.
+        The description, which is the same in every process.
     """
     flat = {path: raw(leaf) for path, leaf in parameters.flatten(tree).items()}
-    own: dict[str, tuple[int, bool]] = {}
-    shared: dict[str, tuple[int, bool]] = {}  # what this process holds of arrays held in parts
+    totals: dict[str, tuple[int, bool]] = {}
+    shared: dict[str, tuple[int, bool]] = {}  # sums over this process's parts of arrays
     for path, leaf in flat.items():
         if isinstance(leaf, jax.Array) and not (
             leaf.is_fully_addressable or leaf.is_fully_replicated
         ):
             parts = [s for s in leaf.addressable_shards if s.replica_id == 0]
-            found = [(_partial(np.asarray(s.data), s.index, leaf.shape), s.data) for s in parts]
+            summands = [(_partial(np.asarray(s.data), s.index, leaf.shape), s.data) for s in parts]
             shared[path] = (
-                sum(total for total, _ in found) % 2**64,
-                any(_nonfinite(np.asarray(data)) for _, data in found),
+                sum(total for total, _ in summands) % 2**64,
+                any(_nonfinite(np.asarray(data)) for _, data in summands),
             )
         else:
             array = np.asarray(leaf)
-            own[path] = (int(checksum(array), 16), _nonfinite(array))
+            totals[path] = (int(checksum(array), 16), _nonfinite(array))
     if shared:
         for path in shared:
-            own[path] = (0, False)
+            totals[path] = (0, False)
         for process in distributed.gather(shared):
             for path, (total, bad) in process.items():
-                own[path] = (own[path][0] + total, own[path][1] or bad)
+                totals[path] = (totals[path][0] + total, totals[path][1] or bad)
     return Description(
         {
-            path: [list(leaf.shape), str(leaf.dtype), _text(own[path][0])]
+            path: [list(leaf.shape), str(leaf.dtype), _text(totals[path][0])]
             for path, leaf in flat.items()
         },
-        [path for path in flat if own[path][1]],
+        [path for path in flat if totals[path][1]],
     )
 
 

@@ -1,4 +1,4 @@
-"""What can go wrong with a checkpoint, in words."""
+"""Errors of checkpoints, with messages for the user."""
 
 import pathlib
 import re
@@ -12,20 +12,20 @@ from rcnn_jax.training.interface import PyTree
 
 
 class DamagedError(UserError):
-    """A checkpoint cannot be read back as it was written."""
+    """Raised if a checkpoint cannot be read back as it was written."""
 
 
 class ForeignError(UserError):
-    """A checkpoint is of another model, optimiser or task."""
+    """Raised if a checkpoint belongs to another model, optimiser or task."""
 
 
 class DivergedError(UserError):
-    """The loss or the state is no longer finite; such a state is never saved.
+    """Raised if the loss or the state is no longer finite; such a state is never saved.
 
     Attributes:
-        step: The step at which NaN or infinity was met in training; None where nothing is to be
-            located, as for a loss above its bound.
-        last_good: The step of the newest checkpoint, None if there is none.
+        step: Training step at which NaN or infinity was detected. None if there is nothing to
+            locate, as for a loss above its bound.
+        last_good: Step of the newest checkpoint, or None before the first one.
     """
 
     def __init__(
@@ -37,14 +37,15 @@ class DivergedError(UserError):
         where: str = "",
         blames_rate: bool = True,
     ):
-        """Makes the message.
+        """Builds the message.
 
         Args:
-            what: What was found.
-            last_good: See above.
-            step: See above.
-            where: Where it comes from, a clause; "": not known.
-            blames_rate: Whether a lower learning rate may help.
+            what: Evidence of the divergence, a clause.
+            last_good: Step of the newest checkpoint, or None before the first one.
+            step: Training step at which NaN or infinity was detected. None if there is nothing to
+                locate.
+            where: Origin of the divergence, a clause. "" means that it is unknown.
+            blames_rate: Whether a lower learning rate may help; the message then advises one.
         """
         self.step = step
         self.last_good = last_good
@@ -62,10 +63,10 @@ class DivergedError(UserError):
         super().__init__(f"training has diverged: {parts}.{advice if blames_rate else ''}")
 
     def located(self, where: str, *, blames_rate: bool) -> "DivergedError":
-        """The same error with the place that it comes from.
+        """Returns the same error with the origin of the divergence in its message.
 
         Args:
-            where: A clause.
+            where: Origin of the divergence, a clause.
             blames_rate: Whether a lower learning rate may help.
         """
         return DivergedError(
@@ -74,7 +75,7 @@ class DivergedError(UserError):
 
 
 class DiskErrors:
-    """Turns what a full disk or a vanished folder raises into one sentence."""
+    """Context that turns errors of a full disk or a missing folder into one sentence."""
 
     def __init__(
         self,
@@ -83,13 +84,13 @@ class DiskErrors:
         last_good: int | None,
         what: str = "checkpoint",
     ):
-        """Names what is written.
+        """Stores what is written, for the message.
 
         Args:
-            directory: The folder of checkpoints.
-            step: Which one is written.
-            last_good: The step of the newest one that is whole, None if there is none.
-            what: What of it is written: the "checkpoint" itself, or its "evaluation".
+            directory: Folder of checkpoints.
+            step: Step of the checkpoint that is written.
+            last_good: Step of the newest whole checkpoint, or None before the first one.
+            what: Part that is written: the "checkpoint" itself, or its "evaluation".
         """
         self._directory, self._last_good = directory, last_good
         self._what = f"the {what} of step {step}"
@@ -119,7 +120,7 @@ class DiskErrors:
         return False
 
 
-# In the words of the library that reads arrays, and of the operating system.
+# Parts of messages by the library that reads arrays and by the operating system.
 _MACHINE = re.compile(
     "PERMISSION_DENIED|RESOURCE_EXHAUSTED|Permission denied|Too many open files|Stale file handle"
     "|Cannot allocate memory"
@@ -127,14 +128,14 @@ _MACHINE = re.compile(
 
 
 def check_machine(folder: pathlib.Path, error: Exception) -> None:
-    """Checks that a checkpoint that cannot be read is to blame for it.
+    """Checks that a checkpoint that cannot be read is itself the cause.
 
     Args:
-        folder: The checkpoint.
-        error: What was raised.
+        folder: Folder of the checkpoint.
+        error: Error that reading it raised.
 
     Raises:
-        UserError: The machine is: no memory, no file handles, no permission.
+        UserError: The machine is the cause: it lacks memory, file handles or permissions.
     """
     if isinstance(error, MemoryError) or _MACHINE.search(str(error)):
         raise UserError(
@@ -143,21 +144,25 @@ def check_machine(folder: pathlib.Path, error: Exception) -> None:
 
 
 def short(error: Exception) -> str:
-    """The first line of an error, for the end of a sentence."""
+    """Returns the type and the first line of an error, for the end of a sentence.
+
+    Args:
+        error: Any error.
+    """
     lines = str(error).strip().splitlines()
     return f"{type(error).__name__}: {lines[0][:160]}" if lines else type(error).__name__
 
 
 def check_same_model(folder: pathlib.Path, leaves: dict[str, list], abstract: PyTree) -> None:
-    """Compares what a checkpoint holds with what it is to be restored into.
+    """Compares the leaves of a checkpoint with those that it is to be restored into.
 
     Args:
-        folder: The checkpoint.
-        leaves: Of its manifest: path -> [shape, dtype, checksum].
-        abstract: The shapes and types that are expected.
+        folder: Folder of the checkpoint.
+        leaves: Lists [shape, dtype, checksum] by path, from the manifest of the checkpoint.
+        abstract: Expected shapes and types.
 
     Raises:
-        ForeignError: They differ; the message names the first differences.
+        ForeignError: The leaves differ; the message states the first differences.
     """
     expected = {}
     for path, leaf in parameters.flatten(abstract).items():

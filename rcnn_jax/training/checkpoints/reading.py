@@ -1,10 +1,11 @@
-"""Checkpoints: which there are, verified when read, never trusted blindly.
+"""Lists and restores checkpoints, and verifies all that is read.
 
-This file and `saving.py`, which writes them, are the only ones that touch Orbax. A checkpoint holds
-the whole training state, and in its metadata a manifest: shape, type and checksum of every leaf,
-and the topology it was made on. A checkpoint counts as good only when what was read back has the
-checksums of what was written. What its evaluation gave lies beside it, see `evaluations.py`; the
-manifests of older versions hold that themselves, for they evaluated states before saving them.
+This file and `saving.py`, which writes checkpoints, are the only ones that use Orbax. A checkpoint
+holds the whole training state, and in its metadata a manifest: shape, type and checksum of every
+leaf, and the topology it was made on. A checkpoint counts as whole only if the data read back have
+the checksums of the data written. The metrics of its evaluation are stored beside it (see
+`evaluations.py`); the manifests of older versions contain them, because those versions evaluated
+states before saving them.
 """
 
 import contextlib
@@ -37,25 +38,26 @@ from rcnn_jax.training.interface import PyTree
 from rcnn_jax.training.parallel import distributed
 from rcnn_jax.training.state import Variables
 
-# Its annotations are narrower than what it takes.
+# The annotations of Orbax are narrower than the values it accepts.
 ocp: Any = v1
 T = TypeVar("T")
 _reads = itertools.count()
 _STATE = "state"
-_VISIBLE_S = 60  # after which a network file system shows every process what another has written
+_VISIBLE_S = 60  # time within which a network file system shows files to all processes
 
 
 @dataclasses.dataclass(frozen=True)
 class Restored:
-    """What came out of a checkpoint.
+    """Contents of a restored checkpoint.
 
     Attributes:
-        state: The training state.
-        step: How many steps it has taken.
-        metrics: Of the evaluation at this step; empty if there was none or it was not finished.
-        topology: What the checkpoint was made on.
-        answered: Whether the state was saved after its learning rate had answered to `metrics`, as
-            older versions did.
+        state: Training state, or its `Variables`.
+        step: Number of training steps that the state has taken.
+        metrics: Metrics of the evaluation at this step; empty if there was none or it was not
+            finished.
+        topology: Topology that the checkpoint was made on.
+        answered: Whether the state was saved after its learning rate had been adjusted to
+            `metrics`, as older versions did.
     """
 
     state: PyTree
@@ -66,9 +68,12 @@ class Restored:
 
 
 def steps(directory: pathlib.Path) -> list[int]:
-    """The steps that have a checkpoint, whole or damaged, ascending.
+    """Returns the steps that have a checkpoint, whole or damaged, in ascending order.
 
-    Leftovers of killed saves have other names and do not count.
+    Leftovers of interrupted saves have other names and do not count.
+
+    Args:
+        directory: Folder of checkpoints, which need not exist.
     """
     if not directory.is_dir():
         return []
@@ -76,7 +81,7 @@ def steps(directory: pathlib.Path) -> list[int]:
 
 
 def _steps_for_all(directory: pathlib.Path) -> list[int]:
-    """`steps`, as the first process sees them: listings of a network file system may differ."""
+    """Returns `steps` of the first process; listings of a network file system may differ."""
     return distributed.first(lambda: steps(directory))
 
 
@@ -106,17 +111,18 @@ def _manifest(directory: pathlib.Path, step: int) -> dict[str, Any]:
 
 
 def read_metrics(directory: pathlib.Path, step: int) -> dict[str, float]:
-    """What the evaluation of a checkpoint gave, as this process sees it.
+    """Reads the metrics of a checkpoint's evaluation, as this process sees them.
 
     Args:
-        directory: The folder of checkpoints.
-        step: Which one.
+        directory: Folder of checkpoints.
+        step: Step of the checkpoint.
 
     Returns:
-        The metrics; empty if there was no evaluation, or it was not finished or is damaged.
+        Value of each metric by name; empty if there was no evaluation, or if it was not finished or
+        its file is damaged.
 
     Raises:
-        DamagedError: The checkpoint's metadata cannot be read.
+        DamagedError: The metadata of the checkpoint cannot be read.
     """
     manifest = _manifest(directory, step)
     return manifest.get("metrics") or evaluations.read(_folder(directory, step)) or {}
@@ -126,18 +132,17 @@ def restore(directory: pathlib.Path, step: int, abstract: PyTree) -> Restored:
     """Reads one checkpoint and verifies every leaf.
 
     Args:
-        directory: The folder of checkpoints.
-        step: Which one.
-        abstract: The shapes, types and shardings that the state is to have. `Variables` of them
-            are read alone: the averaged ones where the run kept averages, and nothing of the
-            optimiser.
+        directory: Folder of checkpoints.
+        step: Step of the checkpoint.
+        abstract: Shapes, types and shardings of the state. If they are `Variables`, only these are
+            read, the averages if the run kept them, and nothing of the optimiser.
 
     Returns:
-        The state, laid out as `abstract` says, whatever it was saved on.
+        The checkpoint, its state sharded according to `abstract`, whatever devices it was saved on.
 
     Raises:
         DamagedError: A file is missing or has been altered, if only by one bit.
-        ForeignError: It is a checkpoint of something else.
+        ForeignError: The checkpoint belongs to another model, optimiser or task.
     """
     manifest = _agreed(lambda: _manifest(directory, step))
     leaves = manifest["leaves"]
@@ -161,23 +166,23 @@ def _evaluation_for_all(directory: pathlib.Path, step: int) -> dict[str, float] 
 
 
 def _evaluated_leaves(leaves: dict[str, list]) -> tuple[str, dict[str, list]]:
-    """The leaves that evaluation uses.
+    """Returns the leaves that evaluation uses.
 
     Args:
-        leaves: Of a manifest: path -> [shape, type, checksum].
+        leaves: Lists [shape, type, checksum] by path, from a manifest.
 
     Returns:
-        What stands before their paths in the checkpoint, "ema/" where the run kept averages; and
-        the leaves by the paths `params/...` and `model_state/...`.
+        The prefix of their paths in the checkpoint, "ema/" if the run kept averages; and the leaves
+        by the paths `params/...` and `model_state/...`.
     """
     averaged = "ema/" if any(path.startswith("ema/") for path in leaves) else ""
     prefixes = (f"{averaged}params/", f"{averaged}model_state/")
-    found = {path: leaf for path, leaf in leaves.items() if path.startswith(prefixes)}
-    return averaged, {path.removeprefix(averaged): leaf for path, leaf in found.items()}
+    evaluated = {path: leaf for path, leaf in leaves.items() if path.startswith(prefixes)}
+    return averaged, {path.removeprefix(averaged): leaf for path, leaf in evaluated.items()}
 
 
 def _nested(leaves: dict[str, list], sharding: Any = None) -> dict[str, Any]:
-    """Shapes and types by path as dicts inside dicts."""
+    """Converts shapes and types by path to nested dicts."""
     tree: dict[str, Any] = {}
     for path, (shape, dtype, _) in leaves.items():
         node = tree
@@ -189,14 +194,14 @@ def _nested(leaves: dict[str, list], sharding: Any = None) -> dict[str, Any]:
 
 
 def abstract_variables(directory: pathlib.Path, sharding: Any) -> Variables:
-    """What evaluation uses of the checkpoints, as their manifests state it.
+    """Returns the shapes of the variables that evaluation uses, as the manifests state them.
 
     Args:
-        directory: The folder of checkpoints, which holds at least one.
-        sharding: Where each leaf is to lie.
+        directory: Folder of checkpoints, which holds at least one.
+        sharding: Sharding of each leaf.
 
     Returns:
-        Shapes, types and shardings, as dicts inside dicts.
+        Shapes, types and shardings, as nested dicts.
 
     Raises:
         DamagedError: No manifest can be read.
@@ -214,16 +219,17 @@ def abstract_variables(directory: pathlib.Path, sharding: Any) -> Variables:
 
 
 def _agreed(read: Callable[[], T]) -> T:
-    """Reads something; what goes wrong in one process goes wrong for all of them."""
-    result, met = None, None
+    """Calls a function that reads; an error in one process is raised in all of them."""
+    result, failure = None, None
     try:
         result = read()
     except UserError as error:
-        met = error
-    told = None if met is None else [isinstance(met, DamagedError), str(met)]
-    everywhere = [told for told in distributed.gather(told) if told is not None]
-    # What is no damage counts first: a checkpoint is not given up because of one machine.
-    for damaged, text in sorted(everywhere):
+        failure = error
+    report = None if failure is None else [isinstance(failure, DamagedError), str(failure)]
+    reports = [report for report in distributed.gather(report) if report is not None]
+    # Errors other than damage come first, so that a checkpoint is not abandoned because of one
+    # machine.
+    for damaged, text in sorted(reports):
         raise DamagedError(text) if damaged else UserError(text)
     return result  # pyright: ignore[reportReturnType]
 
@@ -234,9 +240,9 @@ def _folder(directory: pathlib.Path, step: int) -> pathlib.Path:
 
 @contextlib.contextmanager
 def _alone() -> Iterator[None]:
-    """Lets Orbax read part of a checkpoint for this process without asking the others.
+    """Context in which Orbax reads for this process without synchronising with the others.
 
-    What is damaged may be seen by one process alone, and the others must not wait for it.
+    A fault may be visible to one process alone, and the others must not wait for it.
     """
     context = ocp.Context()
     here = jax.process_index()
@@ -244,8 +250,8 @@ def _alone() -> Iterator[None]:
     context.multiprocessing.active_processes = {here}
     context.multiprocessing.barrier_sync_key_prefix = f"process{here}-{next(_reads)}"
     context.pytree.loading.partial_load = True
-    # Orbax numbers its operations, and processes that save together wait for each other under
-    # that number: reads that one process makes and another does not must leave it as it was.
+    # Orbax numbers its operations, and processes that save together synchronise by that number.
+    # Reads that one process makes and another does not must therefore leave it unchanged.
     number = OperationIdGenerator._operation_id
     try:
         with context:
@@ -261,13 +267,13 @@ def _read(
     """Reads leaves into the memory of this process and verifies every one.
 
     Args:
-        directory: The folder of checkpoints.
-        step: Which one.
-        leaves: Of its manifest: path -> [shape, type, checksum].
-        wanted: The part of the state that is read: a tree of leaves with a shape and a type.
+        directory: Folder of checkpoints.
+        step: Step of the checkpoint.
+        leaves: Lists [shape, type, checksum] by path, from the manifest of the checkpoint.
+        wanted: Part of the state that is read, a tree of leaves with a shape and a type.
 
     Returns:
-        path -> array; random keys as their words.
+        Arrays by path; random keys as their words.
 
     Raises:
         DamagedError: A file is missing or has been altered, if only by one bit.
@@ -303,19 +309,19 @@ def _read(
 
 
 def with_elements(tree: PyTree) -> PyTree:
-    """A tree without its arrays that have no elements, which Orbax cannot save.
+    """Replaces arrays without elements, which Orbax cannot save, by None.
 
     Args:
-        tree: Leaves with a shape.
+        tree: Tree of leaves with a shape.
 
     Returns:
-        The tree, None in the place of such leaves.
+        The tree with None in place of such leaves.
     """
     return jax.tree.map(lambda leaf: leaf if math.prod(leaf.shape) else None, tree)
 
 
 def _place(arrays: dict[str, np.ndarray], abstract: PyTree) -> PyTree:
-    """Lays arrays out as the leaves of `abstract` say."""
+    """Places arrays according to the shardings of the leaves of `abstract`."""
 
     def place(path: str, leaf: Any) -> jax.Array:
         array = arrays[path]
@@ -333,19 +339,19 @@ def _place(arrays: dict[str, np.ndarray], abstract: PyTree) -> PyTree:
 def restore_latest(
     directory: pathlib.Path, abstract: PyTree, damaged: list[str]
 ) -> Restored | None:
-    """Reads the newest checkpoint that is whole.
+    """Restores the newest checkpoint that is whole.
 
     Args:
-        directory: The folder of checkpoints.
-        abstract: As for `restore`.
-        damaged: Messages about damaged checkpoints are appended here.
+        directory: Folder of checkpoints.
+        abstract: Shapes, types and shardings of the state; see `restore`.
+        damaged: List that messages about damaged checkpoints are appended to.
 
     Returns:
-        What was restored, None if there is no checkpoint at all.
+        The checkpoint, or None if the folder has no checkpoints.
 
     Raises:
         DamagedError: There are checkpoints, but none is whole.
-        ForeignError: The newest whole one is of something else.
+        ForeignError: The newest whole checkpoint belongs to another model, optimiser or task.
     """
     return _first_whole(directory, _steps_for_all(directory)[::-1], abstract, damaged)
 
@@ -353,23 +359,23 @@ def restore_latest(
 def restore_best(
     directory: pathlib.Path, abstract: PyTree, metric: str, mode: str, damaged: list[str]
 ) -> Restored:
-    """Reads the checkpoint with the best evaluation metric; the latest of equals.
+    """Restores the checkpoint with the best evaluation metric, the latest of several equal ones.
 
     Args:
-        directory: The folder of checkpoints.
-        abstract: As for `restore`.
-        metric: Which metric.
-        mode: "min" or "max".
-        damaged: Messages about damaged checkpoints are appended here.
+        directory: Folder of checkpoints.
+        abstract: Shapes, types and shardings of the state; see `restore`.
+        metric: Name of the metric.
+        mode: "min" if lower values are better, "max" if higher values are better.
+        damaged: List that messages about damaged checkpoints are appended to.
 
     Returns:
-        What was restored.
+        The checkpoint.
 
     Raises:
-        UserError: No checkpoint carries the metric.
-        DamagedError: None of those that do is whole.
+        UserError: No checkpoint has the metric.
+        DamagedError: None of the checkpoints with the metric is whole.
     """
-    found = []
+    ranked = []
     for step in _steps_for_all(directory):
         try:
             manifest = _agreed(lambda step=step: _manifest(directory, step))
@@ -380,13 +386,13 @@ def restore_best(
         if metrics is None:
             damaged.append(f"the evaluation of {_folder(directory, step)} is damaged, not counted")
         elif metric in metrics:
-            found.append((evaluations.rank(metrics[metric], mode), step))
-    if not found:
+            ranked.append((evaluations.rank(metrics[metric], mode), step))
+    if not ranked:
         raise UserError(
             f"no checkpoint in {directory} carries the metric {metric!r}; use --step=latest"
             + (f". Damaged: {'; '.join(damaged)}" if damaged else "")
         )
-    order = [step for _, step in sorted(found, reverse=True)]
+    order = [step for _, step in sorted(ranked, reverse=True)]
     restored = _first_whole(directory, order, abstract, damaged)
     assert restored is not None
     return restored
@@ -406,16 +412,16 @@ def _first_whole(
 
 
 def set_aside(directory: pathlib.Path, newer_than: int | None) -> list[str]:
-    """Moves checkpoints that could not be restored out of the way of the run that goes on.
+    """Moves checkpoints that could not be restored out of the way of a continued run.
 
-    Nothing is deleted: they are moved into `damaged/` beside the folder of checkpoints.
+    Nothing is deleted: they are moved to `damaged/` beside the folder of checkpoints.
 
     Args:
-        directory: The folder of checkpoints.
-        newer_than: The step that was restored; None when none was.
+        directory: Folder of checkpoints.
+        newer_than: Step of the restored checkpoint; newer ones are moved. None moves all of them.
 
     Returns:
-        Where each one went.
+        The new path of each checkpoint.
     """
     moved = []
     for step in steps(directory):
@@ -428,15 +434,15 @@ def set_aside(directory: pathlib.Path, newer_than: int | None) -> list[str]:
 
 
 def read_variables(directory: pathlib.Path, damaged: list[str]) -> dict[str, np.ndarray]:
-    """Reads what a run learned, knowing nothing of its model.
+    """Reads the trained variables of a run without its model.
 
     Args:
-        directory: The folder of checkpoints.
-        damaged: Messages about damaged checkpoints are appended here.
+        directory: Folder of checkpoints.
+        damaged: List that messages about damaged checkpoints are appended to.
 
     Returns:
-        From the newest whole checkpoint, `params/...` and `model_state/...` by path; the averaged
-        ones where the run kept averages.
+        Arrays of the newest whole checkpoint by path, `params/...` and `model_state/...`. They are
+        the averages if the run kept them.
 
     Raises:
         UserError: There is no checkpoint, or none is whole.
@@ -451,7 +457,7 @@ def read_variables(directory: pathlib.Path, damaged: list[str]) -> dict[str, np.
 
 def _read_variables(directory: pathlib.Path, step: int) -> dict[str, np.ndarray]:
     leaves = _manifest(directory, step)["leaves"]
-    averaged, found = _evaluated_leaves(leaves)
-    wanted = _nested({f"{averaged}{path}": leaf for path, leaf in found.items()})
+    averaged, evaluated = _evaluated_leaves(leaves)
+    wanted = _nested({f"{averaged}{path}": leaf for path, leaf in evaluated.items()})
     arrays = _read(directory, step, leaves, wanted)
     return {path.removeprefix(averaged): array for path, array in arrays.items()}

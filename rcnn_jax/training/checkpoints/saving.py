@@ -1,6 +1,6 @@
-"""Saves checkpoints while training goes on, and deletes those that are no longer wanted.
+"""Saves checkpoints in the background of training and deletes those that are no longer needed.
 
-What a checkpoint holds, and how it is read again, is in `reading.py`.
+`reading.py` describes the contents of a checkpoint and reads them.
 """
 
 import contextlib
@@ -18,24 +18,27 @@ from rcnn_jax.training.checkpoints.reading import ocp
 from rcnn_jax.training.interface import Config, PyTree
 from rcnn_jax.training.parallel import distributed
 
-SAVE_S = 600  # how long the processes of a job wait for what they are writing together
-_DELETED = ".deleted"  # ends the name of a checkpoint that is being deleted
+SAVE_S = 600  # time limit in seconds for a save that several processes write together
+_DELETED = ".deleted"  # suffix of the name of a checkpoint that is being deleted
 
 
 class Checkpoints:
-    """The checkpoints of one run, in a folder with one subfolder a step.
+    """Checkpoints of one run, in a folder with one subfolder for each saved step.
 
-    A state is saved first and evaluated then, so that nothing that happens in an evaluation can
-    lose it. Older checkpoints are deleted only after that, and the newest never is.
+    A state is saved first and evaluated afterwards, so that no failure of an evaluation can lose
+    it. Older checkpoints are deleted only after the evaluation, and the newest is never deleted.
+
+    Attributes:
+        last_good: Step of the newest whole checkpoint, or None before the first one.
     """
 
     def __init__(self, directory: pathlib.Path, config: Config):
-        """Opens the folder for writing; what a killed run left half written is removed.
+        """Opens the folder for writing and removes incomplete checkpoints of an interrupted run.
 
         Args:
-            directory: The folder; made where it is missing.
-            config: `keep_latest` newest checkpoints are kept, and the `keep_best` best by
-                `best_metric` and `best_mode`.
+            directory: Folder of checkpoints, which is created if it is missing.
+            config: Complete config. `keep_latest` is the number of newest checkpoints that are
+                kept, `keep_best` that of the best ones by `best_metric` and `best_mode`.
         """
         self._directory, self._config = directory, config
         self._topology = topology.current()
@@ -45,11 +48,11 @@ class Checkpoints:
             for leftover in directory.glob(f"*{_DELETED}"):
                 shutil.rmtree(leftover, ignore_errors=True)
         self._writer = ocp.training.Checkpointer(directory.resolve(), cleanup_tmp_directories=True)
-        # Orbax asks jax's service for a warning, too, with numbers of steps, and from a thread. The
-        # service then stops the run at a count that may never come again: see `signals`.
+        # Orbax queries jax's preemption service too, with numbers of steps and from a thread. The
+        # service would then stop the run at a count that may never come again; see `signals`.
         self._writer._manager.reached_preemption = lambda step: False
-        self._metrics: dict[int, dict[str, float]] = {}  # of checkpoints that this process knows
-        self._settled = False  # the newest one is as good as those before it
+        self._metrics: dict[int, dict[str, float]] = {}  # by step, cached
+        self._settled = False  # whether older checkpoints may be deleted
         self._pending: tuple[int, Any] | None = None
         self._stuck = False
         self.last_good: int | None = max(reading.steps(directory), default=None)
@@ -58,25 +61,25 @@ class Checkpoints:
         """Starts to save a state; training, or its evaluation, goes on while it is written.
 
         Args:
-            step: How many steps have been taken.
-            state: The training state. Its values are read before this returns.
-            evaluates: Whether it is evaluated next: then `evaluated` or `reject` is called before
-                anything else is saved, and no older checkpoint is deleted before.
+            step: Number of training steps that have been taken.
+            state: Training state. Its values are read before this method returns.
+            evaluates: Whether the state is evaluated next. If so, `evaluated` or `reject` must be
+                called before another save, and no older checkpoint is deleted before that.
 
         Raises:
             DivergedError: The state holds NaN or infinity; nothing is written.
-            UserError: The save before this one failed, for example because the disk is full.
+            UserError: The preceding save failed, for example because the disk is full.
         """
         self.wait()
         self._delete_unwanted()
         described = checksums.describe(state)
-        # The plateau's best value is infinite until the first evaluation, and may be.
+        # The plateau's best value may be infinite, as it is until the first evaluation.
         bad = [path for path in described.nonfinite if not path.startswith("plateau/")]
         if bad:
             raise self.diverged(f"{bad[0]} holds NaN or infinity after step {step}", step)
         manifest = {"leaves": described.leaves, "topology": self._topology}
         with DiskErrors(self._directory, step, self.last_good):
-            # Orbax would make the folder anew, and the run would end without what was in it.
+            # Orbax would create the folder anew, and the run would end without its old contents.
             if self._directory.stat().st_ino != self._inode:
                 raise OSError("another folder has taken its place since the run started")
             response = self._writer.save_async(
@@ -89,11 +92,11 @@ class Checkpoints:
         self._metrics[step], self._settled = {}, not evaluates
 
     def evaluated(self, step: int, metrics: dict[str, float]) -> None:
-        """Adds what the evaluation of the newest checkpoint gave, and deletes unwanted older ones.
+        """Adds the evaluation of the newest checkpoint and deletes older ones that are not kept.
 
         Args:
-            step: Its step.
-            metrics: name -> value.
+            step: Step of the newest checkpoint.
+            metrics: Value of each metric by name.
 
         Raises:
             UserError: The checkpoint or its metrics cannot be written.
@@ -106,14 +109,14 @@ class Checkpoints:
         self._delete_unwanted()
 
     def reject(self, step: int, what: str) -> DivergedError:
-        """Moves the newest checkpoint aside: its evaluation shows that training has diverged.
+        """Moves the newest checkpoint aside after its evaluation revealed a divergence.
 
         Args:
-            step: Its step.
-            what: What was found.
+            step: Step of the newest checkpoint.
+            what: Evidence of the divergence, a clause.
 
         Returns:
-            The error that ends the run, naming the checkpoint before it.
+            The error that ends the run, which names the preceding checkpoint.
         """
         self.wait()
         self._settled = False
@@ -125,16 +128,16 @@ class Checkpoints:
         return DivergedError(what + where, self.last_good)
 
     def _delete_unwanted(self) -> None:
-        """Keeps the `keep_latest` newest and the `keep_best` best; nothing else may be in writing.
+        """Deletes all but the `keep_latest` newest and the `keep_best` best checkpoints.
 
-        A checkpoint that cannot be read is left for whoever looks into it.
+        No save may be in progress. A checkpoint that cannot be read is kept for inspection.
         """
         if not self._settled or not distributed.is_first():
             return
         config, ranked = self._config, []
-        there = reading.steps(self._directory)
-        kept = set(there[-config.keep_latest :])
-        for step in there:
+        saved = reading.steps(self._directory)
+        kept = set(saved[-config.keep_latest :])
+        for step in saved:
             try:
                 if step not in self._metrics:
                     self._metrics[step] = reading.read_metrics(self._directory, step)
@@ -145,23 +148,23 @@ class Checkpoints:
                 value = self._metrics[step][config.best_metric]
                 ranked.append((evaluations.rank(value, config.best_mode), step))
         kept |= {step for _, step in sorted(ranked)[len(ranked) - config.keep_best :]}
-        for step in set(there) - kept:
-            # Under another name first: half of a checkpoint would be taken for a damaged one. What
-            # cannot be deleted now is tried again after the next save.
+        for step in set(saved) - kept:
+            # It is renamed first, because a partly deleted checkpoint would look damaged. A folder
+            # that cannot be deleted now is retried after the next save.
             with contextlib.suppress(OSError):
                 target = self._directory / f"{step}{_DELETED}"
                 (self._directory / str(step)).rename(target)
                 shutil.rmtree(target)
 
     def check_loss(self, loss: float, step: int) -> None:
-        """Checks that a loss is one to go on from.
+        """Checks that training can continue from a loss.
 
         Args:
-            loss: Of one step, or the mean of some.
-            step: How many steps have been taken.
+            loss: Loss of one step, or the mean over several.
+            step: Number of training steps that have been taken.
 
         Raises:
-            DivergedError: It is not finite, or above `config.divergence.max_loss`.
+            DivergedError: The loss is not finite, or above `config.divergence.max_loss`.
         """
         if not math.isfinite(loss):
             raise self.diverged(f"the loss is {loss} at step {step}", step)
@@ -172,11 +175,12 @@ class Checkpoints:
             )
 
     def diverged(self, what: str, step: int | None = None) -> DivergedError:
-        """The error that ends a run which has diverged, naming the checkpoint that is kept.
+        """Returns the error that ends a diverged run, which names the checkpoint that is kept.
 
         Args:
-            what: What was found.
-            step: At which NaN or infinity was met in training, so that it can be located.
+            what: Evidence of the divergence, a clause.
+            step: Training step at which NaN or infinity was detected, so that its origin can be
+                located. None if there is nothing to locate.
         """
         self.wait()
         return DivergedError(what, self.last_good, step=step)
@@ -185,13 +189,13 @@ class Checkpoints:
         """Waits until the last save is on disk.
 
         Raises:
-            UserError: It failed.
+            UserError: The save failed.
         """
         if self._pending is None:
             return
         (step, response), self._pending = self._pending, None
         with DiskErrors(self._directory, step, self.last_good):
-            # Where one of several processes cannot write, it and all others wait for each other.
+            # If one of several processes cannot write, all of them wait for each other.
             try:
                 response.result(timeout=None if distributed.count() == 1 else SAVE_S)
             except TimeoutError as error:
@@ -207,16 +211,16 @@ class Checkpoints:
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, *_) -> None:
         if self._stuck or (error is not None and distributed.explain(error) is not None):
-            return  # what is being written waits for a process that is gone or cannot go on
+            return  # the save in progress waits for a process that is gone or cannot go on
         try:
             self.close()
         except Exception:
-            # Closing tells once more what went wrong with the last save; the first telling counts.
+            # Closing raises the error of the last save again; the first error counts.
             if kind is None:
                 raise
 
     def close(self) -> None:
-        """Finishes what is being written and ends the writing threads."""
+        """Finishes the save in progress and ends the writing threads."""
         try:
             self.wait()
             self._delete_unwanted()

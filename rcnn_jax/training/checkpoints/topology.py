@@ -1,4 +1,4 @@
-"""What bit-identical arithmetic depends on besides the state."""
+"""Properties of machine and software, besides the state, that bit-identical results depend on."""
 
 import importlib.metadata
 import os
@@ -10,7 +10,7 @@ import jax
 from rcnn_jax.layers import convolution
 
 _CPUINFO = pathlib.Path("/proc/cpuinfo")
-# A flag of /proc/cpuinfo -> the instruction set, the widest first: x86, then Arm.
+# Flags of /proc/cpuinfo and their instruction sets, the widest first: x86, then Arm.
 _VECTORS = {
     "amx_tile": "AMX",
     "avx512f": "AVX-512",
@@ -20,19 +20,23 @@ _VECTORS = {
     "sve": "SVE",
     "asimd": "NEON",
 }
-# Keys that checkpoints of older versions lack without their arithmetic having been another.
+# Keys that checkpoints of older versions lack although their arithmetic may be the same.
 _NOT_ALWAYS_NOTED = ("cpu",)
 
 
 def current() -> dict[str, Any]:
-    """What bit-identical arithmetic depends on besides the state."""
+    """Returns the properties of this process that bit-identical results depend on.
+
+    Returns:
+        Values by name, representable as JSON.
+    """
     return {
         "devices": jax.device_count(),
         "processes": jax.process_count(),
         "platform": jax.default_backend(),
         "device_kind": jax.devices()[0].device_kind,
-        # Kernels of matrix products are chosen by the CPU's instructions, and each sums in an order
-        # of its own; `device_kind` says no more than "cpu".
+        # Kernels of matrix products are chosen by the CPU's instructions, and each sums in its own
+        # order; `device_kind` is only "cpu".
         "cpu": cpu(_CPUINFO) if jax.default_backend() == "cpu" else None,
         "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else None,
         "jax": jax.__version__,
@@ -46,11 +50,11 @@ def cpu(cpuinfo: pathlib.Path) -> str | None:
     """Names the model of the first CPU and its widest vector or matrix instructions.
 
     Args:
-        cpuinfo: The file in which Linux describes the CPUs.
+        cpuinfo: Path of the file in which Linux describes the CPUs.
 
     Returns:
-        What is written there of both, as in "AMD EPYC 7763 64-Core Processor, AVX2"; `None` where
-        there is no such file, as on other systems, or neither stands in it.
+        Both, as in "AMD EPYC 7763 64-Core Processor, AVX2". None if the file does not exist, as on
+        other systems, or states neither.
     """
     try:
         lines = cpuinfo.read_text().splitlines()
@@ -66,10 +70,16 @@ def cpu(cpuinfo: pathlib.Path) -> str | None:
 
 
 def changes(before: dict[str, Any]) -> list[str]:
-    """Compares the topology of a checkpoint with that of this process, one line a difference.
+    """Compares the topology of a checkpoint with that of this process.
 
-    What an older version did not write down counts as a difference, except for the CPU: a run that
-    goes on where it was begun would be said to have moved.
+    A property that an older version did not record counts as a difference, except for the CPU,
+    since otherwise every run of such a version would be reported as moved.
+
+    Args:
+        before: Topology of the checkpoint, from `current` at the time it was saved.
+
+    Returns:
+        One line for each difference.
     """
     now = current()
     return [

@@ -1,1 +1,1 @@
-"""Devices as a mesh, and several processes as one run."""
+"""Device meshes and multi-process runs."""

@@ -1,8 +1,8 @@
-"""Several processes as one run: how they find each other, agree, and end.
+"""Several processes as one run: how they connect, agree and end.
 
-Every run has jax's distributed runtime, a run of one process too. Values go from process to
-process through the runtime's key-value store and not through the devices, so that agreeing on
-something compiles nothing and cannot be caught in between two training steps.
+Every run uses jax's distributed runtime, including a run of one process. Values pass between
+processes through the key-value store of the runtime and not through the devices, so that an
+agreement compiles nothing and cannot interleave with a training step.
 """
 
 import collections
@@ -29,20 +29,22 @@ from rcnn_jax.errors import UsageError, UserError
 T = TypeVar("T")
 
 VARIABLES = ("JAX_COORDINATOR_ADDRESS", "JAX_NUM_PROCESSES", "JAX_PROCESS_ID")
-# Exit codes of a run that was asked to stop, has saved itself and is not finished. A warning by
-# the scheduler is one code whatever the signal, so that one rule requeues it; Ctrl-C is a person.
+# Exit codes of a run that was asked to stop, has saved a checkpoint and is not finished. A warning
+# by the scheduler has one code whatever the signal, so that one rule requeues the run; Ctrl-C,
+# which a person presses, has another.
 WARNED, INTERRUPTED = 128 + signal.SIGTERM, 128 + signal.SIGINT
-LOST_PEER = 75  # exit code: another process is gone; the same command goes on (EX_TEMPFAIL)
+# Exit code if another process is gone (EX_TEMPFAIL). The same command continues the run.
+LOST_PEER = 75
 
 _CONNECT_S = 300  # processes of one job start within this time
-_SILENT_S = 30  # a process that has not been heard of for so long is taken to be gone
-# A process alone has nobody to listen for. It may be suspended for days, and then go on.
+_SILENT_S = 30  # a process without a heartbeat for this time is considered gone
+# A process that runs alone has no peers. It may be suspended for days and then go on.
 _SILENT_ALONE_S = 10_000_000
-_AGREE_S = 3600  # what one process does alone while the others wait, such as claiming a workdir
-_END_S = 300  # after the last step the others may still be writing
-_FAIL_S = 10  # after an error: how long to wait for the others to meet the same one
-# A collective operation that failed for want of a partner, as XLA says it of Gloo, NCCL and the
-# coordination service: a status, then what happened.
+_AGREE_S = 3600  # bound of work by one process, such as claiming a workdir, while others wait
+_END_S = 300  # wait for the others after the last step, while they may still be writing
+_FAIL_S = 10  # wait for the others after an error, which they may run into as well
+# Message of a collective operation that failed because a peer is gone, as XLA reports it of Gloo,
+# NCCL and the coordination service: a status, then the event.
 _LOST = re.compile(
     r"(UNKNOWN|UNAVAILABLE|INTERNAL|ABORTED|CANCELLED|DEADLINE_EXCEEDED|FAILED_PRECONDITION): .*"
     r"(connection (reset|closed|refused)|socket closed|heartbeat|remote (process|error)"
@@ -51,27 +53,28 @@ _LOST = re.compile(
     re.IGNORECASE,
 )
 
-_numbers = itertools.count()  # the same on all processes: each agreement has the next number
-# What the first process has told and not deleted yet: (number, key); bounded in the others.
+_numbers = itertools.count()  # numbers of the agreements, the same in all processes
+# Messages of the first process that it has not deleted yet, as pairs (number, key). The other
+# processes never delete any, so the length is bounded.
 _told: collections.deque[tuple[int, str]] = collections.deque(maxlen=10_000)
 
 
 def initialize(*, preemption: bool) -> None:
-    """Joins the processes of this job, or starts alone; before jax is used for anything else.
+    """Connects the processes of this job, or starts alone; must precede any other use of jax.
 
-    The environment says which: `JAX_COORDINATOR_ADDRESS` (host:port of process 0),
-    `JAX_NUM_PROCESSES` and `JAX_PROCESS_ID`, all three, as `launch/local.py` sets them; or what
-    SLURM's srun, Open MPI's mpirun, Kubernetes or a TPU pod leave for jax to find. Without any of
-    these, and with `JAX_NUM_PROCESSES=1`, the process is alone.
+    The environment decides. A job is described by `JAX_COORDINATOR_ADDRESS` (host:port of process
+    0), `JAX_NUM_PROCESSES` and `JAX_PROCESS_ID`, all three, as `launch/local.py` sets them; or by
+    what SLURM's srun, Open MPI's mpirun, Kubernetes or a TPU pod provide for jax to detect. Without
+    any of these, and with `JAX_NUM_PROCESSES=1`, the process runs alone.
 
     Args:
-        preemption: Whether a SIGTERM is a warning that all processes are to hear of, instead of
-            the end of this one.
+        preemption: Whether a SIGTERM is a warning that is passed on to all processes. False means
+            that it ends this process.
 
     Raises:
-        UsageError: The variables contradict each other.
-        UserError: Process 0 cannot be reached. (Where another one never comes, jax ends process 0
-            after five minutes, with the exit code 134.)
+        UsageError: The environment variables contradict each other.
+        UserError: Process 0 cannot be reached. (If another process never connects, jax ends process
+            0 after five minutes with exit code 134.)
     """
     if runtime.global_state.client is not None:
         return
@@ -82,7 +85,7 @@ def initialize(*, preemption: bool) -> None:
     if found_by_jax:
         arguments: dict[str, Any] = {}
     elif alone:
-        # A process alone needs no network between its devices.
+        # A process that runs alone needs no network between its devices.
         jax.config.update("jax_cpu_collectives_implementation", None)
         address = f"127.0.0.1:{_free_port()}"
         arguments = {
@@ -111,20 +114,20 @@ def initialize(*, preemption: bool) -> None:
             shutdown_timeout_seconds=_END_S,
         )
     except Exception as error:
-        told = " ".join(str(error).split())[:300] or type(error).__name__
+        reason = " ".join(str(error).split())[:300] or type(error).__name__
         raise UserError(
             "jax's distributed runtime did not start (coordinator "
-            f"{arguments.get('coordinator_address', 'found by jax')}): {told}"
+            f"{arguments.get('coordinator_address', 'found by jax')}): {reason}"
         ) from error
     if preemption and count() == 1:
-        # Until training listens, a SIGTERM ends a process that is alone at once, as any other.
+        # Until training handles signals, a SIGTERM ends a process that runs alone immediately.
         signal.signal(signal.SIGTERM, signal.SIG_DFL)
     elif preemption:
         signal.signal(signal.SIGUSR1, lambda number, frame: signal.raise_signal(signal.SIGTERM))
 
 
 def _leave_out_of_proxies(host: str) -> None:
-    """The processes of a job reach each other directly, whatever proxy leads to the outside."""
+    """Excludes a host from proxies, because processes of a job connect to each other directly."""
     for name in ("no_proxy", "NO_PROXY"):
         names = [part for part in os.environ.get(name, "").split(",") if part]
         if host not in names:
@@ -132,7 +135,10 @@ def _leave_out_of_proxies(host: str) -> None:
 
 
 def _wait_for_coordinator(address: str) -> None:
-    """Waits for process 0; jax would end this process with a stack trace where it never comes."""
+    """Waits until process 0 can be reached.
+
+    Without this wait jax would end this process with a stack trace if process 0 never starts.
+    """
     host, _, port = address.rpartition(":")
     until = time.monotonic() + _CONNECT_S
     while True:
@@ -149,8 +155,8 @@ def _wait_for_coordinator(address: str) -> None:
 
 
 def _environment() -> tuple[str | None, int | None, int | None]:
-    found = {name: os.environ.get(name) for name in VARIABLES}
-    address, *numbers = found.values()
+    values = {name: os.environ.get(name) for name in VARIABLES}
+    address, *numbers = values.values()
     try:
         processes, process = (None if text is None else int(text) for text in numbers)
     except ValueError:
@@ -160,7 +166,7 @@ def _environment() -> tuple[str | None, int | None, int | None]:
         ) from None
     if processes == 1:
         return address, 1, 0
-    missing = [name for name, value in found.items() if value is None]
+    missing = [name for name, value in values.items() if value is None]
     if 0 < len(missing) < 3:
         raise UsageError(
             f"{' and '.join(set(VARIABLES) - set(missing))} without {' and '.join(missing)}: a "
@@ -174,7 +180,7 @@ def _environment() -> tuple[str | None, int | None, int | None]:
 
 
 def _detects_cluster() -> bool:
-    """Whether jax itself finds the other processes of the job."""
+    """Returns whether jax detects the other processes of the job by itself."""
     tasks = os.environ.get("SLURM_NTASKS", "1")
     if "SLURM_JOB_ID" in os.environ and "SLURM_STEP_NODELIST" not in os.environ and tasks != "1":
         raise UsageError(
@@ -196,45 +202,54 @@ def _free_port() -> int:
 
 
 def is_running() -> bool:
-    """Whether `initialize` has been called."""
+    """Returns whether `initialize` has connected this process."""
     return runtime.global_state.client is not None
 
 
 def count() -> int:
-    """How many processes there are."""
+    """Returns the number of processes."""
     return runtime.global_state.num_processes if is_running() else 1
 
 
 def is_first() -> bool:
-    """Whether this is the process that prints and writes files."""
+    """Returns whether this is the process that prints and writes files."""
     return not is_running() or runtime.global_state.process_id == 0
 
 
 def say(text: str) -> None:
-    """Prints a line, once for all processes."""
+    """Prints a line, once for all processes.
+
+    Args:
+        text: The line.
+    """
     if is_first():
         print(text, flush=True)
 
 
 def warn(text: str) -> None:
-    """Prints a warning on standard error, once for all processes."""
+    """Prints a warning on standard error, once for all processes.
+
+    Args:
+        text: The warning without its prefix.
+    """
     if is_first():
         print(f"warning: {text}", file=sys.stderr, flush=True)
 
 
 def first(work: Callable[[], T]) -> T:
-    """Lets the first process do something, and tells all what came out of it.
+    """Calls a function in the first process and returns its result in all processes.
 
     All processes must call it, in the same order.
 
     Args:
-        work: Called by the first process alone. Its result must be representable as JSON.
+        work: Function that only the first process calls. Its result must be representable as JSON.
 
     Returns:
-        The result; where there are several processes, as JSON gives it back.
+        The result of `work`. If there are several processes, it has passed through JSON.
 
     Raises:
-        UserError: Raised by `work`, here in all processes.
+        UserError: `work` raised it. All processes raise it. Any other exception of `work` is raised
+            unchanged in the first process and as a UserError in the others.
     """
     if count() == 1:
         return work()
@@ -242,11 +257,11 @@ def first(work: Callable[[], T]) -> T:
     key = f"rcnn_jax/first/{number}"
     _told.append((number, key))
     if not is_first():
-        told = json.loads(_wait_for(key))
-        if "error" in told:
-            error = UsageError if told["usage"] else UserError
-            raise error(told["error"])
-        return told["result"]
+        reply = json.loads(_wait_for(key))
+        if "error" in reply:
+            error = UsageError if reply["usage"] else UserError
+            raise error(reply["error"])
+        return reply["result"]
     try:
         result = work()
     except UserError as error:
@@ -260,15 +275,22 @@ def first(work: Callable[[], T]) -> T:
 
 
 def gather(value: Any) -> list[Any]:
-    """Collects a JSON-able value of each process, in their order, and tells all of them.
+    """Collects a value from each process and returns all of them in every process.
 
     All processes must call it, in the same order.
+
+    Args:
+        value: Value of this process, which must be representable as JSON.
+
+    Returns:
+        The values in the order of the processes. If there are several processes, they have passed
+        through JSON.
     """
     if count() == 1:
         return [value]
     number = next(_numbers)
     _tell(f"rcnn_jax/gather/{number}/{runtime.global_state.process_id}", value)
-    # One process reads them all and the others read one text: 2 N requests and not N * N.
+    # One process reads all values and the others read one text: 2 N requests instead of N * N.
     everyone = f"rcnn_jax/gathered/{number}"
     _told.append((number, everyone))
     if is_first():
@@ -279,7 +301,7 @@ def gather(value: Any) -> list[Any]:
 
 
 def _forget(number: int) -> None:
-    """Deletes what was told before agreement `number`, to which all processes have come by now."""
+    """Deletes messages before agreement `number`, which all processes have reached by now."""
     client: Any = runtime.global_state.client
     while _told and _told[0][0] < number:
         client.key_value_delete(_told.popleft()[1])
@@ -298,13 +320,13 @@ def _wait_for(key: str) -> str:
 
 
 def explain(error: BaseException) -> tuple[int, str] | None:
-    """Says what an error means that another process has caused by ending.
+    """Interprets an error that another process caused by ending.
 
     Args:
-        error: Whatever was raised.
+        error: Any exception.
 
     Returns:
-        The exit code and the message; None for an error of this process.
+        The exit code and the message, or None for an error of this process.
     """
     ours = isinstance(error, UserError | OSError)
     if count() == 1 or ours or not _LOST.match(str(error).replace("\n", " ")):
@@ -316,13 +338,13 @@ def explain(error: BaseException) -> tuple[int, str] | None:
 
 
 def leave(code: int, *, failed: bool) -> None:
-    """Ends the connection to the other processes; where that fails, ends this process at once.
+    """Ends the connection to the other processes; if that fails, ends this process immediately.
 
-    Without it, a process that has failed would wait for the others to end, and they for it.
+    Otherwise a process that has failed would wait for the others to end, and they for it.
 
     Args:
-        code: The exit code of this process.
-        failed: Whether it ends before its work is done; the others may not know.
+        code: Exit code of this process.
+        failed: Whether this process ends before its work is done, which the others may not know.
     """
     if not is_running():
         return

@@ -1,8 +1,11 @@
-"""Which parameters are cut over the devices of the axis `fsdp`, and along which dimension.
+"""Rules for which parameters are sharded over the axis `fsdp`, and along which dimension.
 
-Fully sharded data parallelism (Rajbhandari et al., ZeRO, 2020): every device holds a part of each
-large parameter, of its moments and of its average, and the compiler gathers what a layer needs
-when it needs it. Small parameters are cheaper to keep whole.
+With fully sharded data parallelism, every device holds a part of each large parameter, of its
+moments and of its average, and the compiler gathers the parameters of a layer when they are needed.
+Small parameters are cheaper to replicate.
+
+References:
+    Rajbhandari et al., ZeRO: memory optimizations toward training trillion parameter models, 2020.
 """
 
 import dataclasses
@@ -14,20 +17,21 @@ from rcnn_jax.errors import UsageError
 from rcnn_jax.training import parameters
 from rcnn_jax.training.interface import PyTree
 
-# path of a parameter -> (its shape, the dimension that is cut or None)
+# Path of a parameter -> (its shape, index of the dimension that is cut, or None).
 Cut = Mapping[str, tuple[tuple[int, ...], int | None]]
 LARGEST, WHOLE = "largest", "whole"
 
 
 @dataclasses.dataclass(frozen=True)
 class Rules:
-    """A table of patterns and what they say; the last pattern that matches a whole path counts.
+    """Table of patterns and rules; the last pattern that matches the whole path decides.
 
     Attributes:
-        table: Pairs (pattern of a parameter's path, rule). The rule "largest" cuts the largest
-            dimension that the devices divide, the last of equals; "whole" cuts nothing; a number
-            names the dimension.
-        min_size: "largest" leaves parameters with fewer elements whole.
+        table: Pairs (regular expression for the path of a parameter, rule). The rule "largest" cuts
+            the largest dimension that the number of devices divides, the last of several equal
+            ones; "whole" replicates the parameter; an integer is the index of the dimension that is
+            cut.
+        min_size: Number of elements below which "largest" replicates a parameter.
     """
 
     table: Sequence[tuple[str, str | int]] = ((".*", LARGEST),)
@@ -37,11 +41,11 @@ class Rules:
         """Checks that the table fits the parameters.
 
         Args:
-            params: The parameters, or their shapes.
-            devices: Along the axis `fsdp`.
+            params: Parameters of the model, or their shapes.
+            devices: Number of devices along the axis `fsdp`.
 
         Raises:
-            UsageError: A pattern matches nothing, or a dimension cannot be cut.
+            UsageError: A pattern matches no parameter, or a dimension cannot be cut.
         """
         names = list(parameters.flatten(params))
         parameters.require_matches(
@@ -50,17 +54,17 @@ class Rules:
         self.dimensions(params, devices)
 
     def dimensions(self, params: PyTree, devices: int) -> Cut:
-        """Decides which parameters are cut.
+        """Decides along which dimension each parameter is cut.
 
         Args:
-            params: The parameters, or their shapes.
-            devices: Along the axis `fsdp`.
+            params: Parameters of the model, or their shapes.
+            devices: Number of devices along the axis `fsdp`.
 
         Returns:
-            path -> (shape, dimension); None for a parameter that lies whole on every device.
+            Pairs (shape, dimension) by path; the dimension is None for a replicated parameter.
 
         Raises:
-            UsageError: A dimension that the table names cannot be cut into that many parts.
+            UsageError: A dimension that the table names cannot be cut into `devices` parts.
         """
         cut = {}
         for path, leaf in parameters.flatten(params).items():
@@ -69,8 +73,8 @@ class Rules:
         return cut
 
     def _dimension(self, path: str, shape: tuple[int, ...], devices: int) -> int | None:
-        found = [rule for pattern, rule in self.table if re.fullmatch(pattern, path)]
-        rule = found[-1] if found else WHOLE
+        matching = [rule for pattern, rule in self.table if re.fullmatch(pattern, path)]
+        rule = matching[-1] if matching else WHOLE
         if rule == WHOLE:
             return None
         if rule == LARGEST:
@@ -86,21 +90,22 @@ class Rules:
 
 
 def of_parameter(cut: Cut, path: str, shape: tuple[int, ...]) -> int | None:
-    """The dimension along which a leaf of the state is cut.
+    """Returns the dimension along which a leaf of the state is cut.
 
     Args:
-        cut: From `Rules.dimensions`.
-        path: Of the leaf; moments and averages end in the path of their parameter.
-        shape: Of the leaf; what is not shaped like the parameter is not cut with it.
+        cut: Dimensions of the parameters, from `Rules.dimensions`.
+        path: Path of the leaf. The paths of moments and averages end in the path of their
+            parameter.
+        shape: Shape of the leaf. A leaf with another shape than its parameter is replicated.
 
     Returns:
-        The dimension, None for a leaf that lies whole on every device.
+        The dimension, or None for a replicated leaf.
     """
     parts = path.split("/")
     for start in range(len(parts)):
-        # The longest end of the path that is a parameter's: `dense/kernel` may be one beside
-        # `encoder/dense/kernel`.
-        found = cut.get("/".join(parts[start:]))
-        if found is not None:
-            return found[1] if found[0] == tuple(shape) else None
+        # The longest suffix that is the path of a parameter counts: both `dense/kernel` and
+        # `encoder/dense/kernel` may be parameters.
+        parameter = cut.get("/".join(parts[start:]))
+        if parameter is not None:
+            return parameter[1] if parameter[0] == tuple(shape) else None
     return None

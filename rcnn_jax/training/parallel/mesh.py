@@ -1,4 +1,4 @@
-"""Devices as a named mesh, and where batches and states lie on them."""
+"""Devices as a named mesh, and the placement of batches and states on them."""
 
 import dataclasses
 import functools
@@ -20,68 +20,74 @@ DEFAULT_RULES = fsdp_rules.Rules()
 
 @dataclasses.dataclass(frozen=True)
 class Devices:
-    """A mesh of devices and the way a step runs on it."""
+    """Mesh of devices and the way in which a step runs on it.
+
+    Attributes:
+        mesh: Mesh with the axes `data` and `fsdp`.
+        parallelism: "jit" or "pmap".
+        rules: Rules for which parameters are sharded along `fsdp`.
+    """
 
     mesh: Mesh
-    parallelism: str  # "jit" or "pmap"
+    parallelism: str
     rules: fsdp_rules.Rules = DEFAULT_RULES
 
     @property
     def count(self) -> int:
-        """How many devices there are."""
+        """Number of devices."""
         return self.mesh.devices.size
 
     @property
     def kind(self) -> str:
-        """What the devices are, e.g. "cpu"."""
+        """Model of the devices, such as "cpu"."""
         return self.mesh.devices.flat[0].device_kind
 
     @property
     def platform(self) -> str:
-        """What drives the devices: "cpu", "gpu" or "tpu"."""
+        """Platform of the devices: "cpu", "gpu" or "tpu"."""
         return self.mesh.devices.flat[0].platform
 
     @property
     def replicated(self) -> NamedSharding:
-        """The same values on every device."""
+        """Sharding of an array with the same values on every device."""
         return NamedSharding(self.mesh, PartitionSpec())
 
     @property
     def batch(self) -> NamedSharding:
-        """The first dimension spread over all devices."""
+        """Sharding of an array whose first dimension is distributed over all devices."""
         return NamedSharding(self.mesh, PartitionSpec((DATA_AXIS, FSDP_AXIS)))
 
     @functools.cached_property
     def _shares(self) -> np.ndarray:
-        """Which of the devices that share a batch, in its order, belong to this process."""
+        """Positions of this process's devices among all devices, in the order of batch shards."""
         here = jax.process_index()
         return np.flatnonzero([d.process_index == here for d in self.mesh.devices.flat])
 
     @property
     def _has_all(self) -> bool:
-        """Whether all devices are this process's own."""
+        """Whether this process has all devices."""
         return self._shares.size == self.count
 
     def local_rows(self, size: int) -> np.ndarray:
-        """The rows of a global batch that this process's devices hold, ascending.
+        """Returns the rows of a global batch that the devices of this process hold.
 
         Args:
-            size: Rows of the global batch, divisible by the number of devices.
+            size: Number of rows of the global batch, divisible by the number of devices.
 
         Returns:
-            int64 `[size * devices of this process / devices]`.
+            Ascending indices of the rows, `int64[size * devices of this process / devices]`.
         """
         per_device = size // self.count
         return (self._shares[:, None] * per_device + np.arange(per_device)).reshape(-1)
 
     def place_global(self, batch: PyTree) -> PyTree:
-        """Puts a host batch on the devices as one global array a leaf.
+        """Places a host batch on the devices as global arrays.
 
         Args:
-            batch: Arrays `[rows, ...]` of this process's rows, as `local_rows` lists them.
+            batch: Arrays `[rows, ...]` with the rows of this process, as `local_rows` lists them.
 
         Returns:
-            Arrays `[batch, ...]`, spread over the devices of all processes.
+            Arrays `[batch, ...]`, distributed over the devices of all processes.
         """
         if self._has_all:
             return jax.device_put(batch, self.batch)
@@ -99,14 +105,14 @@ class Devices:
         return jax.tree.map(put, batch)
 
     def place(self, batch: PyTree) -> PyTree:
-        """Puts a host batch where the training step expects it.
+        """Places a host batch as the training step expects it.
 
         Args:
-            batch: Arrays `[rows, ...]` of this process's rows, as `local_rows` lists them.
+            batch: Arrays `[rows, ...]` with the rows of this process, as `local_rows` lists them.
 
         Returns:
-            Arrays `[batch, ...]` over all devices for jit; for pmap, arrays
-            `[devices, rows / devices, ...]` over the devices of this process.
+            For jit, arrays `[batch, ...]` over all devices. For pmap, arrays `[devices, rows /
+            devices, ...]` over the devices of this process.
         """
         if self.parallelism == "jit":
             return self.place_global(batch)
@@ -115,23 +121,44 @@ class Devices:
         return jax.device_put(split, self._local)
 
     def place_all(self, tree: PyTree) -> PyTree:
-        """Puts whole arrays where a batch that `place` has put can pick its rows from them."""
+        """Places whole arrays so that a batch from `place` can select its rows from them.
+
+        Args:
+            tree: Arrays with all rows, the same in every process.
+
+        Returns:
+            The arrays, replicated over all devices for jit and over those of this process for pmap.
+        """
         if self.parallelism == "jit":
             return self.replicate(tree)
         return jax.device_put(tree, NamedSharding(self._local.mesh, PartitionSpec()))
 
     @functools.cached_property
     def _local(self) -> NamedSharding:
-        """The first dimension spread over the devices of this process."""
+        """Sharding that distributes the first dimension over the devices of this process."""
         devices = self.mesh.devices.reshape(-1)[self._shares]
         return NamedSharding(Mesh(devices, (DATA_AXIS,)), PartitionSpec(DATA_AXIS))
 
     def split(self, batch: PyTree) -> PyTree:
-        """Gives every leaf, a global array, a leading dimension of devices, as pmap wants it."""
+        """Adds a leading dimension of devices to every leaf, as pmap requires.
+
+        Args:
+            batch: Global arrays `[batch, ...]`.
+
+        Returns:
+            Arrays `[devices, batch / devices, ...]`.
+        """
         return jax.tree.map(lambda x: x.reshape(self.count, -1, *x.shape[1:]), batch)
 
     def join(self, batch: PyTree) -> PyTree:
-        """Undoes `split`, also of what pmap gives back: the part of this process's devices."""
+        """Inverts `split`, also for results of pmap, of which a process holds only its part.
+
+        Args:
+            batch: Arrays `[devices, batch / devices, ...]`.
+
+        Returns:
+            Global arrays `[batch, ...]`.
+        """
 
         def leaf(x: jax.Array) -> jax.Array:
             if self._has_all:
@@ -143,7 +170,14 @@ class Devices:
         return jax.tree.map(leaf, batch)
 
     def everywhere(self, tree: PyTree) -> PyTree:
-        """Makes one global array of the copies that pmap leaves on this process's devices."""
+        """Makes global arrays of the copies that pmap leaves on the devices of this process.
+
+        Args:
+            tree: Results of pmap that are the same on every device.
+
+        Returns:
+            Replicated global arrays.
+        """
         if self._has_all:
             return tree
 
@@ -154,15 +188,15 @@ class Devices:
         return jax.tree.map(leaf, tree)
 
     def state_shardings(self, state: Any) -> Any:
-        """Where each leaf of a training state lies.
+        """Returns the sharding of each leaf of a training state.
 
         Args:
             state: A `TrainState`, or its shapes.
 
         Returns:
-            A state of shardings: the carry spread like the batch it belongs to; parameters, and
-            what belongs to them in the optimiser and in averages, cut along the axis `fsdp` as
-            `rules` say; all else on every device.
+            A state of shardings. The carry is distributed as the batch it belongs to; parameters,
+            with their entries in the optimiser and in averages, are cut along the axis `fsdp`
+            according to `rules`; all other leaves are replicated.
         """
         cut = self.rules.dimensions(state.params, self.mesh.shape[FSDP_AXIS])
 
@@ -176,15 +210,23 @@ class Devices:
         return shardings.replace(carry=jax.tree.map(lambda _: self.batch, state.carry))
 
     def replicate(self, tree: PyTree) -> PyTree:
-        """Puts the same values on every device."""
+        """Places the same values on every device.
+
+        Args:
+            tree: Arrays; see `put`.
+
+        Returns:
+            Replicated global arrays.
+        """
         return self.put(tree, jax.tree.map(lambda _: self.replicated, tree))
 
     def put(self, tree: PyTree, shardings: PyTree) -> PyTree:
-        """Lays values that every process has in full, or global arrays, out over the devices.
+        """Places arrays on the devices according to shardings.
 
         Args:
-            tree: NumPy arrays, arrays of one device or global ones; no random keys.
-            shardings: For each leaf, where it is to lie.
+            tree: NumPy arrays or arrays on one device, which every process holds in full, or global
+                arrays; no random keys.
+            shardings: Sharding of each leaf, a tree with the structure of `tree`.
 
         Returns:
             Global arrays.
@@ -195,24 +237,28 @@ class Devices:
                 return jax.device_put(x, sharding)
             if isinstance(x, jax.Array) and not x.is_fully_addressable:
                 return _identity(sharding)(x)
-            # Unlike `device_put`, this does not ask the other processes for their values.
+            # Unlike `device_put`, this does not communicate with the other processes.
             host = np.asarray(x)
             return jax.make_array_from_callback(host.shape, sharding, lambda index: host[index])
 
         return jax.tree.map(leaf, tree, shardings)
 
     def divisible(self, size: int) -> int:
-        """The smallest batch size from `size` up that the devices can share evenly."""
+        """Returns the smallest batch size from `size` up that the devices share evenly.
+
+        Args:
+            size: Desired number of rows.
+        """
         return -(-size // self.count) * self.count
 
     def check_batch_size(self, size: int) -> None:
-        """Checks that a training batch can be shared evenly.
+        """Checks that the devices share a training batch evenly.
 
         Args:
-            size: The global batch size.
+            size: Number of rows of the global batch.
 
         Raises:
-            UsageError: It is not divisible by the number of devices.
+            UsageError: `size` is not divisible by the number of devices.
         """
         if size % self.count:
             below, above = size // self.count * self.count, self.divisible(size)
@@ -226,7 +272,7 @@ class Devices:
 
 @functools.lru_cache
 def _identity(sharding: NamedSharding) -> Any:
-    """A compiled move of a global array to another place."""
+    """Returns a compiled function that moves a global array to another sharding."""
     return jax.jit(lambda x: x, out_shardings=sharding)
 
 
@@ -236,19 +282,21 @@ def make_devices(
     devices: Any = None,
     rules: fsdp_rules.Rules = DEFAULT_RULES,
 ) -> Devices:
-    """Lays the devices out as a mesh.
+    """Arranges devices as a mesh.
 
     Args:
-        axes: Devices along "data" and "fsdp"; -1 in one of them: all that are left.
+        axes: Number of devices along "data" and "fsdp". -1 for one of them means all remaining
+            devices.
         parallelism: "jit" or "pmap".
-        devices: Which devices; None for those of all processes.
-        rules: Which parameters are cut along "fsdp".
+        devices: Devices to arrange. None means the devices of all processes.
+        rules: Rules for which parameters are sharded along "fsdp".
 
     Returns:
-        The devices.
+        The mesh with its parallelism and rules.
 
     Raises:
-        UsageError: The axes are not these two, or need another number of devices.
+        UsageError: The axes have other names or sizes that do not fit the devices, pmap is to use
+            the axis "fsdp", or some process is left without a device.
     """
     available = list(jax.devices() if devices is None else devices)
     if set(axes) != {DATA_AXIS, FSDP_AXIS}:
@@ -278,7 +326,7 @@ def make_devices(
     mesh = jax.make_mesh(
         tuple(sizes),
         (DATA_AXIS, FSDP_AXIS),
-        # Explicit axis types, the default, are refused by Linen.
+        # Linen does not accept explicit axis types, the default.
         axis_types=(AxisType.Auto,) * 2,
         devices=available[:needed],
     )

@@ -1,4 +1,4 @@
-"""Being asked to stop: the step in progress is finished and saved first, by all processes."""
+"""Stop requests: all processes finish the step in progress, save it and stop together."""
 
 import collections
 import contextlib
@@ -18,51 +18,51 @@ from rcnn_jax.training.parallel import distributed
 
 T = TypeVar("T")
 
-# SIGTERM and SIGUSR1 are what schedulers send as a warning, SIGINT is Ctrl-C.
+# Schedulers send SIGTERM or SIGUSR1 as a warning; SIGINT is Ctrl-C.
 SIGNALS = (signal.SIGTERM, signal.SIGUSR1, signal.SIGINT)
 
-# Under which jax's service tells all processes that one of them has been warned.
+# Key under which jax's service tells all processes that one of them has been warned.
 _NOTICE = "RECEIVED_PREEMPTION_NOTICE"
-_LOOK_S = 0.5  # how often a process that computes on the host looks for it
+_LOOK_S = 0.5  # interval at which a process that computes on the host checks the key
 
 # jax's service stops at the count after the highest that any process has asked with, which is 0
-# before the first; so it is asked with a count that starts at 1 in every start of a run, and grows
-# also where a run goes back to an earlier step. Nothing else may ask it with a count of its own:
-# see `saving.Checkpoints`.
+# before the first query. The counts therefore start at 1 in every start of a run, and grow even if
+# a run goes back to an earlier step. Nothing else may query the service with other counts; see
+# `saving.Checkpoints`.
 _asked = itertools.count(1)
 
 
 class StopDuringEvaluation(BaseException):
-    """An evaluation was left because the run has been asked to stop.
+    """Raised where an evaluation is abandoned because the run has been asked to stop.
 
-    It is no `Exception`, so that a task's code that catches those does not swallow it.
+    It is not an `Exception`, so that a task's code that catches those does not suppress it.
     """
 
 
 class StopRequest:
-    """While entered, a signal asks the loop to stop instead of ending the process.
+    """Context in which a signal asks the loop to stop instead of ending the process.
 
-    A SIGINT after any first signal ends the process at once, for somebody who will not wait. Where
-    there are several processes, a signal to one of them reaches all: jax's preemption service finds
-    a count that none of them has asked with, and they stop there together. Once they have agreed to
-    stop, the answer stays, whatever becomes of the step at which they did.
+    A SIGINT after any first signal ends the process immediately, for a user who does not want to
+    wait. If there are several processes, a signal to one of them reaches all: jax's preemption
+    service chooses a count that none of them has asked with yet, and they stop there together. Once
+    they have agreed to stop, `reached` stays True, whatever becomes of the step at which they did.
     """
 
     def __init__(self, minutes: float = 0.0, started: float | None = None):
-        """Listens to nothing yet.
+        """Prepares the request; signals are handled only once it is entered.
 
         Args:
-            minutes: After how many minutes the run is asked to stop, as by a signal; 0: never. The
-                clock is that of the first process.
-            started: When they began, by `time.monotonic`; None: now.
+            minutes: Time after which the run is asked to stop, as by a signal, in minutes by the
+                clock of the first process. 0 means no time limit.
+            started: Time at which the minutes began, by `time.monotonic`. None means now.
         """
         self._minutes = minutes
         self._until = (time.monotonic() if started is None else started) + 60 * minutes
-        self._why: str | None = None  # what asked this process first
-        self._told: list[str | None] | None = None  # what asked each, once they have agreed
-        self._inside = False  # code that is left at once
-        # What other threads of this process say when they interrupt the main one: what asked for
-        # the stop, or None where another process has been asked.
+        self._why: str | None = None  # first cause of a stop request to this process
+        self._told: list[str | None] | None = None  # cause of each process, once they have agreed
+        self._inside = False  # whether interruptible code is running
+        # Messages of other threads of this process that interrupt the main thread: the cause of
+        # the stop, or None if another process has been asked to stop.
         self._said: collections.deque[str | None] = collections.deque()
         self._noticed = False
         self._previous: dict[signal.Signals, object] = {}
@@ -70,7 +70,7 @@ class StopRequest:
 
     def __enter__(self) -> Self:
         for number in SIGNALS:
-            # That service listens to SIGTERM itself, and a handler here would take it away.
+            # The service handles SIGTERM itself, and a handler here would replace its handler.
             if distributed.count() == 1 or number != signal.SIGTERM:
                 self._previous[number] = signal.signal(number, self._handle)
         if self._minutes and distributed.is_first():
@@ -89,7 +89,7 @@ class StopRequest:
             signal.signal(number, handler)  # pyright: ignore[reportArgumentType]
 
     def _interrupt(self, why: str | None) -> None:
-        """Lets the main thread know, also where it sleeps or waits; called by other threads."""
+        """Wakes the main thread, even if it sleeps or waits; called by other threads."""
         self._said.append(why)
         main = threading.main_thread().ident
         assert main is not None
@@ -99,15 +99,15 @@ class StopRequest:
         del frame
         if number == signal.SIGINT and (self._why is not None or self.agreed):
             raise KeyboardInterrupt
-        said = number == signal.SIGUSR1 and bool(self._said)
-        why = self._said.popleft() if said else signal.Signals(number).name
+        by_thread = number == signal.SIGUSR1 and bool(self._said)
+        why = self._said.popleft() if by_thread else signal.Signals(number).name
         self._noticed = self._noticed or why is None
         if why is not None and not self.agreed:
             self._why = self._why or why
             if distributed.count() > 1:
-                signal.raise_signal(signal.SIGTERM)  # the one signal that is passed on
+                signal.raise_signal(signal.SIGTERM)  # the only signal that is passed on
         if self._inside:
-            self._inside = False  # once: nothing that is on its way out is interrupted
+            self._inside = False  # interrupts only once, so that unwinding is not interrupted
             raise StopDuringEvaluation
 
     @property
@@ -116,12 +116,14 @@ class StopRequest:
         return self._told is not None
 
     def reached(self) -> bool:
-        """Whether to save and stop now; all processes must ask at the same points of their work.
+        """Returns whether to save and stop now.
+
+        All processes must call it at the same points of their work.
 
         Returns:
-            The same in all processes; True for good once it has been.
+            The same value in all processes. Once it has been True, it stays True.
         """
-        # A process that is alone asks the service, too: a cloud may give notice without a signal.
+        # A single process queries the service, too: a cloud may give notice without a signal.
         alone = distributed.count() == 1 and self._why is not None
         if not self.agreed and (
             alone or multihost_utils.reached_preemption_sync_point(next(_asked))
@@ -130,29 +132,30 @@ class StopRequest:
         return self.agreed
 
     def check(self) -> None:
-        """Leaves an evaluation between two batches; all processes must call it there.
+        """Ends an evaluation between two batches; all processes must call it there.
 
         Raises:
-            StopDuringEvaluation: In all processes: one of them has been asked to stop.
+            StopDuringEvaluation: One of the processes has been asked to stop. All processes raise
+                it.
         """
         if self.reached():
             raise StopDuringEvaluation
 
     def interruptible(self, work: Callable[[], T]) -> T:
-        """Calls something on the host that a stop may leave at once, whatever it is doing.
+        """Calls a function on the host that a stop request may interrupt at any point.
 
-        All processes must call it. Where there are several, each leaves as soon as it has heard of
-        the stop, and waits for the others to leave or to finish.
+        All processes must call it. If there are several, each leaves as soon as it learns of the
+        stop request, and waits for the others to leave or to finish.
 
         Args:
-            work: Uses no device: a process that leaves must not be waited for by another one's
-                collective operation.
+            work: Function to call. It must not use a device, so that a process that leaves does not
+                block a collective operation of another one.
 
         Returns:
-            What `work` returns.
+            The result of `work`.
 
         Raises:
-            StopDuringEvaluation: In all processes, where any of them has left.
+            StopDuringEvaluation: At least one process has left. All processes raise it.
         """
         left, result = False, None
         try:
@@ -173,9 +176,9 @@ class StopRequest:
 
     @contextlib.contextmanager
     def _listening(self) -> Iterator[None]:
-        """Passes on what the others of several processes have been asked, from a thread.
+        """Runs a thread that passes on stop requests to the other processes.
 
-        jax's service tells a program of a stop only when it asks.
+        jax's service informs a program of a stop only when the program asks.
         """
         if distributed.count() == 1:
             yield
@@ -184,7 +187,7 @@ class StopRequest:
 
         def listen() -> None:
             while not over.wait(_LOOK_S):
-                # It is there or not; a connection that is lost is seen by the main thread.
+                # The key exists or not. The main thread notices a lost connection.
                 with contextlib.suppress(Exception):
                     client.key_value_try_get(_NOTICE)  # pyright: ignore[reportOptionalMemberAccess]
                     self._interrupt(None)
@@ -204,19 +207,19 @@ class StopRequest:
 
     @property
     def reason(self) -> str:
-        """What asked for the stop."""
-        told = self._told or [self._why]
-        if len(told) == 1 and told[0] is not None:
-            return told[0]
+        """Cause of the stop request, such as the name of the signal."""
+        causes = self._told or [self._why]
+        if len(causes) == 1 and causes[0] is not None:
+            return causes[0]
         signals = signal.Signals.__members__
-        named = [f"{w} to process {i}" if w in signals else w for i, w in enumerate(told) if w]
+        named = [f"{w} to process {i}" if w in signals else w for i, w in enumerate(causes) if w]
         return ", ".join(named) or "preemption notice"
 
     @property
     def exit_code(self) -> int:
-        """What tells a scheduler that the run is unfinished, and whether to start it again.
+        """Exit code that tells a scheduler that the run is unfinished and whether to restart it.
 
-        The same in all processes: a person's Ctrl-C counts, whichever of them got it.
+        It is the same in all processes: a Ctrl-C by a user counts, whichever of them received it.
         """
         interrupted = signal.SIGINT.name in (self._told or [self._why])
         return distributed.INTERRUPTED if interrupted else distributed.WARNED

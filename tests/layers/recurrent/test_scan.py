@@ -43,9 +43,9 @@ def unrolled_loss(arguments, cell, reverse):
     for t in range(TIME)[:: -1 if reverse else 1]:
         drive = jax.tree.map(lambda leaf: leaf[0], cell.drive(inputs, x[None, :, t]))
         after, output = cell.step(vectors, carry, drive, lambda name, a: a @ kernels[name])
-        live = jnp.asarray(t < LENGTHS)[:, None]
-        carry = {name: jnp.where(live, after[name], carry[name]) for name in carry}
-        outputs[t] = jnp.where(live, output, 0)
+        mask = jnp.asarray(t < LENGTHS)[:, None]
+        carry = {name: jnp.where(mask, after[name], carry[name]) for name in carry}
+        outputs[t] = jnp.where(mask, output, 0)
     return loss_of(jnp.stack([outputs[t] for t in range(TIME)], axis=1), carry)
 
 

@@ -1,1 +1,1 @@
-"""Pictures with sentences, in the files of the field."""
+"""Pictures with captions, in the established file formats."""

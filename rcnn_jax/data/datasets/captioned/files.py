@@ -1,18 +1,19 @@
-"""Pictures with sentences, in the files that people have of them.
+"""Readers of pictures with captions, in the established file formats.
 
-| name of the data set | what lies there |
+| name of the data set | content of the path |
 |---|---|
-| `captioned:PATH` | a list, one line each: a picture, a tab, a sentence about it; several lines a picture. Or a folder with `captions.tsv`, or with `train.tsv`, `validation.tsv` and `test.tsv` |
-| `karpathy:FILE` | `dataset.json` of Karpathy's distribution of Flickr8k, Flickr30k and COCO, tokenised already; its splits, `val` called `validation`, and `restval` |
-| `coco_captions:FILE` | `captions_*.json` of COCO; the option `validation`, and `test`, names a second such file |
-| `flickr8k:FOLDER` | `Flickr8k.token.txt` and `Flickr_8k.trainImages.txt`, `dev` and `test`; or one file in the form of the first, as Flickr30k has it |
+| `captioned:PATH` | A list with one line for each caption: a picture, a tab, the caption; several lines a picture. Or a folder with `captions.tsv`, or with `train.tsv`, `validation.tsv` and `test.tsv`. |
+| `karpathy:FILE` | `dataset.json` of Karpathy's distribution of Flickr8k, Flickr30k and COCO, already tokenised; its splits, with `val` renamed to `validation`, and `restval`. |
+| `coco_captions:FILE` | `captions_*.json` of COCO; the options `validation` and `test` name further such files. |
+| `flickr8k:FOLDER` | `Flickr8k.token.txt` and `Flickr_8k.trainImages.txt`, `dev` and `test`; or one file in the format of the first, as Flickr30k has it. |
 
-Where nothing divides the pictures, a hash of their names does, see `rcnn_jax.data.splits.split_of`.
-Options follow the path, as in `karpathy:coco/dataset.json?features=vgg_feats.mat&damaged=skip`:
-they are the attributes of `pictures.Options` in this folder. Pictures are looked for below
-the folder of the list, those of COCO beside the folder `annotations`, and files that options name
-beside the list. Words are what white space divides, once punctuation is gone: sentences of scripts
-without spaces must come divided.
+Pictures without given splits are split by a hash of their names; see
+`rcnn_jax.data.splits.split_of`. Options follow the path, as in
+`karpathy:coco/dataset.json?features=vgg_feats.mat&damaged=skip`: they are the attributes of
+`pictures.Options` in this folder. Pictures are searched for below the folder of the list, those of
+COCO beside the folder `annotations`, and files that options name beside the list. Words are
+separated by white space once punctuation is removed: captions in scripts without spaces must be
+segmented beforehand.
 """  # noqa: E501 - a table has long lines
 
 import functools
@@ -36,12 +37,24 @@ _FLICKR_LISTS = {"train": "train", "validation": "dev", "test": "test"}
 
 
 def captioned(path: str, options: Options = _OPTIONS) -> DatasetSpec:
-    """A user's own pictures and sentences, see the top of this file."""
+    """Returns the data set of a user's pictures and captions.
+
+    Args:
+        path: Path of a list or a folder, below the data root or absolute; see the module docstring.
+        options: What is read of the pictures.
+    """
     return spec("captioned", path, _listed(_captioned), options, splits=SPLITS)
 
 
 def karpathy(path: str, options: Options = _OPTIONS) -> DatasetSpec:
-    """A `dataset.json`; in a features file without names, the row of a picture is its `imgid`."""
+    """Returns the data set of a `dataset.json` of Karpathy's distribution.
+
+    In a features file without names, the row of a picture is its `imgid`.
+
+    Args:
+        path: Path of the file, below the data root or absolute.
+        options: What is read of the pictures.
+    """
     splits = tuple(_KARPATHY_SPLITS.values())
     return spec("karpathy", path, _listed(_karpathy), options, splits=splits)
 
@@ -49,13 +62,14 @@ def karpathy(path: str, options: Options = _OPTIONS) -> DatasetSpec:
 def coco_captions(
     path: str, options: Options = _OPTIONS, *, validation: str = "", test: str = ""
 ) -> DatasetSpec:
-    """COCO's `captions_*.json`.
+    """Returns the data set of COCO's `captions_*.json`.
 
     Args:
-        path: of the file; all of it is trained on if there is another.
-        options: what is read of the pictures.
-        validation: file of the validation split, named from the folder of the first.
-        test: likewise.
+        path: Path of the file, below the data root or absolute. If another file is given, this one
+            is the whole training split.
+        options: What is read of the pictures.
+        validation: File of the validation split, relative to the folder of the first; "" for none.
+        test: File of the test split, relative to the folder of the first; "" for none.
     """
     others = [name for name in (validation, test) if name]
     listed = _listed(_coco, validation, test)
@@ -63,12 +77,18 @@ def coco_captions(
 
 
 def flickr8k(path: str, options: Options = _OPTIONS) -> DatasetSpec:
-    """Flickr8k as its authors distribute it, see the top of this file."""
+    """Returns the data set of Flickr8k as its authors distribute it.
+
+    Args:
+        path: Path of the folder or of one token file, below the data root or absolute; see the
+            module docstring.
+        options: What is read of the pictures.
+    """
     return spec("flickr8k", path, _listed(_flickr8k), options, splits=SPLITS)
 
 
 def _listed(read: Callable[..., Listing], *arguments: str) -> Callable[[Path], Listing]:
-    """Reads a list, again only when it was changed: COCO's are of more than 100 MB."""
+    """Returns a reader of a list that caches it until a file changes: COCO's exceed 100 MB."""
 
     @functools.lru_cache(1)
     def cached(path: Path, stamp: object) -> Listing:
@@ -92,14 +112,14 @@ def _listed(read: Callable[..., Listing], *arguments: str) -> Callable[[Path], L
 
 
 class _Pictures:
-    """Gathers sentences of pictures, and what is wrong with them."""
+    """Collects captions of pictures, and descriptions of what is wrong with them."""
 
     def __init__(self) -> None:
         self.sentences: dict[Any, list[str]] = {}
         self.problems: list[str] = []
 
     def add(self, key: Any, sentence: str, where: str) -> None:
-        """Takes a sentence; one without a letter or digit is a problem."""
+        """Adds a caption; one without a letter or digit is recorded as a problem."""
         text = " ".join(unicodedata.normalize("NFC", sentence).split())
         if not any(character.isalnum() for character in text):
             self.problems.append(f"{where}: the caption {text!r} is empty")
@@ -107,14 +127,15 @@ class _Pictures:
             self.sentences.setdefault(key, []).append(text)
 
     def take(self, key: Any, where: str, file: str) -> tuple[str, ...]:
-        """The sentences of a picture; none is a problem."""
-        found = self.sentences.pop(key, [])
-        if not found:
+        """Removes and returns the captions of a picture; having none is recorded as a problem."""
+        sentences = self.sentences.pop(key, [])
+        if not sentences:
             self.problems.append(f"{where}: the picture {file} has no caption")
-        return tuple(found)
+        return tuple(sentences)
 
 
 def _captioned(path: Path) -> Listing:
+    """Reads a list of captions, or a folder with one or several of them."""
     whole = path / "captions.tsv"
     lists: Mapping[str | None, Path] = {None: path}
     if path.is_dir():
@@ -147,6 +168,7 @@ def _captioned(path: Path) -> Listing:
 
 
 def _karpathy(path: Path) -> Listing:
+    """Reads a `dataset.json`."""
     gathered, pictures, rows = _Pictures(), [], set()
     images = _list(_json(path), "images", str(path))
     for index, image in enumerate(images):
@@ -177,6 +199,7 @@ def _karpathy(path: Path) -> Listing:
 
 
 def _coco(path: Path, validation: str, test: str) -> Listing:
+    """Reads one file of COCO captions for each split."""
     others = {"validation": validation, "test": test}
     files = {split: path.parent / name for split, name in others.items() if name}
     files = {"train" if files else None: path, **files}
@@ -208,15 +231,16 @@ def _coco(path: Path, validation: str, test: str) -> Listing:
 
 
 def _flickr8k(path: Path) -> Listing:
+    """Reads a token file and, in a folder, the lists of the splits."""
     folder, tokens = path.parent, path
     if path.is_dir():
         folder = path
         places = [path / _TOKENS, path / "Flickr8k_text" / _TOKENS]
-        found = roots.find_files(
+        token_files = roots.find_files(
             "flickr8k", [place.parent for place in places], [[_TOKENS]],
             "the authors' page of Flickr8k",
         )  # fmt: skip
-        tokens = found[0]
+        tokens = token_files[0]
     gathered, first = _Pictures(), {}
     for where, line in _lines(tokens):
         name, tab, sentence = line.partition("\t")
@@ -247,14 +271,15 @@ def _flickr8k(path: Path) -> Listing:
 
 
 def _lines(path: Path) -> list[tuple[str, str]]:
-    """The lines that are not blank."""
-    found = [(where, line) for where, line in numbered_lines(path) if line.strip()]
-    if not found:
+    """Returns the lines that are not blank, with their locations for messages."""
+    lines = [(where, line) for where, line in numbered_lines(path) if line.strip()]
+    if not lines:
         raise ValueError(f"{path} holds no line")
-    return found
+    return lines
 
 
 def _json(path: Path) -> Any:
+    """Reads a JSON file."""
     if path.is_dir():
         raise ValueError(f"{path} is a folder, not a JSON file of captions")
     try:
@@ -266,14 +291,15 @@ def _json(path: Path) -> Any:
 
 
 def _list(holder: Any, key: str, where: str) -> Sequence[Any]:
+    """Returns a list in a JSON object."""
     return _value(holder, key, list, where)
 
 
 def _value(holder: Any, key: str, kind: type, where: str) -> Any:
-    """A value of a JSON object, of the type that is needed."""
-    found = holder.get(key) if isinstance(holder, dict) else None
-    if type(found) is not kind or found == "":
+    """Returns a value in a JSON object, after checking its type."""
+    value = holder.get(key) if isinstance(holder, dict) else None
+    if type(value) is not kind or value == "":
         raise ValueError(
-            f"{where} has no {key!r} of type {kind.__name__}: {json.dumps(found)[:80]}"
+            f"{where} has no {key!r} of type {kind.__name__}: {json.dumps(value)[:80]}"
         )
-    return found
+    return value

@@ -1,4 +1,4 @@
-"""What a file with sentences about pictures lists, of whatever kind it is."""
+"""The contents of a file with captions of pictures, whatever its format."""
 
 import dataclasses
 from collections.abc import Sequence
@@ -7,15 +7,16 @@ from pathlib import Path
 
 @dataclasses.dataclass(frozen=True)
 class Captioned:
-    """A picture and what people say about it.
+    """A picture and its captions.
 
     Attributes:
-        file: name of the picture's file, with slashes.
-        sentences: at least one, words separated by single spaces.
-        where: what messages call the place that names it.
-        split: `train`, `validation`, `test` and the like; None: a hash of the name decides.
-        folder: where in the folder of pictures it lies, if the list says so.
-        row: its row in a features file whose rows have no names.
+        file: Name of the picture's file, with slashes.
+        sentences: Captions, at least one, with words separated by single spaces.
+        where: Location that names the picture, for messages.
+        split: Name of its split, such as `train`, `validation` or `test`; None: determined by a
+            hash of its name.
+        folder: Subfolder of the folder of pictures that holds it, if the list names one.
+        row: Row of the picture in a features file whose rows have no names.
     """
 
     file: str
@@ -28,16 +29,16 @@ class Captioned:
 
 @dataclasses.dataclass(frozen=True)
 class Listing:
-    """What a file lists.
+    """The contents of a list of pictures.
 
     Attributes:
-        pictures: in the order of the file.
-        problems: a sentence for each thing that is wrong and could be left out.
-        files: that were read.
-        base: the folder from which options name files.
-        folder: where its pictures lie if no option says so.
-        rows: how many pictures it names, also those that were left out.
-        complete: whether every picture in `folder` should be listed.
+        pictures: Pictures with captions in the order of the file.
+        problems: One sentence for each entry that is wrong and could be left out.
+        files: Files that were read.
+        base: Folder that options name files relative to.
+        folder: Folder of the pictures unless an option names another.
+        rows: Number of pictures that the list names, including those that were left out.
+        complete: Whether every picture in `folder` should be listed.
     """
 
     pictures: Sequence[Captioned]

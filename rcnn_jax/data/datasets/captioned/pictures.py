@@ -1,6 +1,6 @@
-"""Pictures with sentences that a file lists, as a data set; of what kind the file is, is not known.
+"""Data set of the pictures with captions in a listing, whatever the format of its file.
 
-`files` in this folder reads them and names the options that are explained here.
+`files` in this folder reads these listings.
 """
 
 import collections
@@ -26,7 +26,7 @@ from rcnn_jax.data.text.sentences import TEXT
 from rcnn_jax.output.digests import json_digest
 
 _REMEDY = "damaged=skip at the end of the data set's name, behind a ? or &, goes on without it"
-_NAMED = 5  # problems that are named one by one where they are skipped
+_NAMED = 5  # number of skipped problems that are printed one by one
 
 
 @dataclasses.dataclass(frozen=True)
@@ -34,17 +34,17 @@ class Options:
     """What is read of the pictures.
 
     Attributes:
-        images: folder of the pictures, named from the folder that the data set names or that holds
-            its file; "": where the kind of list has them. Those that are not where their names say
-            are looked for in all its sub-folders.
-        size: pictures become squares of this side: the shorter side is scaled to it and the middle
-            is cut out.
-        features: file with a vector for each picture, named as `images` is, see
-            `rcnn_jax.data.files.image_vectors`; then no pictures are read.
-        array: which array of the features file, if it has several.
-        damaged: `stop` at the first picture that is missing or cannot be read, has no sentence or
-            vector, or is listed nowhere; or `skip` them, named and counted.
-        held_out: share of pictures for validation, and again for test, where the list has no
+        images: Folder of the pictures, relative to the folder of the data set or of its file.
+            Pictures that are not at their listed path are searched for in all its subfolders. "":
+            the default folder of the kind of list.
+        size: Side in pixels of the square pictures: the shorter side is scaled to it, and the
+            middle is cropped.
+        features: File with a feature vector for each picture, relative to the same folder as
+            `images`, which is read in place of pictures; see `rcnn_jax.data.files.image_vectors`.
+        array: Name of the array in the features file, if it has several.
+        damaged: `stop` at the first picture that is missing or unreadable, lacks a caption or a
+            vector, or is not listed; or `skip` such pictures, and report and count them.
+        held_out: Share of pictures for validation, and again for test, where the list has no
             splits.
     """
 
@@ -77,7 +77,7 @@ class Options:
 
     @property
     def changes(self) -> Mapping[str, Any]:
-        """Those that are not as they would be."""
+        """The options that differ from their defaults."""
         fields = {field.name: field.default for field in dataclasses.fields(self)}
         return {k: getattr(self, k) for k, v in fields.items() if getattr(self, k) != v}
 
@@ -91,19 +91,22 @@ def spec(
     splits: Sequence[str],
     read_as: Sequence[Any] = (),
 ) -> DatasetSpec:
-    """A data set with the features `image` or `features`, `captions` and `file`.
+    """Returns a data set with the features `image` or `features`, `captions` and `file`.
 
     Args:
-        kind: what the data set is called.
-        path: of the list, below the data root unless it is absolute.
-        listed: reads it.
-        options: see `Options`.
-        splits: names of all that there may be.
-        read_as: what else decides what `listed` reads.
+        kind: Name of the data set.
+        path: Path of the list, below the data root or absolute.
+        listed: Function that reads the list from its path.
+        options: What is read of the pictures.
+        splits: Names of all possible splits.
+        read_as: Further settings that affect what `listed` reads, which become part of the name.
+
+    Raises:
+        ValueError: The path is empty.
     """
     if not path:
         raise ValueError(f"{kind}: needs the path of a file or folder")
-    # Prepared records are kept by name: another choice of examples needs another one.
+    # Prepared records are stored by name, so that another choice of examples needs another name.
     decided = [sorted(options.changes.items()), *read_as]
     digest = json_digest(decided)[:8]
     fit = Fit(options.size, shorter=options.size)
@@ -114,7 +117,7 @@ def spec(
 
     def chosen(root: Path, split: str) -> tuple[Listing, list[Captioned], _Problems]:
         listing, problems = listed(root / Path(path).expanduser()), _Problems(options.damaged)
-        # What belongs to no split is told of with the first.
+        # Problems belong to no split: they are reported with the first one.
         for problem in listing.problems if split == splits[0] or options.damaged == "stop" else ():
             problems.meet(problem)
         if not listing.pictures:
@@ -122,24 +125,24 @@ def spec(
         return listing, _of_split(listing, split, options.held_out), problems
 
     def files(root: Path, split: str) -> list[Path]:
-        listing, own, _ = chosen(root, split)
+        listing, selected, _ = chosen(root, split)
         if options.features:
             return [*listing.files, _beside(listing, options.features)]
-        found = _Folder(_images(listing, options))
-        pictures = (found.find(picture) for picture in own)
+        folder = _Folder(_images(listing, options))
+        pictures = (folder.find(picture) for picture in selected)
         return [*listing.files, *(place for place in pictures if isinstance(place, Path))]
 
     def read(root: Path, split: str) -> Columns:
-        listing, own, problems = chosen(root, split)
+        listing, selected, problems = chosen(root, split)
         if options.features:
-            own, column = _vectors(listing, own, options, problems)
+            selected, column = _vectors(listing, selected, options, problems)
         else:
-            own, column = _pixels(listing, own, options, fit, problems)
-        problems.finish(f"{split!r} of {listing.files[0]}", len(own))
+            selected, column = _pixels(listing, selected, options, fit, problems)
+        problems.finish(f"{split!r} of {listing.files[0]}", len(selected))
         return {
             next(iter(given)): column,
-            "captions": [_bytes("\n".join(picture.sentences)) for picture in own],
-            "file": [_bytes(picture.file) for picture in own],
+            "captions": [_bytes("\n".join(picture.sentences)) for picture in selected],
+            "file": [_bytes(picture.file) for picture in selected],
         }
 
     return DatasetSpec(
@@ -156,20 +159,20 @@ def spec(
 
 
 def _of_file(path: Path, array: str) -> list[tuple[str, Mapping[str, np.ndarray]]]:
-    """The vectors of a file of features, by the name or else the number of their pictures."""
+    """Returns the vectors of a features file with the names or numbers of their pictures."""
     try:
-        found = image_vectors.read(path, array)
+        vectors = image_vectors.read(path, array)
     except ValueError:
-        # A user's own file need not call its array as the data set does.
+        # The name of the array in a user's file may differ from that in the data set.
         if not array:
             raise
-        found = image_vectors.read(path)
-    names = found.files or [str(number) for number in range(len(found.values))]
-    return [(name, {"features": row}) for name, row in zip(names, found.values, strict=True)]
+        vectors = image_vectors.read(path)
+    names = vectors.files or [str(number) for number in range(len(vectors.values))]
+    return [(name, {"features": row}) for name, row in zip(names, vectors.values, strict=True)]
 
 
 class _Problems:
-    """What is wrong with single pictures: the end, or counted and named on stderr."""
+    """Collects problems with single pictures: raises the first, or prints them on stderr."""
 
     def __init__(self, choice: str) -> None:
         self._choice, self._met = choice, []
@@ -201,33 +204,33 @@ class _Folder:
     path: Path
 
     def find(self, picture: Captioned) -> Path | str:
-        """The picture's path, or a sentence that says that there is none."""
-        for place in (self.path / picture.folder / picture.file, self.path / picture.file):
-            if place.is_file():
-                return place
-        found = self._names.get(PurePosixPath(picture.file).name, ())
-        if len(found) == 1:
-            return found[0]
-        which = f"more than one picture {picture.file}" if found else f"no picture {picture.file}"
+        """Returns the picture's path, or a sentence that explains why there is none."""
+        for candidate in (self.path / picture.folder / picture.file, self.path / picture.file):
+            if candidate.is_file():
+                return candidate
+        matches = self._names.get(PurePosixPath(picture.file).name, ())
+        if len(matches) == 1:
+            return matches[0]
+        which = f"more than one picture {picture.file}" if matches else f"no picture {picture.file}"
         return f"{picture.where}: there is {which} in {self.path}"
 
     @functools.cached_property
     def _names(self) -> Mapping[str, Sequence[Path]]:
-        found: dict[str, list[Path]] = {}
+        paths: dict[str, list[Path]] = {}
         for folder, _, names in os.walk(self.path):
             for name in names:
-                found.setdefault(name, []).append(Path(folder, name))
-        return found
+                paths.setdefault(name, []).append(Path(folder, name))
+        return paths
 
     def pictures(self) -> list[Path]:
-        """All files that are pictures by their names, in alphabetical order."""
-        every = (place for places in self._names.values() for place in places)
-        return sorted(p for p in every if p.suffix.lower() in SUFFIXES and p.name[0] != ".")
+        """Returns all files with the suffix of a picture, in alphabetical order."""
+        files = (path for paths in self._names.values() for path in paths)
+        return sorted(p for p in files if p.suffix.lower() in SUFFIXES and p.name[0] != ".")
 
 
 @dataclasses.dataclass(frozen=True)
 class _Place:
-    """A picture that is there, for messages."""
+    """A picture that exists, with its location for messages."""
 
     path: Path
     where: str
@@ -240,8 +243,9 @@ def _pixels(
     fit: Fit,
     problems: _Problems,
 ) -> tuple[list[Captioned], LazyColumn]:
+    """Returns the pictures of a split that can be read, and a column that reads them."""
     folder = _Folder(_images(listing, options))
-    kept, places = [], []
+    kept, images = [], []
     read = functools.partial(read_photograph, fit=fit)
     for picture in own:
         place = folder.find(picture)
@@ -249,14 +253,14 @@ def _pixels(
             problems.meet(place)
             continue
         if options.damaged == "skip":
-            # How many examples there are must be known before the first is asked for.
+            # The number of examples must be known before the first one is requested.
             try:
                 read(place)
             except (OSError, ValueError) as error:
                 problems.meet(f"{picture.where}: {error}")
                 continue
         kept.append(picture)
-        places.append(_Place(place, picture.where))
+        images.append(_Place(place, picture.where))
     if listing.complete:
         known = {folder.find(picture) for picture in listing.pictures}
         for place in folder.pictures():
@@ -269,36 +273,41 @@ def _pixels(
         except ValueError as error:
             raise ValueError(f"{error}; {_REMEDY}") from error
 
-    return kept, from_files(places, read_or_say)
+    return kept, from_files(images, read_or_say)
 
 
 def _vectors(
     listing: Listing, own: Sequence[Captioned], options: Options, problems: _Problems
 ) -> tuple[list[Captioned], np.ndarray]:
+    """Returns the pictures of a split that have a vector, and their vectors."""
     path = _beside(listing, options.features)
     try:
-        found = image_vectors.read(path, options.array)
+        vectors = image_vectors.read(path, options.array)
     except FileNotFoundError as error:
         raise FileNotFoundError(
             f"{error}: features={options.features} is named from the folder of {listing.files[0]}"
         ) from error
-    values = found.values
-    if found.files is None and len(values) != listing.rows:
+    values = vectors.values
+    if vectors.files is None and len(values) != listing.rows:
         raise ValueError(
             f"{path} has {len(values):,} vectors without names, {listing.files[0]} lists "
             f"{listing.rows:,} pictures: as many are needed"
         )
-    names = found.files or ()
+    names = vectors.files or ()
     short = [PurePosixPath(name).name for name in names]
-    alone = {name for name, number in collections.Counter(short).items() if number == 1}
-    # A name in full goes before one without its folders, which must be the only one.
-    rows = {name: row for row, name in enumerate(short) if name in alone}
+    unique = {name for name, number in collections.Counter(short).items() if number == 1}
+    # A full name takes precedence over one without folders, which must be unique.
+    rows = {name: row for row, name in enumerate(short) if name in unique}
     rows |= {name: row for row, name in enumerate(names)}
     kept, chosen = [], []
     for picture in own:
-        asked = (f"{picture.folder}/{picture.file}", picture.file, PurePosixPath(picture.file).name)
-        row = next((rows[name] for name in asked if name in rows), None)
-        row = picture.row if found.files is None else row
+        candidates = (
+            f"{picture.folder}/{picture.file}",
+            picture.file,
+            PurePosixPath(picture.file).name,
+        )
+        row = next((rows[name] for name in candidates if name in rows), None)
+        row = picture.row if vectors.files is None else row
         if row is None:
             problems.meet(f"{picture.where}: {path} has no vector for {picture.file}")
         else:
@@ -308,6 +317,7 @@ def _vectors(
 
 
 def _of_split(listing: Listing, split: str, held_out: float) -> list[Captioned]:
+    """Returns the pictures of a split."""
     divided = {picture.split is not None for picture in listing.pictures}
     if len(divided) > 1:
         stray = next(picture for picture in listing.pictures if picture.split is None)
@@ -316,17 +326,18 @@ def _of_split(listing: Listing, split: str, held_out: float) -> list[Captioned]:
     def name(picture: Captioned) -> str:
         return PurePosixPath(picture.folder, picture.file).with_suffix("").as_posix()
 
-    own = [p for p in listing.pictures if (p.split or split_of(name(p), held_out)) == split]
-    if not own:
+    selected = [p for p in listing.pictures if (p.split or split_of(name(p), held_out)) == split]
+    if not selected:
         raise ValueError(
             f"none of the {len(listing.pictures):,} pictures of {listing.files[0]} belongs to "
             f"{split!r}; a larger held_out= at the end of the data set's name gives it some where "
             "the list has no splits, --config.data.validation= goes without one"
         )
-    return own
+    return selected
 
 
 def _images(listing: Listing, options: Options) -> Path:
+    """Returns the folder of the pictures."""
     folder = _beside(listing, options.images) if options.images else listing.folder
     if not folder.is_dir():
         raise FileNotFoundError(
@@ -336,6 +347,7 @@ def _images(listing: Listing, options: Options) -> Path:
 
 
 def _beside(listing: Listing, name: str) -> Path:
+    """Returns a path relative to the folder that options name files from."""
     return listing.base / Path(name).expanduser()
 
 

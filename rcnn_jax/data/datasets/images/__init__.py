@@ -1,1 +1,1 @@
-"""Images of one label each."""
+"""Images with one label each."""

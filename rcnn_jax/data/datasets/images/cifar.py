@@ -1,8 +1,8 @@
 """CIFAR-10 and CIFAR-100 (Krizhevsky 2009) from their original binary files or archives.
 
-A record is one or two label bytes, then 3,072 pixel bytes: the red, green and blue plane of a
-32x32 image, row by row (https://www.cs.toronto.edu/~kriz/cifar.html, "binary version"). The
-examples keep the order of the files, so `train[40000:]` of CIFAR-10 is `data_batch_5.bin`.
+A record is one or two label bytes and 3,072 pixel bytes: the red, green and blue plane of a 32x32
+image, row by row (https://www.cs.toronto.edu/~kriz/cifar.html, "binary version"). The examples keep
+the order of the files, so `train[40000:]` of CIFAR-10 is `data_batch_5.bin`.
 """
 
 import dataclasses
@@ -48,15 +48,15 @@ FINE_CLASSES = (
 
 @dataclasses.dataclass(frozen=True)
 class BinaryLayout:
-    """How one of the two distributions lies on disk.
+    """Files and record format of one of the two data sets.
 
     Attributes:
-        name: of the data set, and of the folder below the data root.
-        folder: that the archive unpacks to.
-        archive: file name of the original distribution.
-        files: split to file names, in order.
-        records: split to the number of records in each of its files.
-        labels: name to `Feature` of each label byte, in the order of the bytes.
+        name: Name of the data set, and of its folder below the data root.
+        folder: Folder that the archive unpacks to.
+        archive: File name of the original archive.
+        files: File names of each split, in order.
+        records: Number of records in each file of a split.
+        labels: `Feature` of each label byte by name, in the order of the bytes.
     """
 
     name: str
@@ -67,7 +67,15 @@ class BinaryLayout:
     labels: Mapping[str, Feature]
 
     def find(self, root: Path, split: str) -> list[Path]:
-        """A split's binary files, in order, or the one archive."""
+        """Returns the binary files of a split in order, or the one archive.
+
+        Args:
+            root: Data root.
+            split: Name of the split.
+
+        Raises:
+            FileNotFoundError: Neither the files nor the archive exist.
+        """
         folders = [root / self.name / self.folder, root / self.folder, root / self.name, root]
         choices = [[name] for name in self.files[split]]
         try:
@@ -81,11 +89,15 @@ class BinaryLayout:
     def read(self, root: Path, split: str) -> Columns:
         """Reads all records of a split.
 
+        Args:
+            root: Data root.
+            split: Name of the split.
+
         Returns:
-            `image` uint8 [examples, 32, 32, 3] and the labels, int32 [examples].
+            `image` `uint8[examples, 32, 32, 3]` and the labels, `int32[examples]` each.
 
         Raises:
-            ValueError: if a file has another length than the original, or a label is out of range.
+            ValueError: A file has another length than the original, or a label is out of range.
         """
         paths = self.find(root, split)
         if paths[0].name == self.archive:
@@ -96,7 +108,7 @@ class BinaryLayout:
         return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
 
     def _decode(self, raw: bytes, where: str, records: int) -> dict[str, np.ndarray]:
-        """Splits one file's bytes into labels and images."""
+        """Splits the bytes of one file into labels and images."""
         record = len(self.labels) + _PIXELS
         if len(raw) != records * record:
             raise ValueError(
@@ -118,7 +130,11 @@ class BinaryLayout:
         return {"image": np.ascontiguousarray(planes.transpose(0, 2, 3, 1)), **columns}
 
     def spec(self, description: str) -> DatasetSpec:
-        """The data set that lies on disk this way."""
+        """Returns the data set with this layout.
+
+        Args:
+            description: Short description of the data set.
+        """
         return DatasetSpec(
             name=self.name,
             version="1.0.0",
@@ -133,23 +149,23 @@ class BinaryLayout:
 
 
 def _read_archive(path: Path, folder: str, names: tuple[str, ...]) -> dict[str, bytes]:
-    """Takes members out of a .tar.gz in one pass, in the order of `names`, without unpacking."""
-    found: dict[str, bytes] = {}
+    """Reads members of a .tar.gz in one pass, without unpacking it, in the order of `names`."""
+    contents: dict[str, bytes] = {}
     try:
         with tarfile.open(path, "r|gz") as archive:
             for member in archive:
                 name = member.name.removeprefix("./").removeprefix(f"{folder}/")
                 stream = archive.extractfile(member) if name in names else None
                 if stream is not None:
-                    found[name] = stream.read()
-                if len(found) == len(names):
+                    contents[name] = stream.read()
+                if len(contents) == len(names):
                     break
     except (tarfile.TarError, EOFError, OSError, zlib.error) as error:
         raise ValueError(f"{path} is truncated or no .tar.gz archive: {error}") from error
-    missing = [name for name in names if name not in found]
+    missing = [name for name in names if name not in contents]
     if missing:
         raise ValueError(f"{path} holds no {folder}/{missing[0]}, as {_HOMEPAGE}'s archive does")
-    return {f"{path}:{name}": found[name] for name in names}
+    return {f"{path}:{name}": contents[name] for name in names}
 
 
 CIFAR10_LAYOUT = BinaryLayout(

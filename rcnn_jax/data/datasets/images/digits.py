@@ -1,8 +1,9 @@
 """Handwritten digits, 8x8, from scikit-learn's wheel: real data without a download.
 
-The 1,797 images are the test part of the UCI set "Optical Recognition of Handwritten Digits"
-(Alpaydin and Kaynak 1998): 32x32 bitmaps counted in 4x4 blocks, hence values 0 to 16. Which of its
-13 writers wrote an image is not recorded, so the split is stratified by class, not by writer.
+The 1,797 images are the test part of the UCI data set "Optical Recognition of Handwritten Digits"
+(Alpaydin and Kaynak 1998): the pixels of 32x32 bitmaps are counted in 4x4 blocks, which gives
+values 0 to 16. The writer of an image, one of 13, is not recorded, so the split is stratified by
+class rather than by writer.
 """
 
 import json
@@ -18,13 +19,18 @@ _SPLIT_FILE = Path(__file__).with_name("digits_split.json")
 
 
 def split_indices() -> dict[str, np.ndarray]:
-    """The committed split: name to sorted indices into scikit-learn's order, int64."""
+    """Returns the indices of each split into scikit-learn's order.
+
+    Returns:
+        A dict from the name of each split to sorted indices, int64, as committed in
+        `digits_split.json`.
+    """
     text = _SPLIT_FILE.read_text(encoding="utf-8")
     return {name: np.asarray(index, np.int64) for name, index in json.loads(text)["splits"].items()}
 
 
 def _files(root: Path, split: str) -> list[Path]:
-    """The set travels inside scikit-learn, so the data root plays no part."""
+    """Returns files of scikit-learn, which contains the data, so that the data root is not used."""
     del root, split
     import sklearn.datasets
 
@@ -54,7 +60,7 @@ def _read(root: Path, split: str) -> Columns:
 
 
 def _read_file(path: Path) -> dict[str, np.ndarray]:
-    """A picture of one digit: what is lit of each 64th of it, 0 to 16."""
+    """Reads a picture of one digit as the lit share of each 64th of it, 0 to 16."""
     ink = bilinear(read_picture(path), 8, 8)
     return {"image": np.rint(ink / 255 * 16).astype(np.uint8)}
 
@@ -65,7 +71,7 @@ DIGITS = DatasetSpec(
     features={
         "image": Feature((8, 8, 1), "uint8"),
         "label": Feature((), "int32", classes=10),
-        # The position in scikit-learn's order: shows that the splits are disjoint.
+        # The index in scikit-learn's order, which shows that the splits are disjoint.
         "id": Feature((), "int32"),
     },
     splits={"train": 1257, "validation": 180, "test": 360},

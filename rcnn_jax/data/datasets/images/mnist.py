@@ -1,7 +1,7 @@
 """MNIST (LeCun et al. 1998) and Fashion-MNIST (Xiao et al. 2017) from their idx files.
 
-An idx file is a magic number (two zero bytes, the type, the number of axes), the length of each
-axis as a big-endian int32, then the values; it may be gzipped.
+An idx file holds a magic number (two zero bytes, the type, the number of axes), the length of each
+axis as a big-endian int32, and the values; it may be gzipped.
 """
 
 import functools
@@ -26,14 +26,15 @@ def read_idx(path: Path, axes: int) -> np.ndarray:
     """Reads an idx file of unsigned bytes, gzipped or not.
 
     Args:
-        path: of the file.
-        axes: how many it must have: 3 for images, 1 for labels.
+        path: Path of the file.
+        axes: Expected number of axes, 3 for images and 1 for labels.
 
     Returns:
-        uint8, of the shape in the file's header.
+        A uint8 array of the shape in the file's header.
 
     Raises:
-        ValueError: for a foreign magic number, or more or fewer values than the header says.
+        ValueError: The magic number is another one, or there are more or fewer values than the
+            header says.
     """
     raw = path.read_bytes()
     if raw[:2] == b"\x1f\x8b":
@@ -59,7 +60,7 @@ def read_idx(path: Path, axes: int) -> np.ndarray:
 
 def _find(name: str, aliases: tuple[str, ...], homepage: str, root: Path, split: str) -> list[Path]:
     folders = [root / alias for alias in (*aliases, f"{aliases[-1]}/raw")]
-    # Both sets use the same file names: the root itself counts only if it is called like the set.
+    # Both data sets use the same file names: the root itself is used only if it is named like one.
     here = root.resolve()
     if here.name in aliases or (here.name == "raw" and here.parent.name in aliases):
         folders.append(root)
@@ -96,16 +97,16 @@ def make_spec(
     description: str = "",
     citation: str = "",
 ) -> DatasetSpec:
-    """A data set in the four idx files.
+    """Returns the data set of four idx files.
 
     Args:
-        name: of the data set.
-        aliases: folders below the data root that may hold the files; the last one is torchvision's.
-        classes: of the labels.
-        homepage: where the original is.
-        splits: `train` and `test`, with their numbers of examples.
-        description: see `DatasetSpec`.
-        citation: see `DatasetSpec`.
+        name: Name of the data set.
+        aliases: Folders below the data root that may hold the files; the last one is torchvision's.
+        classes: Number or names of the classes.
+        homepage: Address of the original distribution.
+        splits: Number of examples of `train` and `test`.
+        description: Short description of the data set.
+        citation: Paper to cite.
     """
     spec = DatasetSpec(
         name=name,
@@ -117,7 +118,7 @@ def make_spec(
         splits=splits,
         files=functools.partial(_find, name, aliases, homepage),
         read=lambda root, split: _read(spec, root, split),
-        # Bright on black, as both sets are.
+        # Both data sets are bright on black.
         read_file=lambda path: {"image": bilinear(read_picture(path), 28, 28)},
         description=description,
         homepage=homepage,

@@ -1,9 +1,9 @@
 """Street View House Numbers (Netzer et al. 2011), cropped digits from the three .mat files.
 
-Besides the files' own splits there are the two that papers train on since Sermanet et al. (2012),
+Besides the splits of the files there are two that papers use since Sermanet et al. (2012),
 Liang and Hu (2015) among them: `validation`, 400 examples of each class from the training file and
-200 from the extra file, and `remainder`, all others of both files. Which ones the papers drew is
-unknown; here they follow from `VALIDATION_SEED`.
+200 from the extra file, and `remainder`, all other examples of both files. The choice of examples
+in these papers is unknown; here it follows from `VALIDATION_SEED`.
 """
 
 import zlib
@@ -25,7 +25,7 @@ _HOMEPAGE = "http://ufldl.stanford.edu/housenumbers/"
 
 
 def _find(root: Path, split: str) -> list[Path]:
-    # The extra file has 1.3 GB; who trains without it need not have it.
+    # The extra file has 1.3 GB and is needed by some splits only.
     names = [split] if split in _FILES else list(_HELD_OUT)
     folders = [root / "svhn", root / "SVHN", root]
     return roots.find_files("svhn", folders, [[_FILES[name]] for name in names], _HOMEPAGE)
@@ -34,12 +34,15 @@ def _find(root: Path, split: str) -> list[Path]:
 def read_mat(path: Path) -> tuple[np.ndarray, np.ndarray]:
     """Reads one file.
 
+    Args:
+        path: Path of the .mat file.
+
     Returns:
-        Images uint8 [examples, 32, 32, 3] and labels int32 [examples], the digits 0 to 9: the file
-        says 10 for the digit 0.
+        Images `uint8[examples, 32, 32, 3]` and labels `int32[examples]`, the digits 0 to 9; the
+        file stores the digit 0 as 10.
 
     Raises:
-        ValueError: if it is no such file, or a label is out of range.
+        ValueError: The file is damaged or of another kind, or a label is out of range.
     """
     from scipy.io import loadmat
     from scipy.io.matlab import MatReadError
@@ -68,13 +71,21 @@ def read_mat(path: Path) -> tuple[np.ndarray, np.ndarray]:
 
 
 def held_out(labels: np.ndarray, per_class: int, seed: int = VALIDATION_SEED) -> np.ndarray:
-    """Which examples of one file are for validation: bool [examples].
+    """Marks the examples of one file that are held out for validation.
 
-    Those of class c, in the file's order, are ordered anew by the stable argsort of
-    `Philox(key=[seed, c]).random_raw`; the first `per_class` are held out.
+    The examples of class c, in the order of the file, are reordered by the stable argsort of
+    `Philox(key=[seed, c]).random_raw`, and the first `per_class` of them are held out.
+
+    Args:
+        labels: Labels of the file, `[examples]`.
+        per_class: Number of held out examples of each class.
+        seed: Seed of the selection.
+
+    Returns:
+        `bool[examples]`, true for the examples of the validation split.
 
     Raises:
-        ValueError: if a class has too few examples.
+        ValueError: A class has too few examples.
     """
     chosen = np.zeros(len(labels), bool)
     for digit in range(10):

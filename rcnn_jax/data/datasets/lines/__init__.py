@@ -1,1 +1,1 @@
-"""Lines to transcribe: pictures and recordings."""
+"""Lines to transcribe, as pictures or recordings."""

@@ -1,9 +1,9 @@
 """Captchas of four letters and digits, 72x27, from the zip file in which they were published.
 
-The name of a picture is its text. Three names are not of four characters, though their pictures
-show four: those pictures are left out. The second file of the collection, `test.zip`, holds
+The name of a picture is its text. Three names do not have four characters, although their pictures
+show four: these pictures are left out. The second file of the collection, `test.zip`, holds
 pictures that are numbered from 0001 to 1000 and have no text, so that all splits are parts of the
-first. Which picture lies in which split depends on its name alone.
+first file. The split of a picture depends on its name alone.
 """
 
 import hashlib
@@ -21,7 +21,7 @@ from rcnn_jax.data.text.sentences import TEXT
 CHARACTERS = 4
 SPLITS = {"train": 2_317, "validation": 200, "test": 600}
 MISNAMED = ("11wje", "fdq", "jm3")
-"""Names of pictures that are left out: a text of another length than the pictures have."""
+"""Names of pictures that are left out: their text has another length than the pictures show."""
 _FOLDERS = ("captcha_misads", "captchas", "captcha_recog")
 _HOMEPAGE = "https://github.com/misads/captcha_recog"
 
@@ -29,21 +29,21 @@ _HOMEPAGE = "https://github.com/misads/captcha_recog"
 def _find(root: Path, split: str) -> list[Path]:
     del split
     folders = [root / name for name in _FOLDERS]
-    # Other sets have a train.zip, too: the root itself counts only if it is called like this one.
+    # Other data sets also have a train.zip: the root itself is used only if it is named like this.
     if root.resolve().name in _FOLDERS:
         folders.append(root)
     return roots.find_files("captchas", folders, [["train.zip"]], _HOMEPAGE)
 
 
 def assign(names: Sequence[str]) -> dict[str, list[str]]:
-    """Divides pictures among the splits, by a hash of their names.
+    """Splits pictures by a hash of their names.
 
     Args:
-        names: texts of pictures, in any order.
+        names: Texts of pictures, in any order.
 
     Returns:
-        Split to its names in alphabetical order: 600 for `test`, 200 for `validation`, and all
-        others for `train`.
+        A dict from each split to its names in alphabetical order: 600 for `test`, 200 for
+        `validation`, and all others for `train`.
     """
     ranked = sorted(names, key=lambda name: hashlib.sha256(name.encode()).digest())
     test, validation = SPLITS["test"], SPLITS["test"] + SPLITS["validation"]

@@ -1,8 +1,9 @@
-"""Lines of real handwritten digits, put together from data sets of single ones.
+"""Lines of real handwritten digits, composed from data sets of single digits.
 
 `digit_lines` needs no files: its digits are those of scikit-learn, of which the last 360 of 1,797
-make the test lines and no others. `mnist_lines` has test lines of MNIST's test digits only. Which
-digits a line has, the gaps between them and how high each stands is drawn by (seed, split, index).
+are used in the test lines and in no others. `mnist_lines` has MNIST's test digits in its test lines
+only. The digits of a line, the gaps between them and their heights are random functions of
+(seed, split, index).
 """
 
 import functools
@@ -19,28 +20,32 @@ from rcnn_jax.data.text.sentences import TEXT
 
 SHORTEST, LONGEST = 3, 8
 SKLEARN_PARTS = {"train": (0, 1257), "validation": (1257, 1437), "test": (1437, 1797)}
-"""Which of scikit-learn's digits, in its order, make the lines of a split."""
+"""Ranges of scikit-learn's digits, in its order, that the lines of each split are composed of."""
 MNIST_PARTS = {"train": (0, 55_000), "validation": (55_000, 60_000), "test": (0, 10_000)}
-"""Which digits of MNIST's training file, for `test` of its test file, make the lines of a split."""
+"""Ranges of MNIST's digits that the lines of each split are composed of.
 
-# Digits of a split -> images uint8 [digits, size, size], labels int [digits].
+They are those of its training file, and for `test` those of its test file.
+"""
+
+# (data root, split) -> images uint8 [digits, size, size], labels int [digits].
 Digits = Callable[[Path, str], tuple[np.ndarray, np.ndarray]]
 
 
 def line(
     draws: Draws, images: np.ndarray, labels: np.ndarray, height: int, gaps: tuple[int, int]
 ) -> tuple[np.ndarray, str]:
-    """One line.
+    """Composes one line.
 
     Args:
-        draws: its random numbers.
-        images: digits to choose from, uint8 `[digits, tall, wide]`, bright on 0.
-        labels: which digit each is, `[digits]`.
-        height: of the line; each digit stands anywhere in it.
-        gaps: fewest and most columns between neighbours; below 0 they overlap.
+        draws: Random numbers of the example.
+        images: Digits to choose from, `uint8[digits, tall, wide]`, bright on 0.
+        labels: Value of each digit, `[digits]`.
+        height: Height of the line in pixels; each digit has a random vertical position in it.
+        gaps: Least and greatest number of columns between neighbours, which overlap if it is
+            negative.
 
     Returns:
-        Picture uint8 `[height, width, 1]` and text of 3 to 8 digits.
+        The picture `uint8[height, width, 1]`, and its text of 3 to 8 digits.
     """
     tall, wide = images.shape[1:]
     count = SHORTEST + draws.below(LONGEST - SHORTEST + 1)
@@ -51,8 +56,8 @@ def line(
     starts = np.cumsum(spaces[:-1]) + wide * np.arange(count)
     picture = np.zeros((height, int(starts[-1]) + wide + int(spaces[-1])), np.uint8)
     for row, left, top in zip(rows, starts, tops, strict=True):
-        place = picture[top : top + tall, left : left + wide]
-        np.maximum(place, images[row], out=place)
+        window = picture[top : top + tall, left : left + wide]
+        np.maximum(window, images[row], out=window)
     return picture[..., None], "".join(str(label) for label in labels[rows])
 
 
@@ -69,19 +74,19 @@ def lines_of(
     homepage: str = "",
     citation: str = "",
 ) -> DatasetSpec:
-    """Lines of digits as a data set with the features `image` and `text`.
+    """Returns a data set of lines of digits with the features `image` and `text`.
 
     Args:
-        name: of the data set.
-        digits: finds the digits of a split.
-        height: of the lines.
-        gaps: fewest and most columns between neighbours.
-        splits: numbers of lines of `train`, `validation` and `test`.
-        files: see `DatasetSpec`.
-        seed: what makes line i of a split, together with i.
-        description: see `DatasetSpec`.
-        homepage: see `DatasetSpec`.
-        citation: see `DatasetSpec`.
+        name: Name of the data set.
+        digits: Function of (data root, split) that returns the images and labels of the digits.
+        height: Height of the lines in pixels.
+        gaps: Least and greatest number of columns between neighbours.
+        splits: Number of lines of `train`, `validation` and `test`.
+        files: Function of (data root, split) that returns the original files; see `DatasetSpec`.
+        seed: Seed that determines each line together with its split and index.
+        description: Short description of the data set.
+        homepage: Address of the original distribution.
+        citation: Paper to cite.
     """
 
     def read(root: Path, split: str) -> Columns:
@@ -115,12 +120,20 @@ def _sklearn() -> tuple[np.ndarray, np.ndarray]:
     from sklearn.datasets import load_digits
 
     images, labels = load_digits(return_X_y=True)
-    # Values are 0 to 16; those of every line go up to 255.
+    # Rescales values from 0..16 to 0..255, the range of all lines.
     return np.rint(images * (255 / 16)).astype(np.uint8).reshape(-1, 8, 8), labels
 
 
 def sklearn_digits(root: Path, split: str) -> tuple[np.ndarray, np.ndarray]:
-    """The digits of scikit-learn that make the lines of a split."""
+    """Returns the digits of scikit-learn that the lines of a split are composed of.
+
+    Args:
+        root: Not used.
+        split: `train`, `validation` or `test`.
+
+    Returns:
+        Images `uint8[digits, 8, 8]` in 0..255 and labels `[digits]`.
+    """
     del root
     images, labels = _sklearn()
     part = slice(*SKLEARN_PARTS[split])
@@ -128,7 +141,7 @@ def sklearn_digits(root: Path, split: str) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _sklearn_files(root: Path, split: str) -> list[Path]:
-    """The digits travel inside scikit-learn; records follow the file that makes the lines."""
+    """Returns scikit-learn's file of digits, and this file, which composes the lines."""
     del root, split
     import sklearn.datasets
 
@@ -140,7 +153,15 @@ def _mnist_name(split: str) -> str:
 
 
 def mnist_digits(root: Path, split: str) -> tuple[np.ndarray, np.ndarray]:
-    """The digits of MNIST that make the lines of a split."""
+    """Returns the digits of MNIST that the lines of a split are composed of.
+
+    Args:
+        root: Data root.
+        split: `train`, `validation` or `test`.
+
+    Returns:
+        Images `uint8[digits, 28, 28]` and labels `[digits]`.
+    """
     columns = mnist.MNIST.columns(root, _mnist_name(split))
     part = slice(*MNIST_PARTS[split])
     return np.asarray(columns["image"])[part, ..., 0], np.asarray(columns["label"])[part]

@@ -1,14 +1,16 @@
-"""A user's own lines: pictures, or recordings, with a text for each.
+"""A user's lines: pictures or recordings, with a text for each.
 
-`lines:PATH` names pictures and `recordings:PATH` wav files. PATH, below the data root unless it is
-absolute, is one of
+`lines:PATH` is a data set of pictures and `recordings:PATH` one of wav files. PATH, below the data
+root or absolute, is one of
 
 - a folder with a text file for each: `page1/a.png` beside `page1/a.txt` or `page1/a.gt.txt`;
-- a list, one line each: the file, a tab, its text. The file is named from the list's folder.
+- a list with one line for each: the file, a tab, its text. The file is relative to the list's
+  folder.
 
-A folder that holds sub-folders `train`, `validation` and `test`, or lists `train.tsv` and so on,
-is divided that way. Otherwise a hash of each file's name decides: about 80 % are trained on, 10 %
-are validation and 10 % test, and a file stays where it is when others are added.
+A folder that holds subfolders `train`, `validation` and `test`, or lists `train.tsv` and so on, is
+split accordingly. Otherwise a hash of each file's name determines its split: about 80 % are for
+training, 10 % for validation and 10 % for test, and a file stays in its split when others are
+added.
 """
 
 import dataclasses
@@ -36,11 +38,11 @@ class Line:
     """A file and its text.
 
     Attributes:
-        path: of the picture or recording.
-        text: without white space at its ends.
-        source: the file that holds the text.
-        where: the same for messages, with the line of a list.
-        name: decides about the split where the user has not.
+        path: Path of the picture or recording.
+        text: Text without white space at its ends.
+        source: File that holds the text.
+        where: Location of the text for messages: the file, and the line of a list.
+        name: Name that determines the split where the user has not.
     """
 
     path: Path
@@ -51,12 +53,14 @@ class Line:
 
 
 def pictures(path: str, *, name: str = "lines", held_out: float = 0.1) -> DatasetSpec:
-    """A user's pictures of lines, as a data set with the features `image`, `text` and `file`.
+    """Returns a user's pictures of lines as a data set.
+
+    Its features are `image`, `text` and `file`.
 
     Args:
-        path: see above.
-        name: of the data set.
-        held_out: share of files for validation, and again for test, where the user divided nothing.
+        path: Path of a folder or a list, below the data root or absolute; see the module docstring.
+        name: Name of the data set.
+        held_out: Share of files for validation, and again for test, where the user has no splits.
     """
     return _spec(
         name, path, held_out, "image", Feature((None, None, 1), "uint8"), read_picture,
@@ -72,14 +76,17 @@ def recordings(
     rate: int = 16_000,
     bins: int = 80,
 ) -> DatasetSpec:
-    """A user's wav files, as a data set with the features `frames`, `text` and `file`.
+    """Returns a user's wav files as a data set.
+
+    Its features are `frames`, `text` and `file`.
 
     Args:
-        path: see above.
-        name: of the data set, which the rate follows: records are kept by name.
-        held_out: share of files for validation, and again for test, where the user divided nothing.
-        rate: samples a second; recordings with another rate are resampled.
-        bins: bands of the mel scale.
+        path: Path of a folder or a list, below the data root or absolute; see the module docstring.
+        name: Name of the data set, to which the rate is appended because records are stored by
+            name.
+        held_out: Share of files for validation, and again for test, where the user has no splits.
+        rate: Samples per second; recordings at another rate are resampled.
+        bins: Number of bands of the mel scale.
     """
     read = functools.partial(read_frames, rate=rate, bins=bins)
     feature = Feature((None, bins), "float32")
@@ -128,22 +135,23 @@ def _spec(
 def find_lines(
     root: Path, split: str, *, path: str, suffixes: Sequence[str], held_out: float = 0.1
 ) -> list[Line]:
-    """The lines of a split.
+    """Returns the lines of a split.
 
     Args:
-        root: data root.
+        root: Data root.
         split: `train`, `validation` or `test`.
-        path: of a folder or list, see above.
-        suffixes: how the names of pictures or recordings end, in lower case.
-        held_out: see `pictures`.
+        path: Path of a folder or a list, below the data root or absolute; see the module docstring.
+        suffixes: Suffixes of pictures or recordings, in lower case.
+        held_out: Share of files for validation, and again for test, where the user has no splits.
 
     Returns:
         Lines in alphabetical order of their files, or in the order of the list.
 
     Raises:
-        FileNotFoundError: there is no such folder or list, or it is divided and lacks this split.
-        ValueError: a file has no text or a text no file, a text is empty or no UTF-8, a line of a
-            list has no tab, or the split has no line. The sentence names the file, and its line.
+        FileNotFoundError: There is no such folder or list, or it has splits but lacks this one.
+        ValueError: A file has no text or a text no file, a text is empty or not UTF-8, a line of a
+            list does not have exactly one tab, or the split has no line. The message names the file
+            and its line.
     """
     whole = root / Path(path).expanduser()
     if not whole.exists():
@@ -154,16 +162,16 @@ def find_lines(
     if whole.is_dir():
         divided = [whole / other for name in SPLITS for other in (name, f"{name}.tsv")]
         if any(other.exists() for other in divided):
-            own = [other for other in (whole / split, whole / f"{split}.tsv") if other.exists()]
-            if len(own) != 1:
-                held = "both" if own else "neither"
+            sources = [other for other in (whole / split, whole / f"{split}.tsv") if other.exists()]
+            if len(sources) != 1:
+                held = "both" if sources else "neither"
                 raise FileNotFoundError(
                     f"{whole} is divided into splits and holds {held} of {split} and {split}.tsv"
                 )
-            return _some(_lines(own[0], suffixes), f"{own[0]} holds no line")
+            return _some(_lines(sources[0], suffixes), f"{sources[0]} holds no line")
     lines = _lines(whole, suffixes)
-    found = [line for line in lines if split_of(line.name, held_out) == split]
-    return _some(found, f"none of the {len(lines):,} lines of {whole} belongs to {split!r}")
+    selected = [line for line in lines if split_of(line.name, held_out) == split]
+    return _some(selected, f"none of the {len(lines):,} lines of {whole} belongs to {split!r}")
 
 
 def _some(lines: list[Line], otherwise: str) -> list[Line]:
@@ -190,7 +198,7 @@ def _from_folder(folder: Path, suffixes: Sequence[str]) -> list[Line]:
             texts[stem] = path
         elif path.suffix.lower() in suffixes:
             files.append(path)
-    found = []
+    lines = []
     for path in files:
         stem = path.with_suffix("")
         if stem not in texts:
@@ -199,18 +207,18 @@ def _from_folder(folder: Path, suffixes: Sequence[str]) -> list[Line]:
         text = _not_empty(decode(texts[stem].read_bytes(), where), where)
         if len(text.splitlines()) > 1:
             raise ValueError(f"{where}:2: the text of one line was expected")
-        found.append(Line(path, text, texts[stem], where, stem.relative_to(folder).as_posix()))
+        lines.append(Line(path, text, texts[stem], where, stem.relative_to(folder).as_posix()))
     alone = sorted(set(texts) - {path.with_suffix("") for path in files})
     if alone:
         raise ValueError(
             f"{texts[alone[0]]} has no file: {alone[0].name} with one of the ends "
             f"{', '.join(suffixes)} is missing beside it"
         )
-    return found
+    return lines
 
 
 def _from_list(path: Path) -> list[Line]:
-    found = []
+    lines = []
     for where, line in numbered_lines(path):
         tabs = line.count("\t")
         if tabs != 1:
@@ -219,8 +227,8 @@ def _from_list(path: Path) -> list[Line]:
         file = path.parent / name
         if not file.is_file():
             raise ValueError(f"{where}: there is no file {file}")
-        found.append(Line(file, text, path, where, Path(name).with_suffix("").as_posix()))
-    return found
+        lines.append(Line(file, text, path, where, Path(name).with_suffix("").as_posix()))
+    return lines
 
 
 def _not_empty(text: str, where: str) -> str:

@@ -1,9 +1,9 @@
-"""Strings of spoken digits, put together from the recordings of the Free Spoken Digit Dataset.
+"""Strings of spoken digits, composed from recordings of the Free Spoken Digit Dataset.
 
 A string has 1 to 5 recordings of one speaker with short gaps; its text is the digits with spaces
-between them, so that a word is a digit. Takes 0 to 4 of each speaker and digit make the test
-strings, as in the data set's own split, take 5 the validation strings, and all later takes those of
-training.
+between them, so that each word is a digit. Takes 0 to 4 of each speaker and digit are used in test
+strings, as in the data set's own split, take 5 in validation strings, and all later takes in
+training strings.
 """
 
 import re
@@ -21,32 +21,37 @@ from rcnn_jax.data.text.sentences import TEXT, to_bytes
 RATE, BINS = 8_000, 40
 SHORTEST, LONGEST = 1, 5
 GAPS = (0.04, 0.2)
-"""Seconds between two recordings, before the first and after the last."""
+"""Range of the gap between two recordings, before the first and after the last, in seconds."""
 SPLITS = {"train": 3_000, "validation": 300, "test": 1_000}
 TAKES = {"train": range(6, 1_000), "validation": range(5, 6), "test": range(5)}
 _FILE = re.compile(r"(?P<digit>[0-9])_(?P<speaker>[a-z]+)_(?P<take>[0-9]+)\.wav")
 _FOLDERS = ("fsdd", "free-spoken-digit-dataset")
 _HOMEPAGE = "https://github.com/Jakobovski/free-spoken-digit-dataset"
-# Silence of a microphone, in steps of 16 bits; the energy of no sound at all has no logarithm.
+# Amplitude of noise in 16-bit steps, as in silence of a microphone: digital silence has no
+# log-energy.
 _NOISE = 3.0
 
 
 def find(root: Path, split: str) -> list[Path]:
-    """The recordings of a split: `recordings/7_jackson_32.wav` is take 32 of a seven.
+    """Returns the recordings of a split; `recordings/7_jackson_32.wav` is take 32 of a seven.
+
+    Args:
+        root: Data root.
+        split: `train`, `validation` or `test`.
 
     Raises:
-        FileNotFoundError: there are none.
-        ValueError: a file is called otherwise.
+        FileNotFoundError: There are no recordings.
+        ValueError: A file does not have a name of this form.
     """
     folders = [root / name for name in _FOLDERS]
     if root.resolve().name in _FOLDERS:
         folders.append(root)
     for folder in (folder / "recordings" for folder in folders):
-        found = sorted(folder.glob("*.wav"))
-        for path in found:
+        recordings = sorted(folder.glob("*.wav"))
+        for path in recordings:
             if _FILE.fullmatch(path.name) is None:
                 raise ValueError(f"{path} is not called DIGIT_SPEAKER_TAKE.wav")
-        if found:
+        if recordings:
             break
     else:
         raise FileNotFoundError(
@@ -54,24 +59,24 @@ def find(root: Path, split: str) -> list[Path]:
             f"get them from {_HOMEPAGE} and name the folder above with --data_dir or the "
             f"environment variable {roots.ENVIRONMENT}"
         )
-    return [p for p in found if int(p.stem.rpartition("_")[2]) in TAKES[split]]
+    return [p for p in recordings if int(p.stem.rpartition("_")[2]) in TAKES[split]]
 
 
 def string(
     draws: Draws, samples: Mapping[str, Sequence[tuple[str, np.ndarray]]]
 ) -> tuple[np.ndarray, list[str]]:
-    """One string.
+    """Composes one string of digits.
 
     Args:
-        draws: its random numbers.
-        samples: speaker to recordings, each a digit and float32 `[samples]`.
+        draws: Random numbers of the example.
+        samples: Recordings by speaker, each a pair of a digit and `float32[samples]`.
 
     Returns:
-        float32 `[samples]`, and the digits.
+        The recording `float32[samples]`, and its digits.
     """
-    own = samples[draws.choice(sorted(samples))]
+    speaker_samples = samples[draws.choice(sorted(samples))]
     count = SHORTEST + draws.below(LONGEST - SHORTEST + 1)
-    chosen = [draws.choice(own) for _ in range(count)]
+    chosen = [draws.choice(speaker_samples) for _ in range(count)]
     low, high = (round(seconds * RATE) for seconds in GAPS)
     gaps = low + draws.integers(count + 1, high - low + 1)
     noise = (_NOISE * (2 * draws.uniform(int(gaps.sum())) - 1)).astype(np.float32)
@@ -83,11 +88,11 @@ def string(
 
 
 def spoken_digits(*, seed: int = 0, splits: Mapping[str, int] | None = None) -> DatasetSpec:
-    """The strings as a data set with the features `frames` and `text`.
+    """Returns the strings as a data set with the features `frames` and `text`.
 
     Args:
-        seed: what makes string i of a split, together with i.
-        splits: numbers of strings of `train`, `validation` and `test`; None: `SPLITS`.
+        seed: Seed that determines each string together with its split and index.
+        splits: Number of strings of `train`, `validation` and `test`; None: `SPLITS`.
     """
     sizes = SPLITS if splits is None else splits
 

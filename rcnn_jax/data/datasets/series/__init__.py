@@ -1,1 +1,1 @@
-"""Long time lags: generated series of numbers."""
+"""Generated series of numbers with long time lags."""

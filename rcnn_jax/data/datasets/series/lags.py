@@ -1,6 +1,6 @@
-"""Two problems with long time lags, made instead of read: adding and copy memory.
+"""Two generated problems with long time lags: adding and copy memory.
 
-What is to be answered at the end depends on what was read long before, and on nothing between.
+The answer at the end depends on inputs long before, and not on any input in between.
 
 References:
     Hochreiter & Schmidhuber, Long short-term memory, Neural Computation 1997 (the adding problem,
@@ -28,17 +28,17 @@ Example = Mapping[str, Any]
 
 
 def adding_example(draws: Draws, steps: int) -> Example:
-    """One sequence of the adding problem.
+    """Generates one sequence of the adding problem.
 
     Args:
-        draws: its random numbers.
-        steps: its length T, at least 2.
+        draws: Random numbers of the example.
+        steps: Length T of the sequence, at least 2.
 
     Returns:
-        `inputs` float32 `[steps, 2]`: a number drawn evenly from [0, 1) at each step, and a mark
-        that is 1 at one step of the first half and at one step of the second, 0 elsewhere.
-        `target` float32 `[]`: the sum of the two marked numbers. Its variance is 2/12: whoever
-        always answers 1 has a mean squared error of 0.1667.
+        `inputs` `float32[steps, 2]`: at each step a uniform random number in [0, 1), and a mark
+        that is 1 at one step of the first half and one of the second, and 0 elsewhere. `target`
+        `float32[]`: the sum of the two marked numbers. Its variance is 2/12, so that always
+        answering 1 has a mean squared error of 0.1667.
     """
     values = draws.uniform(steps)
     half = steps // 2
@@ -52,16 +52,25 @@ def adding_example(draws: Draws, steps: int) -> Example:
 
 
 def copy_example(draws: Draws, lag: int) -> Example:
-    """One sequence of the copy memory problem.
+    """Generates one sequence of the copy memory problem.
 
     Args:
-        draws: its random numbers.
-        lag: steps T between the last symbol and the first answer, at least 1.
+        draws: Random numbers of the example.
+        lag: Number of steps T between the last symbol and the first answer, at least 1.
 
     Returns:
-        `inputs` int32 `[lag + 20]`: 10 symbols of 0..7, `lag - 1` blanks (8), the sign to go (9),
-        10 blanks. `targets` int32 `[lag + 20]`: `lag + 10` blanks, then the 10 symbols. Without
-        memory the best mean cross-entropy of a step is `10 log(8) / (lag + 20)`.
+        `inputs` `int32[lag + 20]`: 10 symbols in 0..7, `lag - 1` blanks (8), the go signal (9) and
+        10 blanks. `targets` `int32[lag + 20]`: `lag + 10` blanks and the 10 symbols. Without
+        memory, the lowest mean cross-entropy of a step is `10 log(8) / (lag + 20)`.
+
+    Example:
+        >>> from rcnn_jax.data.datasets.draws import Draws
+        >>> from rcnn_jax.data.datasets.series.lags import copy_example
+        >>> example = copy_example(Draws(seed=0, stream=0, index=0), lag=3)
+        >>> example["inputs"][10:].tolist()
+        [8, 8, 9, 8, 8, 8, 8, 8, 8, 8, 8, 8, 8]
+        >>> (example["targets"][-10:] == example["inputs"][:10]).all().item()
+        True
     """
     symbols = draws.integers(COPIED, SYMBOLS)
     inputs = np.full(lag + 2 * COPIED, BLANK, np.int32)
@@ -72,12 +81,13 @@ def copy_example(draws: Draws, lag: int) -> Example:
 
 
 def adding(steps: int, *, seed: int = 0, splits: Mapping[str, int] | None = None) -> DatasetSpec:
-    """The adding problem as a data set.
+    """Returns the adding problem as a data set.
 
     Args:
-        steps: length T of every sequence, at least 2.
-        seed: what makes example i of a split, together with i.
-        splits: name to number of examples; None: 50,000 to train on, 1,000 of the others.
+        steps: Length T of every sequence, at least 2.
+        seed: Seed that determines each example together with its split and index.
+        splits: Number of examples by split; None: 50,000 for training, 1,000 each for validation
+            and test.
 
     Raises:
         ValueError: `steps` is less than 2.
@@ -95,12 +105,13 @@ def adding(steps: int, *, seed: int = 0, splits: Mapping[str, int] | None = None
 
 
 def copy_memory(lag: int, *, seed: int = 0, splits: Mapping[str, int] | None = None) -> DatasetSpec:
-    """The copy memory problem as a data set.
+    """Returns the copy memory problem as a data set.
 
     Args:
-        lag: steps T between the last symbol and the first answer, at least 1.
-        seed: see `adding`.
-        splits: see `adding`.
+        lag: Number of steps T between the last symbol and the first answer, at least 1.
+        seed: Seed that determines each example together with its split and index.
+        splits: Number of examples by split; None: 50,000 for training, 1,000 each for validation
+            and test.
 
     Raises:
         ValueError: `lag` is less than 1.
@@ -145,7 +156,7 @@ def _spec(
         version="1.0.0",
         features=features,
         splits=sizes,
-        # Nothing is read; prepared records follow the file that makes the examples.
+        # No file is read: prepared records depend on the source file that generates the examples.
         files=lambda root, split: [Path(__file__)],
         read=read,
         description=description,

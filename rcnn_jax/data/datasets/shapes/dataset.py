@@ -31,38 +31,46 @@ FEATURES = {
     "answer": TEXT,
     "file": TEXT,
 }
-"""What an example holds.
+"""Features of an example.
 
-`image`: red, green, blue. `labels`: what is seen at each pixel, 0 is background, then `SHAPES`.
-`objects`: from back to front shape, colour, size, row and column of the centre, and the row in this
-table of the object that it hides a part of, -1 for none; rows of -1 behind the last. `present`:
-for each of `kinds.KINDS` 1 where it is true, else 0. `boxes`: y0, x0, y1, x1 of what is
-visible of each, 0 to 1; zeros behind the last. `captions`: five sentences, one a line. `mentions`:
-for each of them first word, last word, object; rows of -1 behind the last. `question` and `answer`:
-words. `held_out`: 1 where the scene has a pair of shape and colour of `world.HELD_OUT`, which
-training and validation never have and every second test scene has, else 0. `file`: the scene's
-name.
+`image`: red, green and blue. `labels`: class of what is visible at each pixel, 0 for background,
+then `SHAPES`. `objects`: one row for each object from back to front, with its shape, colour and
+size, row and column of its centre, and the row in this table of the object that it partly hides, -1
+for none; rows of -1 after the last. `present`: 1 for each of `kinds.KINDS` that is true, else 0.
+`boxes`: y0, x0, y1, x1 of the visible part of each object, in 0..1; zeros after the last.
+`captions`: five captions, one a line. `mentions`: for each caption rows of first word, last word
+and object; rows of -1 after the last. `question` and `answer`: words. `held_out`: 1 where the
+scene has a pair of shape and colour of `world.HELD_OUT`, which training and validation never have
+and every second test scene has, else 0. `file`: name of the scene.
 """
 
 Example = dict[str, np.ndarray]
 
 
 def object_table(shown: Scene) -> np.ndarray:
-    """The feature `objects` of a scene, int32 `[6, 6]`."""
+    """Returns the feature `objects` of a scene, `int32[6, 6]`.
+
+    Args:
+        shown: Scene of at most six objects.
+    """
     table = np.full((MOST, 6), -1, np.int32)
-    for row, own, back in zip(table, shown.objects, shown.hides, strict=False):
-        row[:] = own.shape, own.colour, own.size, own.y, own.x, -1 if back is None else back
+    for row, item, back in zip(table, shown.objects, shown.hides, strict=False):
+        row[:] = item.shape, item.colour, item.size, item.y, item.x, -1 if back is None else back
     return table
 
 
 def visible_boxes(shown: Scene) -> np.ndarray:
-    """The feature `boxes` of a scene, float32 `[6, 4]`."""
+    """Returns the feature `boxes` of a scene, `float32[6, 4]`.
+
+    Args:
+        shown: Scene of at most six objects.
+    """
     boxes = np.zeros((MOST, 4), np.float32)
-    for place, own in enumerate(shown.objects):
-        rows, columns = own.window
-        seen = shown.owners[rows, columns] == place + 1
+    for index, item in enumerate(shown.objects):
+        rows, columns = item.window
+        seen = shown.owners[rows, columns] == index + 1
         down, right = seen.any(axis=1).nonzero()[0], seen.any(axis=0).nonzero()[0]
-        boxes[place] = (
+        boxes[index] = (
             rows.start + down[0],
             columns.start + right[0],
             rows.start + down[-1] + 1,
@@ -72,7 +80,11 @@ def visible_boxes(shown: Scene) -> np.ndarray:
 
 
 def mention_table(said: Sequence[Caption]) -> np.ndarray:
-    """The feature `mentions` of sentences, int32 `[5, 6, 3]`."""
+    """Returns the feature `mentions` of captions, `int32[5, 6, 3]`.
+
+    Args:
+        said: The five captions of a scene.
+    """
     table = np.full((CAPTIONS, MOST_MENTIONS, 3), -1, np.int32)
     for rows, caption in zip(table, said, strict=True):
         rows[: len(caption.mentions)] = caption.mentions
@@ -80,14 +92,23 @@ def mention_table(said: Sequence[Caption]) -> np.ndarray:
 
 
 def example(seed: int, split: str, index: int) -> Example:
-    """A scene with all that is said about it; see `FEATURES`."""
+    """Generates a scene with its captions, question and labels; see `FEATURES`.
+
+    Args:
+        seed: Seed of the data set.
+        split: `train`, `validation` or `test`.
+        index: Index of the example within its split.
+
+    Returns:
+        A dict from the name of each feature to its array.
+    """
     draws = BlockDraws(seed, list(SPLITS).index(split), index)
     shown = scene(draws, held_out=split == "test" and index % 2 == 1)
-    said = captions(shown, draws)
+    sentences = captions(shown, draws)
     asked, answer = question(shown, draws)
-    kinds = np.array([0, *(own.shape + 1 for own in shown.objects)], np.uint8)
+    kinds = np.array([0, *(item.shape + 1 for item in shown.objects)], np.uint8)
     texts = {
-        "captions": "\n".join(caption.text for caption in said),
+        "captions": "\n".join(caption.text for caption in sentences),
         "question": asked,
         "answer": answer,
         "file": f"{split}-{index:05d}",
@@ -98,17 +119,17 @@ def example(seed: int, split: str, index: int) -> Example:
         "objects": object_table(shown),
         "present": kinds_present(shown),
         "boxes": visible_boxes(shown),
-        "mentions": mention_table(said),
+        "mentions": mention_table(sentences),
         "held_out": np.array(shown.held_out, np.int32),
         **{name: np.frombuffer(text.encode(), np.uint8) for name, text in texts.items()},
     }
 
 
 class _Examples:
-    """The examples of a split: each is made when it is first asked for, and kept.
+    """The examples of a split, each of which is generated on first access and kept.
 
-    An operating system gives memory to an empty array when it is written to, so that what is not
-    asked for takes none.
+    The operating system allocates memory of an empty array only when it is written to, so that
+    examples that are not accessed take none.
     """
 
     def __init__(self, seed: int, split: str, size: int) -> None:
@@ -122,24 +143,27 @@ class _Examples:
         self._made = np.zeros(size, bool)
 
     def value(self, name: str, index: int) -> np.ndarray:
+        """Returns a read-only feature of an example."""
         if not self._made[index]:
             for feature, value in example(self._seed, self._split, index).items():
                 self._arrays[feature][index] = value
             self._made[index] = True
         value = np.asarray(self._arrays[name][index])
-        value.flags.writeable = False  # of this view: nobody changes what is kept
+        value.flags.writeable = (
+            False  # of this view, so that callers cannot change the stored array
+        )
         return value
 
 
 def shapes_world(*, seed: int = 0, splits: Mapping[str, int] | None = None) -> DatasetSpec:
-    """The world of shapes as a data set; see `FEATURES`.
+    """Returns the world of shapes as a data set; see `FEATURES`.
 
     Args:
-        seed: what makes scene i of a split, together with i.
-        splits: numbers of scenes of `train`, `validation` and `test`; None: `SPLITS`.
+        seed: Seed that determines each scene together with its split and index.
+        splits: Number of scenes of `train`, `validation` and `test`; None: `SPLITS`.
 
     Raises:
-        ValueError: there is a split of another name.
+        ValueError: There is a split of another name.
     """
     sizes = dict(SPLITS if splits is None else splits)
     if not set(sizes) <= set(SPLITS):
@@ -160,7 +184,7 @@ def shapes_world(*, seed: int = 0, splits: Mapping[str, int] | None = None) -> D
         version="1.1.0",
         features=FEATURES,
         splits=sizes,
-        # Nothing is read; prepared records follow the files that make the scenes.
+        # No file is read: prepared records depend on the source files that generate the scenes.
         files=lambda root, split: sorted(Path(__file__).parent.glob("*.py")),
         read=read,
         description="Made-up scenes of coloured shapes with sentences, regions, questions and "
@@ -169,7 +193,7 @@ def shapes_world(*, seed: int = 0, splits: Mapping[str, int] | None = None) -> D
 
 
 SHAPES_WORLD = shapes_world()
-# The first training scenes are those of the other, and the other splits are the same.
+# The first training scenes and the other splits are those of SHAPES_WORLD.
 LARGE_SHAPES_WORLD = dataclasses.replace(
     shapes_world(splits={**SPLITS, "train": 60_000}), name="shapes_world_large"
 )

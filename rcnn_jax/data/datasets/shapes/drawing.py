@@ -1,6 +1,6 @@
-"""The picture of a scene: shapes with soft edges, blotches, noise, and light from one side.
+"""Draws the picture of a scene: shapes with soft edges, blotches, noise, and light from one side.
 
-All of it is arithmetic on whole numbers, so that a picture has the same bytes everywhere.
+All arithmetic gives exact integers, so that a picture has the same bytes on every machine.
 """
 
 import numpy as np
@@ -20,18 +20,18 @@ _VALUES = {
     "white": (240, 240, 240),
 }
 _FILLS = np.array([_VALUES[colour] for colour in COLOURS], np.int16)
-_GREYS = (52, 100)  # of backgrounds: between the dark colours and the bright ones
-_TINT = 10
-_GRAIN = 14  # of the noise, which differs from pixel to pixel
-_BLOTCHES = {"background": (8, 18), "fill": (4, 26)}  # pixels between neighbours, greatest value
-_LIGHT = 64  # what leaves a value as it is
-_TILT = 12  # the most that light differs from that at a border
+_GREYS = (52, 100)  # range of backgrounds, between the dark colours and the bright ones
+_TINT = 10  # largest deviation of a background's channel from grey
+_GRAIN = 14  # largest value of the noise, which differs from pixel to pixel
+_BLOTCHES = {"background": (8, 18), "fill": (4, 26)}  # (pixels between grid points, largest value)
+_LIGHT = 64  # factor that leaves a value unchanged
+_TILT = 12  # largest difference of the light's factor from that at a border
 
 
 def _spread(step: int) -> np.ndarray:
-    """Weights that interpolate values `step` pixels apart, float32 `[64, 64 / step + 1]`."""
-    place = np.arange(SIDE)[:, None] / step
-    distance = np.abs(place - np.arange(SIDE // step + 1))
+    """Returns weights that interpolate values `step` pixels apart, `float32[64, 64 / step + 1]`."""
+    position = np.arange(SIDE)[:, None] / step
+    distance = np.abs(position - np.arange(SIDE // step + 1))
     return np.maximum(0, 1 - distance).astype(np.float32)
 
 
@@ -43,11 +43,11 @@ def picture(scene: Scene, draws: Draws) -> np.ndarray:
     """Draws a scene.
 
     Args:
-        scene: what is to be seen.
-        draws: random numbers of its textures and its light.
+        scene: Scene to draw.
+        draws: Random numbers of its textures and its light.
 
     Returns:
-        uint8 `[64, 64, 3]`, red, green and blue.
+        `uint8[64, 64, 3]`, red, green and blue.
     """
     low, high = _GREYS
     tint = [draws.below(2 * _TINT + 1) - _TINT for _ in range(3)]
@@ -55,11 +55,11 @@ def picture(scene: Scene, draws: Draws) -> np.ndarray:
     tilts = [draws.below(2 * _TILT + 1) - _TILT for _ in range(2)]
     canvas = ground + _blotches("background", draws)[..., None]
     texture = _blotches("fill", draws)[..., None]
-    for own in scene.objects:
-        part = canvas[own.window]
-        fill = _FILLS[own.colour] + texture[own.window]
-        # At most 350 * 16: far from what int16 holds.
-        part += (fill - part) * own.stamp.coverage[..., None] // np.int16(LEVELS)
+    for item in scene.objects:
+        part = canvas[item.window]
+        fill = _FILLS[item.colour] + texture[item.window]
+        # The products are at most 350 * 16, far below the maximum of int16.
+        part += (fill - part) * item.stamp.coverage[..., None] // np.int16(LEVELS)
     slopes = [tilt * _PLACES // np.int16(SIDE // 2) for tilt in tilts]
     light = (_LIGHT + (slopes[0][:, None] + slopes[1]) // np.int16(2)).astype(np.int16)
     canvas = canvas * light[..., None] // np.int16(_LIGHT)
@@ -69,7 +69,7 @@ def picture(scene: Scene, draws: Draws) -> np.ndarray:
 
 
 def _blotches(kind: str, draws: Draws) -> np.ndarray:
-    """Slowly changing values, int16 `[64, 64]`."""
+    """Returns slowly varying random values, `int16[64, 64]`."""
     greatest, spread = _BLOTCHES[kind][1], _SPREADS[kind]
     grid = draws.integers(spread.shape[1] ** 2, 2 * greatest + 1) - greatest
     grid = grid.reshape(spread.shape[1], -1).astype(np.float32)

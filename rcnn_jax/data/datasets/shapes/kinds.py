@@ -1,4 +1,4 @@
-"""What a scene may hold, in short words, and what it does hold: labels to learn to see with."""
+"""Short descriptions of what a scene may contain, as labels to learn vision from."""
 
 import collections
 import itertools
@@ -12,7 +12,7 @@ from rcnn_jax.data.datasets.shapes.world import COLOURS, FEWEST, MOST, SHAPES, S
 _NAMES = tuple(itertools.product((None, *SIZES), (None, *COLOURS), (None, *SHAPES)))
 _ANY, *_ONES = _NAMES
 _OF_ANY_SIZE = [name for name in _ONES if name[0] is None]
-# At least so many of these.
+# (least number, description) of each kind.
 _COUNTED = (
     *((1, name) for name in _ONES),
     *((2, name) for name in _OF_ANY_SIZE),
@@ -22,20 +22,31 @@ _COUNTED = (
 
 
 def _words(number: int, size: str | None, colour: str | None, shape: str | None) -> str:
+    """Returns the words of a description."""
     noun = shape or "shape"
     parts = (NUMBERS[number] if number > 1 else None, size, colour)
     return " ".join((*filter(None, parts), plural(noun) if number > 1 else noun))
 
 
 KINDS = tuple(_words(number, *name) for number, name in _COUNTED)
-"""All that `kinds_present` tells of: a `star`, a `red shape`, a `small red star`; and at least so
-many of one kind, `two red stars`, `three stars`, `six shapes`."""
+"""Descriptions that `kinds_present` labels.
+
+They are of one object, such as a `star`, a `red shape` or a `small red star`; and of the least
+number of objects of one kind, `two red stars`, `three stars`, `six shapes`.
+"""
 
 
 def kinds_present(shown: Scene) -> np.ndarray:
-    """Which of `KINDS` a scene holds, uint8 `[len(KINDS)]`: 1 for those, 0 for the others."""
+    """Returns which of `KINDS` are true of a scene.
+
+    Args:
+        shown: Scene to label.
+
+    Returns:
+        `uint8[len(KINDS)]`, 1 for the descriptions that are true and 0 for the others.
+    """
     there: collections.Counter = collections.Counter()
-    for own in shown.objects:
-        full = SIZES[own.size], COLOURS[own.colour], SHAPES[own.shape]
+    for item in shown.objects:
+        full = SIZES[item.size], COLOURS[item.colour], SHAPES[item.shape]
         there.update(itertools.product(*((None, part) for part in full)))
     return np.array([there[name] >= number for number, name in _COUNTED], np.uint8)

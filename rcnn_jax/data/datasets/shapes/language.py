@@ -1,4 +1,4 @@
-"""What a sentence about shapes claims: the grammar of captions, read word by word.
+"""Parser of sentences about shapes: what they claim, by the grammar of captions, word by word.
 
     sentence  = listing | statement | inversion | count
     listing   = [opening] phrase [("and" | "with") phrase] [("and" | "with") phrase]
@@ -12,7 +12,8 @@
     quality   = size | colour | ("a" | "an") noun
     group     = colour | nouns, or "a" noun after "is"
 
-`captions` says sentences of this grammar; a model may say others of it, which are read as well.
+`captions` generates sentences of this grammar; a model may generate others of it, which are parsed
+as well.
 """
 
 import dataclasses
@@ -21,7 +22,7 @@ from collections.abc import Sequence
 from rcnn_jax.data.datasets.shapes.world import COLOURS, SHAPES, SIZES
 
 NUMBERS = ("zero", "one", "two", "three", "four", "five", "six")
-"""Number words, by number."""
+"""Number words by number."""
 RELATIONS = {
     "left": ("left of", "to the left of", "on the left of"),
     "right": ("right of", "to the right of", "on the right of"),
@@ -30,7 +31,7 @@ RELATIONS = {
     "front": ("in front of", "partly covering"),
     "behind": ("behind", "partly covered by"),
 }
-"""How each relation is said."""
+"""Phrases for each relation."""
 SINGULAR_OPENINGS = ("there is", "i see", "the picture shows")
 PLURAL_OPENINGS = ("there are", "i see", "the picture shows")
 
@@ -38,7 +39,11 @@ _TAILS = {tuple(said.split()): kind for kind, ways in RELATIONS.items() for said
 
 
 def plural(noun: str) -> str:
-    """More than one of a shape."""
+    """Returns the plural of a shape.
+
+    Args:
+        noun: Name of a shape.
+    """
     return f"{noun}es" if noun.endswith("s") else f"{noun}s"
 
 
@@ -49,16 +54,16 @@ _PLURALS = {plural(noun): shape for noun, shape in _NOUNS.items()}
 
 @dataclasses.dataclass(frozen=True)
 class Phrase:
-    """Some objects as a sentence names them.
+    """Objects as a sentence names them.
 
     Attributes:
-        shape: of `SHAPES`; None: any.
-        colour: of `COLOURS`; None: not said.
-        size: of `SIZES`; None: not said.
-        number: how many there are, exactly; None: one, whether or not there are more.
-        definite: "the": there is no other one that the same words fit.
-        first: place of its first word.
-        last: place of its last word.
+        shape: One of `SHAPES`; None: any shape.
+        colour: One of `COLOURS`; None: not mentioned.
+        size: One of `SIZES`; None: not mentioned.
+        number: Exact number of the objects; None: one object, whether or not there are more.
+        definite: Whether the phrase has "the", so that it must fit no other object.
+        first: Index of its first word.
+        last: Index of its last word.
     """
 
     shape: str | None
@@ -72,15 +77,15 @@ class Phrase:
 
 @dataclasses.dataclass(frozen=True)
 class Facts:
-    """What a sentence claims.
+    """Claims of a sentence.
 
     Attributes:
-        phrases: in their order.
-        relations: (phrase, relation, phrase), such as `(0, "left", 1)`: the first is left of the
-            second.
-        qualities: (phrase, "size", "colour" or "shape", value) that are claimed of an object and
-            not needed to find it.
-        total: how many objects there are in all; None: not said.
+        phrases: Phrases in their order.
+        relations: Triples (phrase, relation, phrase), such as `(0, "left", 1)`: the first is left
+            of the second.
+        qualities: Triples (phrase, "size", "colour" or "shape", value) of properties that are
+            claimed of an object and not needed to identify it.
+        total: Number of objects in total; None: not mentioned.
     """
 
     phrases: tuple[Phrase, ...]
@@ -90,39 +95,48 @@ class Facts:
 
 
 def facts(sentence: str) -> Facts | None:
-    """Reads a sentence.
+    """Parses a sentence.
 
     Args:
-        sentence: lower-case words with white space between, without punctuation.
+        sentence: Lower-case words separated by white space, without punctuation.
 
     Returns:
-        What it claims; None: it is not of the grammar.
+        Its claims; None if it does not belong to the grammar.
+
+    Example:
+        >>> from rcnn_jax.data.datasets.shapes.language import facts
+        >>> claims = facts("a red star left of the ring")
+        >>> claims.relations, claims.phrases[0].colour, claims.phrases[1].definite
+        (((0, 'left', 1),), 'red', True)
+        >>> facts("star a red") is None
+        True
     """
     words = sentence.split()
     for read in (_listing, _statement, _inversion, _count):
-        found = read(words)
-        if found is not None:
-            return found
+        claims = read(words)
+        if claims is not None:
+            return claims
     return None
 
 
 def _take(words: Sequence[str], at: int, text: str) -> int | None:
-    """The place after some words that are expected at a place."""
+    """Returns the index after some expected words at an index; None where they differ."""
     expected = text.split()
     return at + len(expected) if list(words[at : at + len(expected)]) == expected else None
 
 
 def _word(words: Sequence[str], at: int) -> str:
+    """Returns the word at an index, or "" beyond the end."""
     return words[at] if at < len(words) else ""
 
 
 def _number(word: str) -> int | None:
-    """What a plural's number word says."""
+    """Returns the value of a plural's number word."""
     return NUMBERS.index(word) if word in NUMBERS[2:] else None
 
 
 def _phrase(words: Sequence[str], start: int) -> tuple[Phrase, int] | None:
-    """A phrase that begins at a place, and the place after it."""
+    """Parses a phrase that begins at an index, and returns it with the index after it."""
     article, at = _word(words, start), start + 1
     number = _number(article)
     if number is None and article not in ("a", "an", "the"):
@@ -142,18 +156,20 @@ def _phrase(words: Sequence[str], start: int) -> tuple[Phrase, int] | None:
 
 
 def _article(word: str) -> str:
+    """Returns the article that belongs before a word."""
     return "an" if word[:1] in ("a", "e", "i", "o", "u") else "a"
 
 
 def _relation(words: Sequence[str], start: int) -> tuple[str, int] | None:
-    for said, kind in _TAILS.items():
-        if tuple(words[start : start + len(said)]) == said:
-            return kind, start + len(said)
+    """Parses a relation, and returns it with the index after it."""
+    for tail, kind in _TAILS.items():
+        if tuple(words[start : start + len(tail)]) == tail:
+            return kind, start + len(tail)
     return None
 
 
 def _relations(words: Sequence[str], at: int, subject: Phrase) -> Facts | None:
-    """One or two relations of a subject, to the end of the sentence."""
+    """Parses one or two relations of a subject, up to the end of the sentence."""
     phrases, relations = [subject], []
     while len(relations) < 2:
         relation = _relation(words, at)
@@ -174,8 +190,9 @@ def _relations(words: Sequence[str], at: int, subject: Phrase) -> Facts | None:
 
 
 def _listing(words: Sequence[str]) -> Facts | None:
+    """Parses a listing."""
     start, openings = 0, (*SINGULAR_OPENINGS, *PLURAL_OPENINGS)
-    opening = next((own for own in openings if _take(words, 0, own)), None)
+    opening = next((candidate for candidate in openings if _take(words, 0, candidate)), None)
     if opening is not None:
         start = len(opening.split())
     first = _phrase(words, start)
@@ -198,6 +215,7 @@ def _listing(words: Sequence[str]) -> Facts | None:
 
 
 def _statement(words: Sequence[str]) -> Facts | None:
+    """Parses a statement."""
     subject = _phrase(words, 0)
     at = None if subject is None else _take(words, subject[1], "is")
     if subject is None or at is None or subject[0].number is not None:
@@ -222,6 +240,7 @@ def _statement(words: Sequence[str]) -> Facts | None:
 
 
 def _quality(words: Sequence[str], at: int) -> tuple[tuple[str, str], int] | None:
+    """Parses a quality, and returns it with the index after it."""
     word = _word(words, at)
     if word in SIZES:
         return ("size", word), at + 1
@@ -234,6 +253,7 @@ def _quality(words: Sequence[str], at: int) -> tuple[tuple[str, str], int] | Non
 
 
 def _inversion(words: Sequence[str]) -> Facts | None:
+    """Parses an inversion."""
     relation = _relation(words, 0)
     other = None if relation is None else _phrase(words, relation[1])
     if relation is None or other is None:
@@ -248,6 +268,7 @@ def _inversion(words: Sequence[str]) -> Facts | None:
 
 
 def _count(words: Sequence[str]) -> Facts | None:
+    """Parses a count."""
     number = 1 if _word(words, 0) == "one" else _number(_word(words, 0))
     if number is None:
         return None
@@ -273,6 +294,6 @@ def _count(words: Sequence[str]) -> Facts | None:
         at += 1
     if at != len(words) or what == "size":
         return None
-    told = {"shape": None, "colour": None, what: value}
-    phrase = Phrase(told["shape"], told["colour"], None, number, False, 0, last)
+    values = {"shape": None, "colour": None, what: value}
+    phrase = Phrase(values["shape"], values["colour"], None, number, False, 0, last)
     return Facts((phrase,), total=total)

@@ -1,7 +1,8 @@
-"""Questions about a scene whose answer is one word and cannot be guessed from the question.
+"""Generates questions about a scene whose answer is one word and cannot be guessed.
 
-Yes and no are drawn before the question is made, and a number before the thing to be counted.
-What is asked about is described so that it fits one object, and lies clearly where it is said to.
+Yes and no are drawn before the question is made, and a number before the kind of object to count.
+The object that is asked about is described such that the words fit no other, and lies clearly in
+the direction that is mentioned.
 """
 
 from collections.abc import Callable
@@ -12,7 +13,7 @@ from rcnn_jax.data.datasets.shapes.language import NUMBERS, RELATIONS, plural
 from rcnn_jax.data.datasets.shapes.world import COLOURS, HELD_OUT, SHAPES, SIZES, Scene
 
 ANSWERS = ("yes", "no", *NUMBERS, *COLOURS, *SHAPES, *SIZES)
-"""Every answer that there is."""
+"""All possible answers."""
 _OPPOSITES = {
     "left": "right", "right": "left", "above": "below", "below": "above", "front": "behind",
     "behind": "front",
@@ -22,20 +23,29 @@ Pair = tuple[str, str]
 
 
 def question(scene: Scene, draws: Draws) -> Pair:
-    """A question about a scene, lower-case words without punctuation, and its answer."""
+    """Generates a question about a scene.
+
+    Args:
+        scene: Scene to ask about.
+        draws: Random numbers of the example.
+
+    Returns:
+        The question, lower-case words without punctuation, and its answer.
+    """
     while True:
-        found = draws.choice(_KINDS)(scene, draws)
-        if found is not None:
-            return found
+        pair = draws.choice(_KINDS)(scene, draws)
+        if pair is not None:
+            return pair
 
 
 def _how_many(scene: Scene, draws: Draws) -> Pair | None:
+    """Asks for a number of objects."""
     if draws.below(6) == 0:
         return "how many shapes are there", NUMBERS[len(scene.objects)]
-    values = [own.shape for own in scene.objects]
+    values = [item.shape for item in scene.objects]
     things = [plural(noun) for noun in SHAPES]
     if draws.below(2):
-        values = [own.colour for own in scene.objects]
+        values = [item.colour for item in scene.objects]
         things = [f"{colour} shapes" for colour in COLOURS]
     numbers = [values.count(value) for value in range(len(things))]
     number = draws.choice(sorted(set(numbers)))
@@ -44,40 +54,43 @@ def _how_many(scene: Scene, draws: Draws) -> Pair | None:
 
 
 def _what_colour(scene: Scene, draws: Draws) -> Pair | None:
-    place = draws.below(len(scene.objects))
-    ways = unique(scene, place, without="colour")
+    """Asks for the colour of an object."""
+    index = draws.below(len(scene.objects))
+    ways = unique(scene, index, without="colour")
     if not ways:
         return None
-    return f"what colour is the {draws.choice(ways)}", COLOURS[scene.objects[place].colour]
+    return f"what colour is the {draws.choice(ways)}", COLOURS[scene.objects[index].colour]
 
 
 def _which_shape(scene: Scene, draws: Draws) -> Pair | None:
-    place = draws.below(len(scene.objects))
-    ways = unique(scene, place, without="shape")
+    """Asks for the shape of an object."""
+    index = draws.below(len(scene.objects))
+    ways = unique(scene, index, without="shape")
     if not ways:
         return None
-    return f"what is the {draws.choice(ways)}", SHAPES[scene.objects[place].shape]
+    return f"what is the {draws.choice(ways)}", SHAPES[scene.objects[index].shape]
 
 
 def _what_size(scene: Scene, draws: Draws) -> Pair | None:
+    """Asks for the size of an object."""
     size = draws.below(len(SIZES))
-    places = [place for place, own in enumerate(scene.objects) if own.size == size]
-    ways = unique(scene, draws.choice(places), without="size") if places else []
+    indices = [index for index, item in enumerate(scene.objects) if item.size == size]
+    ways = unique(scene, draws.choice(indices), without="size") if indices else []
     return (f"is the {draws.choice(ways)} small or large", SIZES[size]) if ways else None
 
 
 def _is_there(scene: Scene, draws: Draws) -> Pair:
-    """Asks for a shape of a colour that are both there, together or apart."""
-    there = sorted({(own.shape, own.colour) for own in scene.objects})
+    """Asks for a shape and a colour that both occur in the scene, on one object or on two."""
+    there = sorted({(item.shape, item.colour) for item in scene.objects})
     shapes, colours = ({pair[at] for pair in there} for at in (0, 1))
     yes = draws.below(2)
     pairs = there
     if not yes:
         pairs = sorted({(s, c) for s in shapes for c in colours} - set(there))
         if not pairs:
-            # All shapes or all colours are alike: one of the two has to be foreign.
+            # All shapes or all colours are equal, so one of the two must come from elsewhere.
             pairs = [(s, c) for s in shapes for c in range(len(COLOURS)) if c not in colours]
-        # What training never shows would be answered by that alone.
+        # A pair that training never shows would reveal the answer.
         pairs = [pair for pair in pairs if scene.held_out or pair not in HELD_OUT] or [
             (s, c)
             for s in range(len(SHAPES))
@@ -89,34 +102,34 @@ def _is_there(scene: Scene, draws: Draws) -> Pair:
 
 
 def _lies_it(scene: Scene, draws: Draws) -> Pair | None:
-    """Asks whether an object lies where it does, or on the other side."""
-    asked = _related_pair(scene, draws)
-    if asked is None:
+    """Asks whether an object lies where it does, or on the opposite side."""
+    related = _related_pair(scene, draws)
+    if related is None:
         return None
-    a, kind, other = asked
+    a, kind, other = related
     ways = unique(scene, a)
     if not ways:
         return None
     yes = draws.below(2)
-    said = draws.choice(RELATIONS[kind if yes else _OPPOSITES[kind]])
-    return f"is the {draws.choice(ways)} {said} the {other}", "yes" if yes else "no"
+    relation = draws.choice(RELATIONS[kind if yes else _OPPOSITES[kind]])
+    return f"is the {draws.choice(ways)} {relation} the {other}", "yes" if yes else "no"
 
 
 def _what_lies(scene: Scene, draws: Draws) -> Pair | None:
-    """Asks for the shape or the colour of the only object that lies somewhere."""
-    asked = _related_pair(scene, draws)
-    if asked is None:
+    """Asks for the shape or the colour of the only object in some relation to another."""
+    related = _related_pair(scene, draws)
+    if related is None:
         return None
-    a, kind, other = asked
-    said = draws.choice(RELATIONS[kind])
-    own = scene.objects[a]
+    a, kind, other = related
+    relation = draws.choice(RELATIONS[kind])
+    target = scene.objects[a]
     if draws.below(2):
-        return f"what is {said} the {other}", SHAPES[own.shape]
-    return f"what colour is the shape {said} the {other}", COLOURS[own.colour]
+        return f"what is {relation} the {other}", SHAPES[target.shape]
+    return f"what colour is the shape {relation} the {other}", COLOURS[target.colour]
 
 
 def _related_pair(scene: Scene, draws: Draws) -> tuple[int, str, str] | None:
-    """An object, how it lies, and words for what it is seen from; nothing else lies so."""
+    """Returns an object, a relation that no other object has, and words for what it relates to."""
     count = len(scene.objects)
     a, b = (
         draws.choice(scene.pairs)[:: draws.choice((1, -1))]
@@ -134,7 +147,7 @@ def _related_pair(scene: Scene, draws: Draws) -> tuple[int, str, str] | None:
 
 
 def _may_lie(scene: Scene, a: int, kind: str, b: int) -> bool:
-    """Whether somebody might say so, if not clearly."""
+    """Returns whether an object might be said to be in a relation, even if not clearly."""
     one, other = scene.objects[a], scene.objects[b]
     if kind == "front":
         return scene.hides[a] == b
@@ -153,4 +166,4 @@ _KINDS: tuple[Callable[[Scene, Draws], Pair | None], ...] = (
     *[_how_many] * 4, *[_what_colour] * 4, *[_which_shape] * 3, _what_size, *[_is_there] * 3,
     *[_lies_it] * 12, *[_what_lies] * 20,
 )  # fmt: skip
-"""Kinds of questions, as often as they are tried."""
+"""Kinds of questions, repeated in proportion to how often they are tried."""

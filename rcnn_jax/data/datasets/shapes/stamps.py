@@ -1,4 +1,4 @@
-"""The shapes as masks with soft edges, by name, radius and rotation."""
+"""Shapes as masks with soft edges, by name, radius and rotation."""
 
 import dataclasses
 import functools
@@ -8,15 +8,15 @@ from collections.abc import Callable, Sequence
 import numpy as np
 
 LEVELS = 16
-"""What a stamp says of a pixel that lies inside its shape."""
+"""Coverage of a pixel that lies entirely inside its shape."""
 REACH = 1.08
-"""The farthest that any shape reaches from its centre, in radii."""
+"""Largest distance of any point of a shape from its centre, in radii."""
 TURNS = 8
-"""Rotations of a shape."""
+"""Number of rotations of a shape."""
 
 _ACROSS = 4  # samples along one side of a pixel: LEVELS is its square
-# Half the range of rotations in degrees: what is turned further has another name to people (a
-# square on its corner is a diamond), or looks the same again.
+# Half the range of rotations in degrees. A shape that is turned further has another name (a square
+# on its corner is a diamond), or looks the same again.
 _SWINGS = {"square": 16, "cross": 16, "triangle": 30, "star": 36, "heart": 30, "moon": 180}
 
 Points = tuple[np.ndarray, np.ndarray]
@@ -24,15 +24,15 @@ Points = tuple[np.ndarray, np.ndarray]
 
 @dataclasses.dataclass(frozen=True)
 class Stamp:
-    """A shape, ready to be pasted.
+    """A shape as a mask that can be pasted.
 
     Attributes:
-        coverage: how much of a pixel lies inside, 0 to `LEVELS`, int16 `[side, side]`; its centre
-            is the middle pixel.
-        mask: pixels that belong to the shape, at least half of which is inside, bool
-            `[side, side]`.
-        area: number of these.
-        half: pixels between the centre and the border, `side = 2 * half + 1`.
+        coverage: Covered part of each pixel, 0 to `LEVELS`, `int16[side, side]`; the centre of the
+            shape is the middle pixel.
+        mask: Pixels that belong to the shape, at least half of which is covered,
+            `bool[side, side]`.
+        area: Number of pixels of the mask.
+        half: Number of pixels between the centre and the border, `side = 2 * half + 1`.
     """
 
     coverage: np.ndarray
@@ -43,16 +43,16 @@ class Stamp:
 
 @functools.cache
 def stamp(shape: str, radius: float, turn: int) -> Stamp:
-    """The stamp of a shape.
+    """Returns the stamp of a shape.
 
     Args:
-        shape: one of `INSIDE`.
-        radius: of the shape in pixels; it reaches `REACH` times as far at most.
-        turn: number of its rotation, 0 to `TURNS` - 1.
+        shape: One of `INSIDE`.
+        radius: Radius of the shape in pixels; its points are at most `REACH` radii from the centre.
+        turn: Index of its rotation, 0 to `TURNS` - 1.
     """
     half = math.ceil(REACH * radius)
-    places = (np.arange((2 * half + 1) * _ACROSS) + 0.5) / _ACROSS - half - 0.5
-    right, up = np.meshgrid(places / radius, -places / radius)
+    coordinates = (np.arange((2 * half + 1) * _ACROSS) + 0.5) / _ACROSS - half - 0.5
+    right, up = np.meshgrid(coordinates / radius, -coordinates / radius)
     angle = math.radians(_SWINGS.get(shape, 0) * (2 * turn + 1 - TURNS) / TURNS)
     cos, sin = math.cos(angle), math.sin(angle)
     inside = INSIDE[shape]((cos * right + sin * up, cos * up - sin * right))
@@ -95,14 +95,14 @@ def _moon(points: Points) -> np.ndarray:
 
 
 def _polygon(corners: Sequence[tuple[float, float]]) -> Callable[[Points], np.ndarray]:
-    """Inside of a polygon: a ray from there crosses its sides an odd number of times."""
+    """Returns a test for points inside a polygon, whose rays cross an odd number of sides."""
 
     def inside(points: Points) -> np.ndarray:
         right, up = points
         odd = np.zeros(right.shape, bool)
         for (x0, y0), (x1, y1) in zip(corners, [*corners[1:], corners[0]], strict=True):
             spans = (y0 > up) != (y1 > up)
-            # A level side spans nothing, so that what is divided by is never zero where it counts.
+            # A horizontal side spans no points, so that the divisor is nonzero where it matters.
             slope = (x1 - x0) / (y1 - y0) if y1 != y0 else 0.0
             odd ^= spans & (right < x0 + slope * (up - y0))
         return odd
@@ -111,7 +111,7 @@ def _polygon(corners: Sequence[tuple[float, float]]) -> Callable[[Points], np.nd
 
 
 def _corners(radii: Sequence[float]) -> list[tuple[float, float]]:
-    """Corners at equal angles, the first on top."""
+    """Returns corners at equal angles, the first at the top."""
     angles = [2 * math.pi * number / len(radii) for number in range(len(radii))]
     return [(r * math.sin(a), r * math.cos(a)) for r, a in zip(radii, angles, strict=True)]
 
@@ -126,4 +126,4 @@ INSIDE: dict[str, Callable[[Points], np.ndarray]] = {
     "heart": _heart,
     "moon": _moon,
 }
-"""For each shape, which points lie inside; they are in radii from its centre, right and up."""
+"""Tests of each shape for the points inside, given in radii right of and above its centre."""

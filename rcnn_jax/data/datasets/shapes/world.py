@@ -1,12 +1,12 @@
-"""What a scene of shapes is: which objects it has, where they lie and which hides which.
+"""Scenes of shapes: which objects they have, where these lie and which hides which.
 
-Pictures have 64 x 64 pixels. A small object is then 12 to 15 pixels across, which is what a star
-needs to keep its points; on 48 x 48 pixels it would have 9 to 11, or six objects no room.
+Pictures have 64 x 64 pixels. A small object is then 12 to 15 pixels across, which a star needs to
+keep its points; on 48 x 48 pixels it would have 9 to 11, or six objects would have no room.
 
-How many scenes there are: an object is one of 8 shapes in one of 8 colours (6 of the 64 pairs are
+The number of scenes: an object is one of 8 shapes in one of 8 colours (6 of the 64 pairs are
 held out) and small or large, so that there are 58 * 2 = 116 kinds. Of six objects without order
-there are (116 + 5)! / (6! 115!) = 3.8e9 lists of kinds alone; three objects have 2.7e5. The places
-multiply this: a large object's centre has 40 * 40 of them or more.
+there are (116 + 5)! / (6! 115!) = 3.8e9 lists of kinds alone; three objects have 2.7e5. Positions
+multiply this: the centre of a large object has 40 * 40 of them or more.
 """
 
 import dataclasses
@@ -31,24 +31,34 @@ HELD_OUT = frozenset(
 )  # fmt: skip
 """Pairs of shape and colour that no scene of training and validation has."""
 VISIBLE = 0.65
-"""The least share of an object's pixels that others leave visible."""
+"""Least share of an object's pixels that other objects leave visible."""
 HIDDEN = 10
-"""The fewest pixels that an object hides of another one, or it hides none."""
+"""Least number of pixels that an object hides of another one, unless it hides none."""
 
 _RADII = ((6.0, 6.5, 7.0), (10.0, 10.5, 11.0))  # of small and large objects
-_TRIES = 40  # at a place for one object, before the scene is begun anew
+_TRIES = 40  # number of positions tried for one object before the scene is started anew
 
 
 class BlockDraws(Draws):
-    """Draws that are made many at a time: a scene needs hundreds."""
+    """Draws that are generated many at a time, because a scene needs hundreds."""
 
     def __init__(self, seed: int, stream: int, index: int) -> None:
-        """See `Draws`."""
+        """Starts at the first number.
+
+        Args:
+            seed: Seed of the data set, 0 to 2**64 - 1.
+            stream: Number of the stream, such as the index of the split, 0 to 2**16 - 1.
+            index: Index of the example, 0 to 2**48 - 1.
+        """
         super().__init__(seed, stream, index)
         self._block: list[float] = []
 
     def below(self, bound: int) -> int:
-        """A whole number in 0..bound - 1."""
+        """Returns a random integer in 0..bound - 1.
+
+        Args:
+            bound: Number of possible values.
+        """
         if not self._block:
             self._block = self.uniform(128).tolist()
         return int(self._block.pop() * bound)
@@ -56,16 +66,16 @@ class BlockDraws(Draws):
 
 @dataclasses.dataclass(frozen=True)
 class Object:
-    """A shape of a scene.
+    """A shape in a scene.
 
     Attributes:
-        shape: place in `SHAPES`.
-        colour: place in `COLOURS`.
-        size: place in `SIZES`.
-        y: row of its centre, whether that is visible or not.
-        x: column of its centre.
-        radius: in pixels; what is called small or large differs a little.
-        turn: number of its rotation.
+        shape: Index in `SHAPES`.
+        colour: Index in `COLOURS`.
+        size: Index in `SIZES`.
+        y: Row of its centre, whether that is visible or not.
+        x: Column of its centre.
+        radius: Radius in pixels, which varies a little among small and among large objects.
+        turn: Index of its rotation.
     """
 
     shape: int
@@ -78,12 +88,12 @@ class Object:
 
     @property
     def stamp(self) -> Stamp:
-        """Its mask."""
+        """The mask of the object."""
         return stamp(SHAPES[self.shape], self.radius, self.turn)
 
     @property
     def window(self) -> tuple[slice, slice]:
-        """The part of a picture that its stamp covers."""
+        """The slices of a picture that the object's stamp covers."""
         half = self.stamp.half
         return slice(self.y - half, self.y + half + 1), slice(self.x - half, self.x + half + 1)
 
@@ -93,10 +103,10 @@ class Scene:
     """Objects from back to front.
 
     Attributes:
-        objects: 3 to 6.
-        owners: for each pixel the number of the object that is seen there, counted from 1; 0 is
-            the background. uint8 `[64, 64]`.
-        hides: for each object the place of the one that it hides a part of; None: it hides none.
+        objects: 3 to 6 objects.
+        owners: Number of the object that is visible at each pixel, counted from 1; 0 is the
+            background. `uint8[64, 64]`.
+        hides: Index of the object that each object partly hides; None: it hides none.
     """
 
     objects: tuple[Object, ...]
@@ -105,24 +115,25 @@ class Scene:
 
     @property
     def held_out(self) -> bool:
-        """Whether it has a pair of shape and colour that training has not."""
-        return any((own.shape, own.colour) in HELD_OUT for own in self.objects)
+        """Whether the scene has a pair of shape and colour that training does not have."""
+        return any((item.shape, item.colour) in HELD_OUT for item in self.objects)
 
     @functools.cached_property
     def pairs(self) -> tuple[tuple[int, int], ...]:
-        """Objects in front and those that they hide a part of."""
+        """Pairs of an object in front and the one that it partly hides."""
         return tuple((front, back) for front, back in enumerate(self.hides) if back is not None)
 
 
 def scene(draws: Draws, *, held_out: bool) -> Scene:
-    """A scene.
+    """Generates a scene.
 
-    At most two objects overlap in one place, and never two of one colour: each outline can be
-    seen. The one in front hides at least `HIDDEN` pixels of the other and leaves it `VISIBLE`.
+    At most two objects overlap in one place, and never two of one colour, so that each outline is
+    visible. The one in front hides at least `HIDDEN` pixels of the other and leaves the share
+    `VISIBLE`.
 
     Args:
-        draws: its random numbers.
-        held_out: whether it is to have pairs of `HELD_OUT`, at least one, or none.
+        draws: Random numbers of the example.
+        held_out: Whether it has at least one pair of `HELD_OUT`, or none.
     """
     count = FEWEST + draws.below(MOST - FEWEST + 1)
     while True:
@@ -132,7 +143,7 @@ def scene(draws: Draws, *, held_out: bool) -> Scene:
 
 
 def _kinds(draws: Draws, count: int, held_out: bool) -> list[tuple[int, int]]:
-    """Shape and colour of each object; some are those of an earlier one, so that there are twos."""
+    """Draws shape and colour of each object; some repeat an earlier one, to create pairs."""
     kinds: list[tuple[int, int]] = []
     special = draws.below(count) if held_out else -1
     pairs = sorted(HELD_OUT)
@@ -152,7 +163,7 @@ def _kinds(draws: Draws, count: int, held_out: bool) -> list[tuple[int, int]]:
 
 @functools.cache
 def _offsets(reach: int) -> tuple[tuple[int, int], ...]:
-    """From one centre to another, where radii that add up to `reach` make shapes overlap a bit."""
+    """Returns offsets between centres at which shapes whose radii sum to `reach` overlap a bit."""
     steps = range(-reach, reach + 1)
     return tuple(
         (down, right)
@@ -163,7 +174,7 @@ def _offsets(reach: int) -> tuple[tuple[int, int], ...]:
 
 
 class _Placement:
-    """A scene while it is being put together."""
+    """A scene under construction."""
 
     def __init__(self) -> None:
         self.objects: list[Object] = []
@@ -171,14 +182,14 @@ class _Placement:
         self.owners = np.zeros((SIDE, SIDE), np.uint8)
 
     def add(self, draws: Draws, shape: int, colour: int) -> bool:
-        """Finds a place for an object, or says that there was none."""
+        """Finds a position for an object; returns whether there was one."""
         size = draws.below(len(SIZES))
         radius, turn = draws.choice(_RADII[size]), draws.below(TURNS)
         half = stamp(SHAPES[shape], radius, turn).half
         back = self._partner(draws, colour)
         for number in range(_TRIES):
             if number == _TRIES // 2:
-                back = None  # there is no such place, perhaps
+                back = None  # there may be no position that overlaps this object
             if back is None:
                 y = half + draws.below(SIDE - 2 * half)
                 x = half + draws.below(SIDE - 2 * half)
@@ -197,23 +208,24 @@ class _Placement:
         return False
 
     def _partner(self, draws: Draws, colour: int) -> int | None:
-        """Which object the next one is to hide a part of."""
+        """Draws the object that the next one is to hide partly; None for no such object."""
         taken = {*self.hides, *(front for front, b in enumerate(self.hides) if b is not None)}
         free = [
-            place
-            for place, own in enumerate(self.objects)
-            if place not in taken and own.colour != colour
+            index
+            for index, item in enumerate(self.objects)
+            if index not in taken and item.colour != colour
         ]
         return draws.choice(free) if free and draws.below(5) < 2 else None
 
     def _is_clear(self, new: Object, but: int | None) -> bool:
-        """Whether at least a pixel of background lies between an object and all others but one."""
-        for place, own in enumerate(self.objects):
-            apart = REACH * (own.radius + new.radius) + 2
-            if place != but and (own.y - new.y) ** 2 + (own.x - new.x) ** 2 < apart**2:
+        """Returns whether at least a pixel of background separates an object from all but one."""
+        for index, item in enumerate(self.objects):
+            apart = REACH * (item.radius + new.radius) + 2
+            if index != but and (item.y - new.y) ** 2 + (item.x - new.x) ** 2 < apart**2:
                 return False
         return True
 
     def _hides_some(self, new: Object, back: int) -> bool:
+        """Returns whether a new object hides enough, and not too much, of the one behind it."""
         hidden = int(np.count_nonzero(self.owners[new.window][new.stamp.mask] == back + 1))
         return HIDDEN <= hidden <= (1 - VISIBLE) * self.objects[back].stamp.area

@@ -1,1 +1,1 @@
-"""Sentences with labels, or with answers."""
+"""Sentences with labels or answers."""

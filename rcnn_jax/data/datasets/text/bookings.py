@@ -1,12 +1,12 @@
-"""Made-up travel bookings with slots, for slot filling without any file.
+"""Generated travel bookings with slots, for slot filling without any file.
 
     arrive taipei on november 2nd   ->   O B-destination O B-arrival_date I-arrival_date
     leave taipei on november 2nd    ->   O B-departure O B-departure_date I-departure_date
 
-A word alone does not tell its slot: any city may be left or reached, and a date, a time or a part
-of the day belongs to whichever of the two its phrase is about, said before it or after it.
-Validation and test have arrangements of phrases that training has none of, and half of their
-cities, months and airlines are new.
+A word alone does not determine its slot: any city may be left or reached, and a date, a time or a
+part of the day belongs to the departure or arrival of its phrase, which may come before or after
+it. Validation and test use arrangements of phrases that do not occur in training, and half of
+their cities, months and airlines are new.
 """
 
 import dataclasses
@@ -61,7 +61,7 @@ _OPENINGS = (
     "", "please", "i want to", "i would like to", "could you help me to", "may i", "we have to",
     "my friend wants to", "book a seat to",
 )  # fmt: skip
-# A leg says where and when; `{way}` is the word that tells whether it is a departure or an arrival.
+# A leg names place and time; the word `{way}` makes it a departure or an arrival.
 _LEGS = (
     "{way} {city} on {date}",
     "{way} {city} at {time}",
@@ -89,13 +89,13 @@ _SLOTS = {
 
 @dataclasses.dataclass(frozen=True)
 class Arrangement:
-    """How a sentence is put together, before its words are chosen.
+    """Structure of a sentence, before its words are chosen.
 
     Attributes:
-        opening: its first words.
-        legs: one or two patterns.
-        first: whether the first leg is a `departure` or an `arrival`; a second one is the other.
-        closing: its last words.
+        opening: First words of the sentence.
+        legs: One or two patterns.
+        first: Whether the first leg is a `departure` or an `arrival`; a second leg is the other.
+        closing: Last words of the sentence.
     """
 
     opening: str
@@ -107,29 +107,33 @@ class Arrangement:
     def split(self) -> str:
         """The only split that has sentences of this arrangement."""
         # Neighbours differ in one phrase, so that every phrase occurs in every split.
-        place = _OPENINGS.index(self.opening) + 2 * _CLOSINGS.index(self.closing)
-        place += 3 * _LEGS.index(self.legs[-1]) + _LEGS.index(self.legs[0])
-        place += self.first == "arrival"
-        return ("train", "train", "train", "validation", "test")[place % 5]
+        number = _OPENINGS.index(self.opening) + 2 * _CLOSINGS.index(self.closing)
+        number += 3 * _LEGS.index(self.legs[-1]) + _LEGS.index(self.legs[0])
+        number += self.first == "arrival"
+        return ("train", "train", "train", "validation", "test")[number % 5]
 
 
 @functools.cache
 def arrangements(split: str) -> tuple[Arrangement, ...]:
-    """All arrangements of a split; no other split has any of them."""
+    """Returns all arrangements of a split, none of which occurs in another split.
+
+    Args:
+        split: `train`, `validation` or `test`.
+    """
     legs = [*((leg,) for leg in _LEGS), *itertools.permutations(_LEGS, 2)]
     every = (Arrangement(*parts) for parts in itertools.product(_OPENINGS, legs, WAYS, _CLOSINGS))
     return tuple(arrangement for arrangement in every if arrangement.split == split)
 
 
 def sentence(split: str, draws: Draws) -> tuple[list[str], list[str]]:
-    """A sentence.
+    """Generates a sentence.
 
     Args:
-        split: it is to belong to.
-        draws: its random numbers.
+        split: Split that the sentence belongs to.
+        draws: Random numbers of the example.
 
     Returns:
-        Words, and as many tags.
+        A pair of the words and as many tags.
     """
     arrangement = draws.choice(arrangements(split))
     phrases: list[tuple[str, str | None]] = [(arrangement.opening, None)]
@@ -152,14 +156,15 @@ def sentence(split: str, draws: Draws) -> tuple[list[str], list[str]]:
         phrases.append((_value(draws, "airline", split), slot))
     words = [word for text, _ in phrases for word in text.split()]
     tags = [
-        "O" if slot is None else f"{'I' if place else 'B'}-{slot}"
+        "O" if slot is None else f"{'I' if index else 'B'}-{slot}"
         for text, slot in phrases
-        for place in range(len(text.split()))
+        for index in range(len(text.split()))
     ]
     return words, tags
 
 
 def _value(draws: Draws, kind: str, split: str) -> str:
+    """Returns random words for a slot."""
     if kind == "date":
         return f"{_value(draws, 'month', split)} {draws.choice(DAYS)}"
     if kind == "time":
@@ -170,14 +175,14 @@ def _value(draws: Draws, kind: str, split: str) -> str:
 
 
 def bookings(*, seed: int = 0, splits: Mapping[str, int] | None = None) -> DatasetSpec:
-    """The bookings as a data set with the features `words` and `tags`.
+    """Returns the bookings as a data set with the features `words` and `tags`.
 
     Args:
-        seed: what makes sentence i of a split, together with i.
-        splits: numbers of sentences of `train`, `validation` and `test`; None: `SPLITS`.
+        seed: Seed that determines each sentence together with its split and index.
+        splits: Number of sentences of `train`, `validation` and `test`; None: `SPLITS`.
 
     Raises:
-        ValueError: there is a split of another name.
+        ValueError: There is a split of another name.
     """
     sizes = SPLITS if splits is None else splits
     if not set(sizes) <= set(SPLITS):
@@ -197,7 +202,7 @@ def bookings(*, seed: int = 0, splits: Mapping[str, int] | None = None) -> Datas
         version="1.0.0",
         features={"words": TEXT, "tags": TEXT},
         splits=sizes,
-        # Nothing is read; prepared records follow the file that makes the sentences.
+        # No file is read: prepared records depend on the source file that generates the sentences.
         files=lambda root, split: [Path(__file__)],
         read=read,
         description="Made-up travel bookings with slots such as destination and departure_date.",

@@ -1,10 +1,10 @@
-"""Made-up sequence to sequence problems over characters: dates to be normalised, names of numbers.
+"""Generated sequence to sequence problems over characters: normalising dates, naming numbers.
 
     2 n d _ o f _ m a y , _ 1 9 9 7   ->   1 9 9 7 - 0 5 - 0 2
     4 2                               ->   f o r t y - t w o
 
-Tokens are characters, a space is written `_`; in the second problem the source is one token, so
-that one vector becomes a sequence. No day of the validation and test dates is one of training.
+Tokens are characters, and a space becomes `_`; in the second problem the source is one token, so
+that a single vector becomes a sequence. No day of the validation and test dates occurs in training.
 """
 
 import datetime
@@ -17,7 +17,7 @@ from rcnn_jax.data.text.sentences import TEXT, to_bytes
 
 SPLITS = {"train": 10_000, "validation": 500, "test": 1_000}
 FIRST, LAST = datetime.date(1900, 1, 1), datetime.date(2099, 12, 31)
-# Which split a day belongs to, by the last digit of its number.
+# Split of a day by the last digit of its number.
 _OWNERS = (*("train",) * 8, "validation", "test")
 MONTHS = (
     "january", "february", "march", "april", "may", "june", "july", "august", "september",
@@ -40,21 +40,28 @@ _TENS = ("twenty", "thirty", "forty", "fifty", "sixty", "seventy", "eighty", "ni
 
 
 def ordinal(number: int) -> str:
-    """`1st`, `2nd`, `3rd`, `11th` and so on."""
+    """Returns a number as an English ordinal, such as `1st`, `2nd`, `3rd` or `11th`.
+
+    Args:
+        number: A non-negative integer.
+    """
     suffix = {1: "st", 2: "nd", 3: "rd"}.get(number % 10, "th")
     return f"{number}{'th' if 10 < number % 100 < 14 else suffix}"
 
 
 def date(split: str, draws: Draws) -> tuple[str, str]:
-    """A date as somebody wrote it, and as ISO 8601 has it.
+    """Generates a date in one of six formats, and the same date in ISO 8601.
 
     Args:
-        split: it is to belong to.
-        draws: its random numbers.
+        split: Split that the date belongs to.
+        draws: Random numbers of the example.
+
+    Returns:
+        A pair of the formatted date and the ISO date.
     """
-    owned = [place for place, owner in enumerate(_OWNERS) if owner == split]
+    digits = [digit for digit, owner in enumerate(_OWNERS) if owner == split]
     tens = (LAST.toordinal() - FIRST.toordinal() + 1) // 10
-    number = 10 * draws.below(tens) + draws.choice(owned)
+    number = 10 * draws.below(tens) + draws.choice(digits)
     day = datetime.date.fromordinal(FIRST.toordinal() + number)
     month = MONTHS[day.month - 1]
     parts = {"day": day.day, "ordinal": ordinal(day.day), "month": month, "short": month[:3]}
@@ -63,7 +70,16 @@ def date(split: str, draws: Draws) -> tuple[str, str]:
 
 
 def number_name(number: int) -> str:
-    """The English name of 0 to 99."""
+    """Returns the English name of a number.
+
+    Args:
+        number: An integer in 0..99.
+
+    Example:
+        >>> from rcnn_jax.data.datasets.text.dates import number_name
+        >>> number_name(42)
+        'forty-two'
+    """
     if number < 20:
         return _ONES[number]
     tens, ones = divmod(number, 10)
@@ -95,7 +111,7 @@ def _spec(name: str, sizes: Mapping[str, int], read: object, description: str) -
         version="1.0.0",
         features={"source": TEXT, "target": TEXT},
         splits=sizes,
-        # Nothing is read; prepared records follow the file that makes the examples.
+        # No file is read: prepared records depend on the source file that generates the examples.
         files=lambda root, split: [Path(__file__)],
         read=read,  # pyright: ignore[reportArgumentType]
         description=description,
@@ -103,7 +119,7 @@ def _spec(name: str, sizes: Mapping[str, int], read: object, description: str) -
 
 
 DATES = _spec("dates", SPLITS, _read_dates, "Dates written in six ways, and in ISO 8601.")
-# A number says nothing of another one's name: there is nothing to be held out.
+# The name of a number does not follow from those of others, so nothing is held out.
 NUMBER_NAMES = _spec(
     "number_names",
     dict.fromkeys(SPLITS, 100),

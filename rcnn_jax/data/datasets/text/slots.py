@@ -1,8 +1,8 @@
-"""ATIS and SNIPS: sentences whose words carry slot tags, from three text files a split.
+"""ATIS and SNIPS: sentences whose words have slot tags, from three text files for each split.
 
-A folder a split holds `seq.in` (words), `seq.out` (as many tags, in the style `B-type`, `I-type`,
-`O`) and `label` (the intent of the whole sentence), a sentence a line, as the slot-gated models of
-Goo et al. (NAACL 2018) introduced it.
+The folder of a split holds `seq.in` (words), `seq.out` (as many tags of the form `B-type`, `I-type`
+or `O`) and `label` (the intent of the sentence), one sentence a line, a format that the slot-gated
+models of Goo et al. (NAACL 2018) introduced.
 """
 
 import dataclasses
@@ -19,7 +19,7 @@ from rcnn_jax.data.text.sentences import TEXT, to_bytes
 _FOLDERS = {"train": ("train",), "validation": ("dev", "valid"), "test": ("test",)}
 _FILES = ("seq.in", "seq.out", "label")
 
-# Those of all three splits: five of them never occur in the training split.
+# The intents of all three splits, five of which never occur in the training split.
 ATIS_INTENTS = (
     "atis_abbreviation", "atis_aircraft", "atis_aircraft#atis_flight#atis_flight_no",
     "atis_airfare", "atis_airfare#atis_flight", "atis_airfare#atis_flight_time", "atis_airline",
@@ -37,13 +37,13 @@ SNIPS_INTENTS = (
 
 @dataclasses.dataclass(frozen=True)
 class SlotFiles:
-    """Where a data set of this form lies, and what is in it.
+    """Location and contents of a data set in this format.
 
     Attributes:
-        name: of the data set and of its folder.
-        intents: all that a `label` file may hold.
-        sentences: split to number of sentences; None where it is not known beforehand.
-        homepage: where the files are.
+        name: Name of the data set and of its folder.
+        intents: All intents that a `label` file may contain.
+        sentences: Number of sentences by split; None where it is not known beforehand.
+        homepage: Address of the files.
     """
 
     name: str
@@ -52,20 +52,35 @@ class SlotFiles:
     homepage: str
 
     def find(self, root: Path, split: str) -> list[Path]:
-        """The three files of a split: below the root, or in the root itself."""
+        """Returns the three files of a split, in a folder below the root or in the root itself.
+
+        Args:
+            root: Data root.
+            split: `train`, `validation` or `test`.
+
+        Raises:
+            FileNotFoundError: A file is missing.
+        """
         choices = [[f"{folder}/{file}" for folder in _FOLDERS[split]] for file in _FILES]
         folders = [root / self.name]
-        # All sets of this form use the same names: the root counts only if it is called like one.
+        # All data sets of this form use the same file names: the root is used only by its name.
         if root.resolve().name == self.name:
             folders.append(root)
         return roots.find_files(self.name, folders, choices, self.homepage)
 
     def read(self, root: Path, split: str) -> Columns:
-        """The columns `words`, `tags` and `intent` of a split.
+        """Reads the columns `words`, `tags` and `intent` of a split.
+
+        Args:
+            root: Data root.
+            split: `train`, `validation` or `test`.
+
+        Returns:
+            A dict of the words and tags of each sentence as bytes, and `intent` `int32[sentences]`.
 
         Raises:
-            FileNotFoundError: a file is missing.
-            ValueError: a line is damaged; the sentence names file and line.
+            FileNotFoundError: A file is missing.
+            ValueError: A line is damaged; the message names file and line.
         """
         word_path, tag_path, intent_path = self.find(root, split)
         words, tags, intents = (_lines(path) for path in (word_path, tag_path, intent_path))
@@ -109,7 +124,12 @@ class SlotFiles:
         return {**columns, "intent": labels}
 
     def spec(self, description: str, citation: str) -> DatasetSpec:
-        """The data set that lies on disk this way."""
+        """Returns the data set.
+
+        Args:
+            description: Short description of the data set.
+            citation: Paper to cite.
+        """
         return DatasetSpec(
             name=self.name,
             version="1.0.0",
@@ -128,8 +148,8 @@ class SlotFiles:
 
 
 def _lines(path: Path) -> list[list[str]]:
-    """The words of each line; spaces, tabs and the ends of lines separate them, however many."""
-    # Split as bytes: a space of another alphabet belongs to its word.
+    """Returns the words of each line, separated by any number of spaces, tabs and line ends."""
+    # Splits bytes, because a space of another script belongs to its word.
     return [[word.decode() for word in line.encode().split()] for _, line in numbered_lines(path)]
 
 
