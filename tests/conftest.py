@@ -8,6 +8,7 @@ os.environ["XLA_FLAGS"] = (
     os.environ.get("XLA_FLAGS", "") + " --xla_force_host_platform_device_count=4"
 ).strip()
 
+import gc
 import pathlib
 import subprocess
 import sys
@@ -27,6 +28,15 @@ jax.config.update("jax_numpy_rank_promotion", "raise")
 # Most of a test's time is the compiler's; what is compiled here runs for milliseconds. The doors,
 # run in processes of their own, compile as they do for users.
 jax.config.update("jax_disable_most_optimizations", True)
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _nothing_old_is_collected():
+    """Leaves what earlier modules made, gigabytes of compiled programs, out of later collections.
+
+    Python would look through all of it for every collection of its oldest generation.
+    """
+    gc.freeze()
 
 
 @pytest.fixture(autouse=True)

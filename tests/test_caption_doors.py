@@ -9,6 +9,8 @@ from PIL import Image
 from rcnn_jax.data.datasets.shapes.dataset import example
 from rcnn_jax.training.checkpoints import reading
 
+pytestmark = pytest.mark.one_row
+
 FORK = """
 from rcnn_jax.data.datasets.shapes.dataset import shapes_world
 
@@ -66,7 +68,6 @@ def test_captions_of_shapes(door, tmp_path):
     assert 0 < best["probability"] < 1
 
 
-@pytest.mark.one_row
 def test_a_cnn_that_learnt_what_pictures_show(door, tmp_path):
     """It goes into the captioner without its last layer, and learns on there."""
     (tmp_path / "fork.py").write_text(FORK)
@@ -109,7 +110,6 @@ def test_vectors_where_pictures_are_wanted(door, tmp_path):
     assert not (tmp_path / "run").exists()
 
 
-@pytest.mark.one_row
 def test_vectors_of_a_list_and_their_nearest_neighbours(door, tmp_path):
     """A list of one's own with features; the file itself is asked about, name by name."""
     rng = np.random.default_rng(0)

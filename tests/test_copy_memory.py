@@ -3,6 +3,9 @@
 import json
 
 import numpy as np
+import pytest
+
+pytestmark = pytest.mark.one_row
 
 FORK = """
 from rcnn_jax.data.datasets.series import lags

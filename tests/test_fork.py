@@ -6,6 +6,8 @@ import re
 
 import pytest
 
+pytestmark = pytest.mark.one_row
+
 FORK = '''
 """A research fork: one file."""
 
@@ -148,7 +150,6 @@ def test_a_fork_trains_and_evaluates_what_it_added(door, tmp_path):
     assert (old["params/Dense_0/kernel"] != new["params/Dense_0/kernel"]).any()
 
 
-@pytest.mark.one_row
 def test_the_example_of_the_readme_runs_as_it_stands(door, tmp_path):
     readme = pathlib.Path(__file__).parent.parent / "README.md"
     blocks = re.findall(r"```python\n# (\S+)\n(.*?)```", readme.read_text(), re.DOTALL)

@@ -9,6 +9,8 @@ from rcnn_jax.data import assets
 from rcnn_jax.data.text.vocabulary import TagVocabulary, Vocabulary
 from rcnn_jax.metrics.chunks import conlleval
 
+pytestmark = pytest.mark.one_row
+
 FORK = """
 from rcnn_jax.data.datasets.text.slots import SlotFiles
 

@@ -4,6 +4,8 @@ import json
 
 import pytest
 
+pytestmark = pytest.mark.one_row
+
 TINY = ["--config.epochs=0", "--config.steps=3", "--config.batch_size=4", "--config.log_every=1"]
 
 

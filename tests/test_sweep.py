@@ -11,6 +11,8 @@ import pytest
 
 from rcnn_jax.configuration import loading
 
+pytestmark = pytest.mark.one_row
+
 CONFIG = """
 def get_config():
     return {
@@ -44,7 +46,6 @@ def finished(folder, config="nets.py", step=3, **metrics):
     (folder / "spent.json").write_text('{"seconds": 2.0, "starts": 1}')
 
 
-@pytest.mark.one_row
 def test_a_variant_is_run_once_with_every_seed(door, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     finished(tmp_path / "runs/slow+smooth/0", "nets.py:slow,smooth", error=0.5, loss=1.0)
@@ -87,7 +88,6 @@ def test_the_table_has_mean_and_deviation_of_each_variant(door, tmp_path, monkey
     assert "'eror' was not measured, only error, f1" in result.stderr
 
 
-@pytest.mark.one_row
 def test_a_run_that_fails_does_not_end_the_others(door, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     finished(tmp_path / "runs/base/0", error=0.25)

@@ -18,6 +18,8 @@ from rcnn_jax.features import extraction
 from rcnn_jax.features.picture_lists import listed
 from rcnn_jax.interop import backbones, weights
 
+pytestmark = pytest.mark.one_row
+
 COUNT = 9
 MINE = flat_backbone.MINE
 

@@ -14,6 +14,8 @@ from rcnn_jax.figures import gradient_norms, hopfield_capacity
 from rcnn_jax.models.hopfield import CAPACITY
 from rcnn_jax.output import picture_style
 
+pytestmark = pytest.mark.one_row
+
 SIZES = {"steps": 60, "hidden": 16, "features": 4, "sequences": 1, "repeats": 3}
 
 

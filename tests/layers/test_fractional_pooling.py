@@ -19,6 +19,8 @@ from rcnn_jax.layers.fractional_pooling import (
 from rcnn_jax.layers.pooling import max_pool
 from rcnn_jax.layers.randomness import DATA_AXIS
 
+pytestmark = pytest.mark.one_row
+
 RNG = np.random.default_rng(0)
 KEY = jax.random.key(5)
 SIZES = [(25, 20), (36, 25), (93, 74), (10, 7), (8, 4), (3, 2), (7, 6)]

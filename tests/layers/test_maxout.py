@@ -11,6 +11,8 @@ from layers.oracles import finite_difference
 from rcnn_jax.layers.maxout import Maxout, expected_maxout, max_norm, maxout, sampled_maxout
 from rcnn_jax.layers.randomness import DATA_AXIS
 
+pytestmark = pytest.mark.one_row
+
 RNG = np.random.default_rng(0)
 KEY = jax.random.key(3)
 

@@ -1,7 +1,7 @@
 """Changes single places of the package and sees whether a test notices.
 
-    python tests/mutants/mutate.py list --count=60 --seed=0
-    python tests/mutants/mutate.py run --count=60 --seed=0 --workers=2 --output=tests/mutants/results.json
+    python tests/mutants/mutate.py list --count=60 --seed=0  # the defaults
+    python tests/mutants/mutate.py run --workers=2 --output=tests/mutants/results.json
 
 A mutant differs from the package in one operator or one constant, drawn at random over the rooms
 `layers`, `tasks`, `training` and `decoding`. It is written into a copy of the checkout, and tests

@@ -11,6 +11,8 @@ import pytest
 
 from stored import make
 
+pytestmark = pytest.mark.oldest_row
+
 HERE = pathlib.Path(__file__).parent
 STORED = HERE / "a20cca2"
 

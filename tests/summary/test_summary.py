@@ -23,6 +23,8 @@ from rcnn_jax.summary.listing import configured, list_models, parse_input, repor
 from rcnn_jax.summary.multiply_adds import multiply_adds
 from rcnn_jax.training.parameters import parameter_table
 
+pytestmark = pytest.mark.one_row
+
 # Published, or counted by the tests of the models: 32x32 colour images, 10 classes.
 TOTALS = {
     "rcnn": 672_202,

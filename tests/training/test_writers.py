@@ -15,8 +15,7 @@ import numpy as np
 import pytest
 
 from rcnn_jax.errors import UserError
-from rcnn_jax.output import tables
-from rcnn_jax.training import meter, writers
+from rcnn_jax.training import meter, parameters, writers
 from rcnn_jax.training.parallel import mesh
 from rcnn_jax.training.workdir import Workdir
 
@@ -165,7 +164,7 @@ def test_what_cannot_be_a_writer(workdir, name, says):
 
 
 def test_parameter_table():
-    text = tables.parameter_table({"a": {"kernel": jnp.zeros((3, 4)), "bias": jnp.zeros(4)}})
+    text = parameters.parameter_table({"a": {"kernel": jnp.zeros((3, 4)), "bias": jnp.zeros(4)}})
     assert "a/kernel" in text
     assert "3x4" in text
     assert text.endswith("total 16 parameters, 0.00 MB")
