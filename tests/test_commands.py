@@ -57,3 +57,22 @@ def test_all_keys_are_listed_with_their_defaults_and_comments():
     text = key_listing(["fsdp"])
     assert "fsdp.min_size = 65536" in text
     assert "batch_size" not in text
+
+
+@pytest.mark.parametrize("name", sorted(commands.commands()))
+def test_help_imports_nothing_that_takes_long(name):
+    script = f"""
+import runpy, sys
+sys.argv = ["rcnn_jax.{name}", "--help"]
+try:
+    runpy.run_module("rcnn_jax.{name}", run_name="__main__", alter_sys=True)
+except SystemExit:
+    pass
+heavy = {{"jax", "flax", "optax", "orbax", "grain", "matplotlib", "scipy", "PIL"}}
+sys.stderr.write(" ".join(sorted(heavy & set(sys.modules))))
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, check=True
+    )
+    assert f"rcnn_jax.{name}" in done.stdout
+    assert not done.stderr

@@ -1,4 +1,4 @@
-"""Former import paths and their present addresses."""
+"""Where what once had another address is now."""
 # ruff: noqa: E501
 
 MOVED: dict[str, str] = {
@@ -34,6 +34,7 @@ MOVED: dict[str, str] = {
     "rcnn_jax.data.line_files:ReadEach": "rcnn_jax.data.columns:from_files",
     "rcnn_jax.data.line_files:split_of": "rcnn_jax.data.splits:split_of",
     "rcnn_jax.data.line_images": "rcnn_jax.data.files.line_images",
+    "rcnn_jax.data.line_images:SUFFIXES": "rcnn_jax.data.files.images:SUFFIXES",
     "rcnn_jax.data.mnist": "rcnn_jax.data.datasets.images.mnist",
     "rcnn_jax.data.normalization": "rcnn_jax.data.transforms.normalization",
     "rcnn_jax.data.opened_files": "rcnn_jax.data.records.opened_files",
@@ -155,6 +156,6 @@ MOVED: dict[str, str] = {
     "rcnn_jax.training.topology": "rcnn_jax.training.checkpoints.topology",
     "rcnn_jax.xla_flags": "rcnn_jax.startup.xla_flags",
 }
-"""Maps `package.module` to `package.other` for all names of a module, and `package.module:Name` to
-`package.other:Name` for a single name, which takes precedence. Configs of finished runs contain
-import paths; they are read as if they had been written with the present ones."""
+"""`package.module` -> `package.other` for all names of a module, `package.module:Name` ->
+`package.other:Name` for one, which counts first. Configs of finished runs hold import paths; they
+are read as if they had been written with the new ones."""

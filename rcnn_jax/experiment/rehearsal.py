@@ -253,8 +253,7 @@ def evaluated_batch(config: Config, source: Source, size: int, devices: Devices)
     """
     real = min(len(source), max(size - 1, 1))
     rows = np.append(np.arange(real), np.full(size - real, samplers.PADDING))
-    local = devices.local_rows(size)
-    batch = pipeline.host_batch(source, rows if local is None else rows[local])
+    batch = pipeline.host_batch(source, rows[devices.local_rows(size)])
     added = evaluation_columns(config).items()
     batch |= {key: np.ones(len(batch["mask"]), dtype) for key, dtype in added}
     return devices.place_global(batch)

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from rcnn_jax.data.files.line_images import SUFFIXES
+from rcnn_jax.data.files.images import SUFFIXES
 from rcnn_jax.features.parts import digest
 
 

@@ -17,7 +17,6 @@ import sys
 import types
 from typing import Any
 
-import numpy as np
 from absl import flags
 
 from rcnn_jax.configuration import importing
@@ -118,6 +117,8 @@ def make(name: str, module: Any, folder: pathlib.Path, seed: int) -> None:
     Raises:
         UserError: A file cannot be written.
     """
+    import numpy as np
+
     from rcnn_jax.output import picture_style
 
     measured = module.measure(seed=seed)

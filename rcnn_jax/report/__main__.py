@@ -15,7 +15,6 @@ from absl import flags
 
 from rcnn_jax.errors import UserError
 from rcnn_jax.output.files import write_atomically
-from rcnn_jax.report import page, sweep_page
 from rcnn_jax.startup import doors
 
 FLAGS = flags.FlagValues()
@@ -65,6 +64,9 @@ def report(folder: pathlib.Path) -> str:
     Raises:
         UserError: The folder holds neither a run nor a sweep.
     """
+    # Here and not above: NumPy and the templates, which --help needs none of.
+    from rcnn_jax.report import page, sweep_page
+
     if not folder.is_dir():
         raise UserError(f"--workdir={folder} is no folder.")
     make = sweep_page.make if (folder / "sweep.json").is_file() else page.make

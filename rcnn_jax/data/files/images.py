@@ -9,6 +9,11 @@ import numpy as np
 
 from rcnn_jax.data.spec import Feature
 
+SUFFIXES = (
+    ".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".gif", ".webp", ".pgm", ".pbm", ".ppm",
+)  # fmt: skip
+"""Suffixes of the files that are read as pictures."""
+
 T = TypeVar("T")
 
 _MODES = {1: "L", 3: "RGB"}

@@ -10,11 +10,6 @@ import numpy as np
 
 from rcnn_jax.data.files.images import opened, plain
 
-SUFFIXES = (
-    ".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".gif", ".webp", ".pgm", ".pbm", ".ppm",
-)  # fmt: skip
-"""Suffixes of the files that are read as pictures."""
-
 
 def read_picture(path: Path, data: bytes | None = None) -> np.ndarray:
     """Reads a picture of one line.

@@ -17,7 +17,7 @@ import numpy as np
 from rcnn_jax.data.columns import LazyColumn, from_files
 from rcnn_jax.data.datasets.captioned.listing import Captioned, Listing
 from rcnn_jax.data.files import image_vectors
-from rcnn_jax.data.files.line_images import SUFFIXES
+from rcnn_jax.data.files.images import SUFFIXES
 from rcnn_jax.data.files.photographs import Fit, read_photograph
 from rcnn_jax.data.records.damage import CHOICES
 from rcnn_jax.data.spec import Columns, DatasetSpec, Feature

@@ -22,7 +22,7 @@ import numpy as np
 
 from rcnn_jax.data import roots
 from rcnn_jax.data.columns import from_files
-from rcnn_jax.data.files import line_images
+from rcnn_jax.data.files import images
 from rcnn_jax.data.files.audio import SUFFIX, read_frames
 from rcnn_jax.data.files.line_images import read_picture
 from rcnn_jax.data.files.text_lines import decode, numbered_lines
@@ -64,7 +64,7 @@ def pictures(path: str, *, name: str = "lines", held_out: float = 0.1) -> Datase
     """
     return _spec(
         name, path, held_out, "image", Feature((None, None, 1), "uint8"), read_picture,
-        line_images.SUFFIXES,
+        images.SUFFIXES,
     )  # fmt: skip
 
 
