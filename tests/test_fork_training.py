@@ -125,7 +125,7 @@ def test_a_workdir_outlives_the_addresses_in_its_config(tmp_path, monkeypatch, c
     assert old.count("rcnn_jax.nets:OldFully") == old.count("rcnn_jax.questions.") == 1
     file.write_text(old)
     moved = {"rcnn_jax.nets:OldFullyConnected": config.model.name}
-    moved["rcnn_jax.questions"] = "rcnn_jax.tasks"
+    moved["rcnn_jax.questions.classification"] = "rcnn_jax.tasks.classification"
     monkeypatch.setattr(importing, "MOVED", moved)
     stored = loading.for_evaluation(file, [])
     assert stored.to_dict() == config.to_dict()

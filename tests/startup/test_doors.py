@@ -360,7 +360,7 @@ def test_help_reads_well(door):
     assert result.returncode == 0
     assert "python -m rcnn_jax.train --config=configs/rcnn_digits.py" in result.stdout
     assert "--workdir" in result.stdout
-    assert "the same command goes on" in result.stdout
+    assert "continues where an earlier run of the same command stopped" in result.stdout
 
 
 def test_output_that_nobody_reads(run_copy, tmp_path):
