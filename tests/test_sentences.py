@@ -96,7 +96,7 @@ def test_sentences_are_trained_on_and_evaluated(door, tmp_path, tiny, residency,
     [
         ("train/seq.out", b"O B-to O B-day\nO B-from\n", [], ["seq.out:1", "4 tags", "5 words"]),
         ("train/seq.out", b"O B-to O B-day I-day\n", [], ["seq.in:2", "words without tags"]),
-        ("dev/seq.in", b"to oslo \xff rome\n", [], ["dev/seq.in:1", "not UTF-8"]),
+        ("dev/seq.in", b"to oslo \xff rome\n", [], ["dev/seq.in:1", "no UTF-8"]),
         ("dev/seq.in", b"\n", [], ["dev/seq.in:1", "the sentence is empty"]),
         ("dev/seq.out", b"O B-to O Q-via\n", [], ["dev/seq.out:1", "'Q-via' is no tag"]),
         ("", b"", ["--config.model.classes=7"], ["model.classes=7", "make it 5", "leave the key"]),
