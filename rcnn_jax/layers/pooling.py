@@ -136,7 +136,7 @@ def _max_pool_forward(
     for number, candidate in enumerate(others, start=1):
         winner = jnp.where(candidate > best, jnp.asarray(number, index_dtype), winner)
         best = lax.max(best, candidate)
-    return best, (winner, x.shape)
+    return best, (winner, x.shape[1:-1])
 
 
 def _window_elements(
@@ -168,14 +168,15 @@ def _max_pool_backward(
     # An input pixel at stride * j + r is offset r + stride * m of window j - m. For one remainder
     # r the sum over m is a sum of shifted arrays: nothing is scattered. The remainders are then
     # interleaved.
-    winner, shape = residuals
-    pooled = gradient.shape[1:-1]
+    winner, spatial = residuals
+    # An exported program may have a symbolic number of rows, which is no number among residuals.
+    batch, *pooled, channels = winner.shape
     zero = jnp.zeros((), gradient.dtype)
     reach = [-(-w // s) for w, s in zip(window, strides, strict=True)]
     lengths = [p + m - 1 for p, m in zip(pooled, reach, strict=True)]
     classes = []
     for remainder in itertools.product(*map(range, strides)):
-        total = jnp.zeros((shape[0], *lengths, shape[-1]), gradient.dtype)
+        total = jnp.zeros((batch, *lengths, channels), gradient.dtype)
         for shift in itertools.product(*map(range, reach)):
             offset = [r + s * m for r, s, m in zip(remainder, strides, shift, strict=True)]
             if any(o >= w for o, w in zip(offset, window, strict=True)):
@@ -196,12 +197,12 @@ def _max_pool_backward(
         order += [rank + 1 + axis, axis]
     order.append(2 * rank + 1)
     full = grid.transpose(order).reshape(
-        shape[0], *(n * s for n, s in zip(lengths, strides, strict=True)), shape[-1]
+        batch, *(n * s for n, s in zip(lengths, strides, strict=True)), channels
     )
     # A negative edge crops positions in the padding, or beyond the last window.
     crop = [
         (-before, n + before - f, 0)
-        for (before, _), n, f in zip(pads, shape[1:-1], full.shape[1:-1], strict=True)
+        for (before, _), n, f in zip(pads, spatial, full.shape[1:-1], strict=True)
     ]
     return (lax.pad(full, zero, [(0, 0, 0), *crop, (0, 0, 0)]),)
 
