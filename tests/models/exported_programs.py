@@ -15,7 +15,7 @@ from rcnn_jax.models.transcriber import Transcriber
 
 
 def rcnn(norm):
-    model = RCNN(classes=3, features=4, steps=2, norm=norm)
+    model = RCNN(classes=3, features=8, steps=2, norm=norm)
     return model, (16, 16, 3), lambda variables, x: model.apply(variables, x, train=False)
 
 
