@@ -11,6 +11,8 @@ from rcnn_jax.configuration import importing, loading
 from rcnn_jax.training.checkpoints import reading
 from test_fork import CONFIG, FORK
 
+pytestmark = pytest.mark.one_row
+
 TRAINING = '''
 """What moves the weights, and where the log goes."""
 
@@ -106,7 +108,6 @@ def test_a_fork_trains_by_what_its_config_names_alone(door, tmp_path):
     assert "ZeroDivisionError: division by zero (my_fork/training.py:1)" in result.stderr
 
 
-@pytest.mark.one_row
 def test_a_workdir_outlives_the_addresses_in_its_config(tmp_path, monkeypatch, capsys):
     given = {
         "model": {

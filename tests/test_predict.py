@@ -11,6 +11,8 @@ from rcnn_jax.data.catalog import load_spec
 from rcnn_jax.errors import UserError
 from rcnn_jax.output import predicted
 
+pytestmark = pytest.mark.one_row
+
 FORK = """
 import dataclasses
 import io
@@ -153,7 +155,6 @@ def test_small_probabilities_are_not_nothing():
     ]  # fmt: skip
 
 
-@pytest.mark.one_row
 def test_lines_are_read_as_the_run_read_its_own(door, trained):
     """Dark on white, twice as large, in colours; with damaged files between them."""
     folder = trained(LINES, 120)
@@ -284,7 +285,6 @@ def test_masks_are_written_beside_the_answers(door, trained):
     assert "fork:WithMasks makes files, too: --output=FOLDER/ writes them" in result.stderr
 
 
-@pytest.mark.one_row
 @pytest.mark.parametrize("name", ["../mask.png", "a/mask.png", ""])
 def test_a_task_knows_no_path(tmp_path, name):
     output = predicted.Output(f"{tmp_path}/", True)
@@ -293,7 +293,6 @@ def test_a_task_knows_no_path(tmp_path, name):
         list(output.written([one], []))
 
 
-@pytest.mark.one_row
 def test_names_of_examples_in_a_file_of_several(tmp_path):
     """Files of theirs overwrite neither each other nor the answers."""
     stems = [predicted.stem_of(tmp_path / "vgg.npz", name) for name in ("b/1.jpg", "b_1", "", "..")]

@@ -9,6 +9,8 @@ import pytest
 
 from rcnn_jax.training.checkpoints import reading
 
+pytestmark = pytest.mark.one_row
+
 ALL = [
     "--config=rcnn_digits",
     "--config.model.features=8",
@@ -34,7 +36,6 @@ def losses(run):
     return {(e["step"], e.get("split")): e["loss"] for e in map(json.loads, lines)}
 
 
-@pytest.mark.one_row
 def test_a_run_goes_on_in_the_stage_where_it_was(door, tmp_path):
     arguments = [*ALL, "--config.checkpoint_every=2", "--config.keep_latest=9"]
     result = door("train", *arguments)

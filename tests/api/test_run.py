@@ -19,6 +19,8 @@ from rcnn_jax.data import catalog
 from rcnn_jax.data.datasets.images.digits import DIGITS
 from rcnn_jax.errors import UserError
 
+pytestmark = pytest.mark.one_row
+
 STORED = pathlib.Path(__file__).parent.parent / "stored" / "a20cca2"
 README = pathlib.Path(__file__).parent.parent.parent / "README.md"
 
@@ -35,7 +37,6 @@ def validation():
     return source.gather(np.arange(len(source)))
 
 
-@pytest.mark.one_row
 def test_the_script_of_the_readme_runs_as_it_stands(door, tmp_path):
     section = README.read_text().partition("## In Python\n")[2].partition("\n## ")[0]
     (script,) = re.findall(r"```python\n(.*?)```", section, re.DOTALL)

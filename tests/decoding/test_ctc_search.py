@@ -11,6 +11,8 @@ import pytest
 from decoding import oracles
 from rcnn_jax.decoding import ctc
 
+pytestmark = pytest.mark.one_row
+
 SMALL = [(4, 3, 0), (3, 4, 3), (5, 2, 1), (4, 4, 1)]  # time, classes, blank
 CASES = 250
 best_path = jax.jit(ctc.best_path, static_argnums=2)

@@ -13,6 +13,8 @@ from rcnn_jax.models.efficientnet_lite import EfficientNetLite
 from rcnn_jax.training import initial
 from rcnn_jax.training.checkpoints import reading
 
+pytestmark = pytest.mark.one_row
+
 RNG = np.random.default_rng(0)
 TINY = {"stages": ((1, 3, 1, 1, 4),), "stem": 4, "head": 6}
 

@@ -24,7 +24,7 @@ FLAGS = [
 EXPLODES = "--config.schedule.factor=1e12"
 ROLLBACK = "--config.divergence.action=rollback"
 
-pytestmark = pytest.mark.faults
+pytestmark = [pytest.mark.faults, pytest.mark.one_row]
 
 
 def lines(tmp_path):

@@ -16,6 +16,8 @@ from rcnn_jax.layers import winograd
 from rcnn_jax.layers.convolution import conv_general_dilated, convolve
 from rcnn_jax.layers.winograd import FILTERS, winograd_convolve, winograd_pays
 
+pytestmark = pytest.mark.one_row
+
 
 def direct(x, kernel):
     return lax.conv_general_dilated(
@@ -102,7 +104,6 @@ def test_in_float32_it_rounds_no_more_than_its_arithmetic_allows(columns, tile):
     assert allowed < 2.5e-6 * rms(exact)
 
 
-@pytest.mark.one_row
 @pytest.mark.parametrize(("columns", "position"), [(16, 0), (18, 1)])
 @pytest.mark.parametrize("part", ["inputs", "kernel", "outputs"])
 def test_a_coefficient_that_is_wrong_by_a_thousandth_exceeds_that(

@@ -12,6 +12,8 @@ import pytest
 from rcnn_jax.data.text.vocabulary import BOS, EOS, PAD, UNK
 from rcnn_jax.models.captioner import Captioner, multimodal_rnn, neuraltalk, neuraltalk_rnn
 
+pytestmark = pytest.mark.one_row
+
 RNG = np.random.default_rng(0)
 CLASSES, SIZE, BATCH, SENTENCES, STEPS = 9, 7, 3, 2, 5
 X = jnp.asarray(RNG.normal(size=(BATCH, SIZE)), jnp.float32)

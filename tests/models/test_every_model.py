@@ -22,6 +22,8 @@ from rcnn_jax.models.resnet import ResNet
 from rcnn_jax.models.squeezenet import SqueezeNet
 from rcnn_jax.models.vgg import VGG
 
+pytestmark = pytest.mark.one_row
+
 RNG = np.random.default_rng(0)
 IMAGES = RNG.normal(size=(8, 6, 5, 2)).astype(np.float32)
 LABELS = RNG.integers(0, 3, 8)

@@ -19,6 +19,8 @@ from rcnn_jax.models.maxout import (
     probabilistic_maxout,
 )
 
+pytestmark = pytest.mark.one_row
+
 RNG = np.random.default_rng(0)
 X = jnp.asarray(RNG.normal(size=(8, 6, 6, 2)), jnp.float32)
 KEY = jax.random.key(0)

@@ -17,6 +17,8 @@ from rcnn_jax.models.transcriber import Transcriber, grcnn_released_code
 from rcnn_jax.summary.layer_table import summarize
 from rcnn_jax.summary.listing import parse_input
 
+pytestmark = pytest.mark.one_row
+
 RNG = np.random.default_rng(0)
 BATCH, HEIGHT, WIDTH, CLASSES, HIDDEN = 4, 5, 9, 4, 3
 LENGTHS = np.array([9, 4, 0, 7], np.int32)

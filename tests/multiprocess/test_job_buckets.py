@@ -15,7 +15,7 @@ from rcnn_jax.data.sources import ArraySource
 HERE = pathlib.Path(__file__).parent
 FLAGS = [f"--config={HERE / 'bucketed.py'}", "--workdir=run"]
 
-pytestmark = pytest.mark.faults
+pytestmark = [pytest.mark.faults, pytest.mark.one_row]
 
 
 @pytest.fixture(scope="module")

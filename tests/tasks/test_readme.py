@@ -14,6 +14,8 @@ import rcnn_jax.tasks
 from rcnn_jax.data.spec import Feature
 from rcnn_jax.data.transforms import chain as transforms
 
+pytestmark = pytest.mark.one_row
+
 README = pathlib.Path(rcnn_jax.tasks.__file__).parent / "README.md"
 CONFIG = """
 def get_config():
@@ -56,7 +58,6 @@ def text():
     return text
 
 
-@pytest.mark.one_row
 def test_it_trains_and_is_evaluated_in_a_fork(door, tmp_path):
     package = tmp_path / "my_fork"
     package.mkdir()

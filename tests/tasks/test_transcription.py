@@ -16,6 +16,8 @@ from rcnn_jax.models.transcriber import Transcriber
 from rcnn_jax.tasks.classification import Classification
 from rcnn_jax.tasks.transcription import Transcription
 
+pytestmark = pytest.mark.one_row
+
 ALPHABET = ("a", "b", " ")
 KEY = np.array([0, 1], np.uint32)
 PARAMS = {"scale": np.float32(1)}

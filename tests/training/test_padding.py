@@ -13,6 +13,8 @@ from rcnn_jax.experiment import task
 from rcnn_jax.training import step
 from rcnn_jax.training.parallel.mesh import make_devices
 
+pytestmark = pytest.mark.one_row
+
 FEATURES = {"image": Feature((8, 8, 1), "uint8"), "label": Feature((), "int32", 10)}
 RNG = np.random.default_rng(0)
 ROWS = {

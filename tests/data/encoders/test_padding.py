@@ -17,6 +17,8 @@ from rcnn_jax.data.transforms import chain
 from rcnn_jax.models.sequence_classifier import SequenceClassifier
 from rcnn_jax.tasks.classification import Classification
 
+pytestmark = pytest.mark.one_row
+
 FEATURES = {
     "clip": Feature((None, 2, 3), "uint8"),
     "step_label": Feature((None,), "int32", 5),
@@ -48,7 +50,6 @@ def bound(training, *others, **arguments):
     return encoder.bind(encoder.fit(training), others)
 
 
-@pytest.mark.one_row
 @pytest.mark.parametrize("residency", ["memory", "stream"])
 def test_examples_of_one_shape_with_their_lengths(residency):
     encoding = bound(source([2, 4, 1]), value={"step_label": -1})
@@ -80,7 +81,6 @@ def test_examples_of_one_shape_with_their_lengths(residency):
     assert batch["step_label"][:3].tolist() == [[0, 0, -1, -1], [1] * 4, [2, -1, -1, -1]]
 
 
-@pytest.mark.one_row
 def test_longer_examples_of_other_splits_are_cut_and_counted_or_refused(capsys):
     training, other = source([2, 3]), source([1, 5, 4, 2])
     encoding = bound(training, other)
@@ -101,7 +101,6 @@ def test_longer_examples_of_other_splits_are_cut_and_counted_or_refused(capsys):
     assert bound(training, other, most=6).wrap(other).gather(np.arange(4))["clip"].shape[1] == 6
 
 
-@pytest.mark.one_row
 def test_what_cannot_be_read_is_padding_and_no_part_of_the_longest():
     split = source([2, 9, 3], damaged=[1])
     wrapped = bound(split).wrap(split)
@@ -110,7 +109,6 @@ def test_what_cannot_be_read_is_padding_and_no_part_of_the_longest():
     assert (batch["length"].tolist(), batch["clip"].shape) == ([2, 0, 3], (3, 3, 2, 3))
 
 
-@pytest.mark.one_row
 def test_buckets_cut_padded_features_to_the_length_of_their_examples():
     split = source([1, 4, 2, 4])
     wrapped = bound(split).wrap(split)
@@ -125,7 +123,6 @@ def test_buckets_cut_padded_features_to_the_length_of_their_examples():
     }  # fmt: skip
 
 
-@pytest.mark.one_row
 @pytest.mark.parametrize(
     ("split", "arguments", "says"),
     [
@@ -157,7 +154,6 @@ def test_what_cannot_be_padded(split, arguments, says):
         bound(split, **arguments).wrap(split)
 
 
-@pytest.mark.one_row
 def test_what_is_not_named_is_left_out_where_it_varies():
     text = [np.zeros(n, np.uint8) for n in (5, 7)]
     split = source([2, 3], text=(text, Feature((None,), "uint8")))

@@ -11,6 +11,8 @@ import pytest
 from rcnn_jax.data import catalog
 from rcnn_jax.data.datasets.images import cifar
 
+pytestmark = pytest.mark.one_row
+
 LAYOUT = dataclasses.replace(cifar.CIFAR10_LAYOUT, records={"train": 4, "test": 3})
 LAYOUT100 = dataclasses.replace(cifar.CIFAR100_LAYOUT, records={"train": 5, "test": 3})
 
