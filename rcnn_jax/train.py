@@ -20,7 +20,7 @@ from absl import flags
 
 from rcnn_jax.configuration import importing, loading
 from rcnn_jax.errors import UsageError, UserError, describe, fork_location
-from rcnn_jax.output import provenance, tables
+from rcnn_jax.output import tables
 from rcnn_jax.startup import doors, xla_flags
 
 FLAGS = flags.FlagValues()
@@ -83,6 +83,7 @@ def train(
     """
     # Imported here because the compiler's flags must be set before jax starts.
     from rcnn_jax.experiment import training_run
+    from rcnn_jax.output import provenance
     from rcnn_jax.training import diagnosis, parameters
     from rcnn_jax.training.checkpoints.errors import DivergedError
     from rcnn_jax.training.parallel import distributed
