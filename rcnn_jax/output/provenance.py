@@ -26,19 +26,19 @@ _MOST_BYTES = 5_000_000
 
 def versions() -> dict[str, str]:
     """Returns the versions of Python and of this package's installed dependencies, by name."""
-    found = {"python": platform.python_version()}
+    installed = {"python": platform.python_version()}
     try:
         required = importlib.metadata.requires("rcnn-jax") or []
-        found["rcnn-jax"] = importlib.metadata.version("rcnn-jax")
+        installed["rcnn-jax"] = importlib.metadata.version("rcnn-jax")
     except importlib.metadata.PackageNotFoundError:  # a checkout that was never installed
         required = ["jax", "flax", "optax", "orbax-checkpoint", "numpy"]
     names = {re.split(r"[^\w.-]", entry, maxsplit=1)[0] for entry in required}
     for name in sorted(names | {"jaxlib"}):
         try:
-            found[name] = importlib.metadata.version(name)
+            installed[name] = importlib.metadata.version(name)
         except importlib.metadata.PackageNotFoundError:
             continue  # an extra that nobody installed
-    return found
+    return installed
 
 
 def repository(folder: str | pathlib.Path) -> dict[str, Any] | None:
@@ -53,7 +53,7 @@ def repository(folder: str | pathlib.Path) -> dict[str, Any] | None:
         the commit or is new; and `difference`, the text of `git diff HEAD`. None where the folder
         belongs to no repository or Git is not installed.
     """
-    top = _git(folder, "rev-parse", "--show-toplevel")
+    top = _top(folder)
     if top is None:
         return None
     commit = _git(folder, "rev-parse", "--verify", "--quiet", "HEAD")
@@ -62,7 +62,7 @@ def repository(folder: str | pathlib.Path) -> dict[str, Any] | None:
         (_git(folder, "diff", "HEAD", "--no-color", "--no-ext-diff") or "") if commit else ""
     )
     return {
-        "folder": top.strip(),
+        "folder": top,
         "commit": commit.strip() if commit else None,
         "changes": changes.splitlines(),
         "difference": difference,
@@ -84,26 +84,30 @@ def record(workdir: str | pathlib.Path, folders: Iterable[str | pathlib.Path] = 
     """
     workdir = pathlib.Path(workdir)
     package = pathlib.Path(__file__).resolve().parents[2]
-    repositories: dict[str, dict[str, Any]] = {}
-    for folder in (package, *folders):
-        state = repository(folder)
-        if state is None or state["folder"] in repositories:
-            continue
+    # Most folders belong to one repository, whose state is asked for once.
+    tops = dict.fromkeys(_top(folder) for folder in (package, *folders))
+    states = [state for top in tops if top is not None and (state := repository(top))]
+    for state in states:
         difference = state.pop("difference").encode()
         if difference and len(difference) <= _MOST_BYTES:
             name = f"provenance-{hashlib.sha256(difference).hexdigest()[:12]}.diff"
             if not (workdir / name).exists():
                 write_atomically(workdir / name, difference)
             state["difference"] = name
-        repositories[state["folder"]] = state
     entry = {
         "time": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         "command": sys.argv,
         "versions": versions(),
-        "repositories": list(repositories.values()),
+        "repositories": states,
     }
     with open(workdir / FILE, "a", encoding="utf-8") as file:
         file.write(json.dumps(entry) + "\n")
+
+
+def _top(folder: str | pathlib.Path) -> str | None:
+    """Returns the top of the repository that a folder belongs to; None where there is none."""
+    top = _git(folder, "rev-parse", "--show-toplevel")
+    return None if top is None else top.strip()
 
 
 def _git(folder: str | pathlib.Path, *arguments: str) -> str | None:
