@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+import re
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -188,9 +189,11 @@ class DatasetSpec:
             can be predicted; `None` where examples are not files.
         read_several: Reads a file that holds several examples into pairs `(name, features)`;
             `None` where a file is one example.
+        release_notes: Mapping from a version to one sentence about what the same files are read as
+            since then. A run that was trained on an older version prints it when it is evaluated.
 
     Raises:
-        ValueError: If a feature is called `mask`.
+        ValueError: If a feature is called `mask`, or a version is not `major.minor.patch`.
     """
 
     name: str
@@ -204,10 +207,36 @@ class DatasetSpec:
     citation: str = ""
     read_file: Callable[[Path], Mapping[str, np.ndarray]] | None = None
     read_several: Callable[[Path], Sequence[tuple[str, Mapping[str, np.ndarray]]]] | None = None
+    release_notes: Mapping[str, str] = dataclasses.field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if "mask" in self.features:
             raise ValueError(f"{self.name}: a feature cannot be called 'mask', every batch has one")
+        for version in (self.version, *self.release_notes):
+            if not re.fullmatch(r"\d+\.\d+\.\d+", version):
+                raise ValueError(
+                    f"{self.name}: a version is major.minor.patch, such as 1.0.0, got {version!r}"
+                )
+
+    def notes_since(self, version: str) -> list[str]:
+        """Returns the release notes of the versions after a given one, the oldest first.
+
+        Args:
+            version: Version `major.minor.patch`; `""` for one before any that has notes.
+
+        Example:
+            >>> from rcnn_jax.data.spec import DatasetSpec
+            >>> notes = {"1.1.0": "Pages are turned.", "1.10.0": "Blots are left out."}
+            >>> spec = DatasetSpec("pages", "1.10.0", {}, {}, None, None, release_notes=notes)
+            >>> spec.notes_since("1.2.0")
+            ['Blots are left out.']
+        """
+
+        def order(version: str) -> tuple[int, ...]:
+            return tuple(map(int, version.split("."))) if version else ()
+
+        notes = sorted(self.release_notes, key=order)
+        return [self.release_notes[each] for each in notes if order(each) > order(version)]
 
     def columns(self, root: Path, split: str) -> Columns:
         """Reads a split and checks it against the spec.

@@ -14,6 +14,7 @@ from rcnn_jax.data import pipeline
 from rcnn_jax.data.encoders.base import Encoding
 from rcnn_jax.data.sources import Source
 from rcnn_jax.errors import UsageError, UserError
+from rcnn_jax.experiment import release_notes
 from rcnn_jax.experiment.data import (
     Reader,
     batch_shapes,
@@ -184,6 +185,7 @@ def evaluation_of(
         UserError: A component is missing or does not fit the others.
     """
     configure_jax(config)
+    release_notes.warn(config, Workdir(path))
     devices = evaluation_devices()
     reader = Reader.load(config, Workdir(path).assets)
     encoding = reader.bind([source])

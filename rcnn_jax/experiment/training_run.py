@@ -17,7 +17,7 @@ from rcnn_jax.data.samplers import Sampler
 from rcnn_jax.data.sources import Source
 from rcnn_jax.data.spec import Feature
 from rcnn_jax.errors import UsageError, nearest
-from rcnn_jax.experiment import rehearsal, starting_weights
+from rcnn_jax.experiment import rehearsal, release_notes, starting_weights
 from rcnn_jax.experiment.data import (
     Reader,
     check_encoder,
@@ -100,7 +100,9 @@ class TrainingRun:
             name: {"shape": list(leaf.shape[1:]), "dtype": leaf.dtype.name}
             for name, leaf in self.recipe.batch.items()
         }
+        version = release_notes.version(self.config)
         return {
+            **({} if version is None else {"version": version}),
             "examples": len(self.source),
             "shapes": shapes,
             "features": feature_json.to_json(self.stored),
@@ -350,6 +352,8 @@ def prepare_training(config: Config, workdir: Workdir, data_dir: str | None) -> 
     rules.check(recipe.abstract_state(devices).params, devices.mesh.shape[FSDP_AXIS])
     weights, fresh = {}, []
     begun = distributed.first(lambda: bool(reading.steps(workdir.checkpoints)))
+    if begun:
+        release_notes.warn(config, workdir)
     if config.data.validation and not begun:
         ranking.check_best_mode(config.best_metric, config.best_mode)
     if config.init_from and not begun:

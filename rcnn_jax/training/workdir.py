@@ -114,7 +114,8 @@ class Workdir:
             facts: Facts about the training data; see `TrainingRun.data_facts`. They include
                 `examples`, the number of examples, and `shapes`, the shapes of the features of an
                 example that the model reads. A continued run keeps its stored facts and adds those
-                that an older version did not write.
+                that an older version did not write, except `version`, that of the data set: the
+                run began with another one, which stays unknown.
 
         Raises:
             UserError: The folder holds another experiment, or the number of examples has changed
@@ -131,6 +132,8 @@ class Workdir:
                 f"there were {then:,} examples and now are {now:,}. Bring back the old ones, or "
                 "choose another workdir."
             )
+        if self.config.exists() and "version" not in known:
+            facts = {**facts, "version": ""}
         write_atomically(self.config, loading.to_json(config))
         if not facts.keys() <= known.keys():
             write_atomically(self.data, json.dumps(facts | known, indent=1) + "\n")
