@@ -195,7 +195,8 @@ def loop(run: Any, workdir: Any, begin: Begin, stop: Any) -> int:
             """Evaluates a saved state; returns the state from which training continues."""
             with speed.paused():
                 try:
-                    metrics = run.evaluate(state, stop)
+                    result = run.evaluate(state, stop)
+                    metrics = result.metrics
                     answered = run.after_evaluation(state, metrics)
                     entry = {"step": step, "epoch": run.sampler.epoch(step), "split": "validation"}
                     log.write(entry | metrics)
@@ -205,7 +206,9 @@ def loop(run: Any, workdir: Any, begin: Begin, stop: Any) -> int:
                         raise
                     raise explained from error
                 history.append((step, metrics))
-                what = evaluations.check(metrics, step, config.best_metric, warned)
+                what = evaluations.check(
+                    metrics, step, config.best_metric, warned, result.undefined
+                )
                 if what:
                     raise saver.reject(step, what)
                 saver.evaluated(step, metrics)
@@ -252,7 +255,7 @@ def loop(run: Any, workdir: Any, begin: Begin, stop: Any) -> int:
                     saver.check_loss(entry["loss"], step)
                 if saves:
                     # A mean over steps can hide a diverged one, whose state must not be saved.
-                    saver.check_loss(float(sums["loss"][0] / sums["loss"][1]), step)
+                    saver.check_loss(meter.mean(sums["loss"]), step)
                     with speed.paused():
                         saver.save(step, state, evaluates=evaluates)
                 if asked and (evaluates or not last):

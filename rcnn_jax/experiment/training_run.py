@@ -205,7 +205,7 @@ class TrainingRun:
 
     def evaluate(
         self, current: state.TrainState, stop: StopRequest | None = None
-    ) -> dict[str, float]:
+    ) -> evaluation.Result:
         """Evaluates the validation split.
 
         Args:
@@ -213,7 +213,7 @@ class TrainingRun:
             stop: Request that may end the evaluation early. None means that it always completes.
 
         Returns:
-            Value of each metric by name.
+            The result, with the value of each metric by name as `metrics`.
 
         Raises:
             StopDuringEvaluation: The run has been asked to stop.
@@ -227,7 +227,7 @@ class TrainingRun:
                 batches,
                 self.metrics,
                 stop,
-            ).metrics
+            )
 
     def after_evaluation(
         self, current: state.TrainState, metrics: Mapping[str, float]

@@ -59,9 +59,9 @@ def conlleval(gold: Sequence[Sequence[str]], predicted: Sequence[Sequence[str]])
     totals = {name: counter.total() for name, counter in counts.items()}
     return {
         "accuracy": _percent(equal, tokens),
-        **_ratios(**totals),
+        **ratios(**totals),
         "types": {
-            kind: _ratios(**numbers) | numbers
+            kind: ratios(**numbers) | numbers
             for kind in kinds
             for numbers in [{name: counter[kind] for name, counter in counts.items()}]
         },
@@ -105,7 +105,22 @@ def chunks(tags: Sequence[str]) -> list[Chunk]:
     return result
 
 
-def _ratios(gold: int, predicted: int, correct: int) -> dict[str, float]:
+def ratios(gold: int | float, predicted: int | float, correct: int | float) -> dict[str, float]:
+    """Computes precision, recall and F1 from numbers of chunks; a ratio of nothing is 0.
+
+    Args:
+        gold: Number of true chunks.
+        predicted: Number of predicted chunks.
+        correct: Number of predicted chunks that are true.
+
+    Returns:
+        A dict of `precision`, `recall` and `f1` in percent.
+
+    Example:
+        >>> from rcnn_jax.metrics.chunks import ratios
+        >>> ratios(gold=4, predicted=0, correct=0)
+        {'precision': 0.0, 'recall': 0.0, 'f1': 0.0}
+    """
     precision, recall = _percent(correct, predicted), _percent(correct, gold)
     total = precision + recall
     return {
@@ -115,5 +130,5 @@ def _ratios(gold: int, predicted: int, correct: int) -> dict[str, float]:
     }
 
 
-def _percent(part: int, whole: int) -> float:
+def _percent(part: int | float, whole: int | float) -> float:
     return 100.0 * part / whole if whole else 0.0

@@ -12,6 +12,7 @@ from jaxtyping import Float
 
 from rcnn_jax.data.encoders.word_tags import MADE
 from rcnn_jax.layers.masks import time_mask
+from rcnn_jax.metrics import chunks
 from rcnn_jax.metrics.chunk_counts import TagKinds, chunk_counts
 from rcnn_jax.metrics.tokens import token_sums
 from rcnn_jax.tasks.base import Batch, PyTree
@@ -111,25 +112,35 @@ class Tagging(SummedTask):
     def metrics(
         self, params: PyTree, model_state: PyTree, batch: Batch
     ) -> dict[str, tuple[jax.Array, jax.Array]]:
-        """Returns tag error, cross-entropy, and F1, precision and recall of chunks in percent.
+        """Returns tag error and cross-entropy; see `BaseTask.metrics`.
 
-        All are (sum, count), also F1: it is twice the number of correct chunks, divided by the
-        number of gold plus predicted chunks. They therefore equal those of the `conlleval` script
-        over the whole split, whatever the batch size. A ratio without a denominator is NaN here and
-        0 there. The arguments are those of `BaseTask.metrics`.
+        Returns:
+            `error`, the share of wrong tags; `loss`; and `unknown_tags`, the share of the words
+            whose tag the model does not know; each as (sum, count).
         """
         logits, batch = self.logits(params, model_state, batch)
-        totals = {name: n.sum() for name, n in self._chunks(logits, batch).items()}
-        gold, predicted, correct = totals["gold"], totals["predicted"], totals["correct"]
         sums = self.sums(logits, batch)
         tokens, known = sums["error"][1], sums["loss"][1]
-        return {
-            **sums,
-            "unknown_tags": (tokens - known, tokens),
-            "f1": (200.0 * correct, gold + predicted),
-            "precision": (100.0 * correct, predicted),
-            "recall": (100.0 * correct, gold),
+        return {**sums, "unknown_tags": (tokens - known, tokens)}
+
+    def ratios(self, counts: Mapping[str, np.ndarray]) -> dict[str, float]:
+        """Returns F1, precision and recall of the chunks of a split in percent.
+
+        They equal those of the `conlleval` script: a ratio without a denominator is 0, as the
+        precision of a tagger that only says `O`.
+
+        Args:
+            counts: Totals of `counts` over the split.
+
+        Returns:
+            A dict of `f1`, `precision` and `recall`.
+        """
+        totals = {
+            name: float(counts[name].sum(dtype=np.float64))
+            for name in ("gold", "predicted", "correct")
         }
+        scores = chunks.ratios(**totals)
+        return {name: scores[name] for name in ("f1", "precision", "recall")}
 
     def _chunks(self, logits: jax.Array, batch: Batch) -> dict[str, jax.Array]:
         """Counts gold, predicted and correct chunks of a batch by type."""

@@ -22,12 +22,14 @@ class Result(NamedTuple):
         counts: Totals of the task's counts by name, float64; empty if they were not requested.
         predictions: One pair (predictions, kept features) for each batch; empty unless the task
             evaluates on the host.
+        undefined: Names of the metrics of which nothing was counted, 0/0. Their value is NaN.
     """
 
     metrics: dict[str, float]
     count: int
     counts: dict[str, np.ndarray]
     predictions: list[tuple[dict, dict]]
+    undefined: frozenset[str] = frozenset()
 
 
 class KeptFeatures(dict):
@@ -98,10 +100,15 @@ def evaluate(
         if stop is not None:
             stop.check()
 
+    undefined = {name for name, pairs in sums.items() if is_undefined(pairs)}
+
     def on_host() -> dict[str, float]:
         result = means(sums)
         if task.has_ratios:
-            result |= {name: float(value) for name, value in task.ratios(counts).items()}
+            ratios = {name: float(value) for name, value in task.ratios(counts).items()}
+            if all(np.isfinite(value).all() for value in counts.values()):
+                undefined.update(name for name, value in ratios.items() if math.isnan(value))
+            result |= ratios
         if task.evaluates_on_host:
             result |= task.evaluate(predictions)
         for name, metric in metrics.items():
@@ -111,10 +118,22 @@ def evaluate(
                     "another name."
                 )
             result[name] = float(metric.value(measured[name]))
+            finite = all(np.isfinite(total).all() for total in jax.tree.leaves(measured[name]))
+            if finite and math.isnan(result[name]):
+                undefined.add(name)
         return result
 
     result = on_host() if stop is None else stop.interruptible(on_host)
-    return Result(result, count, counts, predictions)
+    return Result(result, count, counts, predictions, frozenset(undefined))
+
+
+def is_undefined(pairs: Iterable[tuple[float, float]]) -> bool:
+    """Returns whether a mean is 0/0: nothing was counted, and the sum is finite.
+
+    Args:
+        pairs: Pairs (sum, count) of one metric.
+    """
+    return all(count == 0 and math.isfinite(total) for total, count in pairs)
 
 
 def means(sums: dict[str, list[tuple[float, float]]]) -> dict[str, float]:

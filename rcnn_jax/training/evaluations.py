@@ -7,6 +7,7 @@ checkpoint, together with a digest. A step without that file counts as not evalu
 import json
 import math
 import pathlib
+from collections.abc import Collection
 
 from rcnn_jax.output.digests import json_digest
 from rcnn_jax.output.files import write_atomically
@@ -66,7 +67,13 @@ def rank(value: float | None, mode: str) -> float:
     return value if mode == "max" else -value
 
 
-def check(metrics: dict[str, float], step: int, best_metric: str, warned: set[str]) -> str:
+def check(
+    metrics: dict[str, float],
+    step: int,
+    best_metric: str,
+    warned: set[str],
+    undefined: Collection[str] = (),
+) -> str:
     """Looks for metrics that are not finite and warns once of each that is NaN.
 
     Args:
@@ -75,6 +82,8 @@ def check(metrics: dict[str, float], step: int, best_metric: str, warned: set[st
         best_metric: Name of the metric that ranks evaluations. If it is not finite although the
             loss is, it is a ratio with a denominator of 0, and the evaluation counts as the worst.
         warned: Names that have been warned of already; new ones are added in place.
+        undefined: Names of metrics of which nothing was counted; see `evaluation.Result`. They say
+            nothing about divergence.
 
     Returns:
         A description of the evidence that training has diverged, or "" if it has not.
@@ -82,14 +91,24 @@ def check(metrics: dict[str, float], step: int, best_metric: str, warned: set[st
     finite = {name: math.isfinite(value) for name, value in metrics.items()}
     bad = [name for name in metrics if math.isnan(metrics[name])]
     hint = "are labels out of range, or fewer logits than classes?"
-    if not finite[best_metric] and not finite.get("loss", best_metric != "loss"):
+    bad_loss = "loss" in finite and not finite["loss"] and "loss" not in undefined
+    if not finite[best_metric] and best_metric not in undefined and bad_loss:
         others = [name for name in bad if name != best_metric]
         also = f"; {', '.join(others)}: nan ({hint})" if others else ""
         return f"{best_metric} is {metrics[best_metric]} at step {step}{also}"
     for name in bad:
         if name not in warned:
-            as_best = "a ratio of nothing? As config.best_metric it counts as the worst value"
-            why = as_best if name == best_metric else hint
-            distributed.warn(f"the validation metric {name} is NaN at step {step}: {why}")
+            worst = "as config.best_metric it counts as the worst value"
+            if name in undefined:
+                value, why = "undefined", "nothing is counted (0/0)"
+                why += f"; {worst}" if name == best_metric else ""
+            else:
+                value = "NaN"
+                why = (
+                    f"a ratio of nothing? {worst[0].upper()}{worst[1:]}"
+                    if name == best_metric
+                    else hint
+                )
+            distributed.warn(f"the validation metric {name} is {value} at step {step}: {why}")
             warned.add(name)
     return ""

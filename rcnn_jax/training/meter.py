@@ -7,7 +7,7 @@ from typing import Any
 
 import jax
 
-from rcnn_jax.training.evaluation import means
+from rcnn_jax.training import evaluation
 from rcnn_jax.training.interface import Sums
 
 _AHEAD = 8
@@ -76,7 +76,7 @@ class Meter:
         Returns:
             The number of examples a second (None if only compilation was measured), the share of
             the time spent waiting for data, the last learning rate, and the mean of each metric
-            over the steps since the last line.
+            over the steps since the last line, None where these counted nothing for it.
         """
         taken, self._sums = jax.device_get(self._sums), []
         elapsed = self._elapsed + time.monotonic() - self._since
@@ -88,7 +88,10 @@ class Meter:
         for sums in taken:
             for name, (total, count) in sums.items():
                 pairs.setdefault(name, []).append((float(total), float(count)))
-        metrics = means(pairs)
+        metrics: dict[str, Any] = {
+            name: None if evaluation.is_undefined(pairs[name]) else value
+            for name, value in evaluation.means(pairs).items()
+        }
         metrics.pop("learning_rate")
         return {
             self._key: timed / elapsed if timed else None,
@@ -97,3 +100,17 @@ class Meter:
             "loss": metrics.pop("loss"),
             **metrics,
         }
+
+
+def mean(pair: tuple[Any, Any]) -> float | None:
+    """Divides one sum by its count.
+
+    Args:
+        pair: Pair (sum, count) of scalars, of one step.
+
+    Returns:
+        The mean. None if nothing was counted and the sum is finite: none of the examples of the
+        batch has a loss, as when all of its lines are too short for their texts.
+    """
+    pairs = [(float(pair[0]), float(pair[1]))]
+    return None if evaluation.is_undefined(pairs) else evaluation.means({"": pairs})[""]

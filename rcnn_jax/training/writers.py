@@ -230,7 +230,8 @@ class Log:
             # There is no throughput yet if only the step that compiled has been taken.
             rate = entry[f"{self._unit}_per_s"]
             speed = "" if rate is None else f", {rate:.0f} {self._unit}/s"
-            self._bar.set_postfix_str(f"loss {entry['loss']:.4f}{speed}")
+            loss = "none" if entry["loss"] is None else f"{entry['loss']:.4f}"
+            self._bar.set_postfix_str(f"loss {loss}{speed}")
             return
         values = "  ".join(
             f"{k} {number(k, v)}"

@@ -10,7 +10,7 @@ import pytest
 from rcnn_jax.errors import UsageError
 from rcnn_jax.metrics.ratios import MeanClassAccuracy
 from rcnn_jax.tasks.base import BaseTask, EvaluatedBatch
-from rcnn_jax.training import evaluation
+from rcnn_jax.training import evaluation, meter
 from rcnn_jax.training.parallel.mesh import make_devices
 from rcnn_jax.training.step import EvaluationStep
 
@@ -107,3 +107,46 @@ def test_a_carry_goes_through_a_split_and_ratios_are_of_its_totals():
     ones = totals[-1]
     zeros = sum(((1 - label) * mask).sum() for label, mask in labels)
     assert result.metrics["odds"] == pytest.approx(ones / zeros)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Nothing(BaseTask):
+    """Counts nothing for some of its metrics; of one, a sum is NaN all the same."""
+
+    def evaluate_batch(self, params, model_state, carry, batch, *, predictions, counts):
+        del params, model_state, predictions, batch
+        zero, one = jnp.zeros(()), jnp.ones(())
+        sums = {"empty": (zero, zero), "bad": (zero / zero, zero), "whole": (one, one)}
+        return EvaluatedBatch(sums=sums, counts={"n": zero[None]} if counts else {}, carry=carry)
+
+    def ratios(self, counts):
+        with np.errstate(invalid="ignore"):
+            return {"odds": counts["n"][0] / counts["n"][0], "share": 0.5}
+
+
+@pytest.mark.filterwarnings("ignore:invalid value")
+def test_metrics_that_nothing_was_counted_for_are_named():
+    task = Nothing(model=None, train_transform=None, evaluation_transform=None)
+    result = evaluation.evaluate(
+        task, step_of(task, predictions=False), ({}, {}), batches(1, side=1)
+    )
+    assert result.undefined == {"empty", "odds"}
+    assert np.isnan([result.metrics[name] for name in ("empty", "bad", "odds")]).all()
+    assert (result.metrics["whole"], result.metrics["share"]) == (1.0, 0.5)
+
+
+def test_losses_of_steps_that_counted_nothing_are_left_out_of_a_log_line():
+    def sums(total, count):
+        return {"loss": (np.float32(total), np.float32(count)), "learning_rate": (0.1, 1.0)}
+
+    speed = meter.Meter("lines", 4)
+    speed.add(sums(0, 0))
+    speed.add(sums(6, 4))
+    assert speed.read(0.0)["loss"] == 1.5
+    speed.add(sums(0, 0))
+    assert speed.read(0.0)["loss"] is None
+    speed.add(sums(np.nan, 0))
+    assert np.isnan(speed.read(0.0)["loss"])
+    assert meter.mean((0.0, 0.0)) is None
+    assert meter.mean((6.0, 4.0)) == 1.5
+    assert np.isnan(meter.mean((np.nan, 0.0)))

@@ -9,8 +9,8 @@ from rcnn_jax.training import evaluations
 pytestmark = pytest.mark.one_row
 
 
-def check(metrics, best="error", warned=None):
-    return evaluations.check(metrics, 6, best, set() if warned is None else warned)
+def check(metrics, best="error", warned=None, undefined=()):
+    return evaluations.check(metrics, 6, best, set() if warned is None else warned, undefined)
 
 
 def test_a_ratio_of_nothing_is_no_divergence_and_counts_as_the_worst(capsys):
@@ -36,3 +36,16 @@ def test_another_metric_that_is_no_number_is_warned_of_once(capsys):
         assert check({"loss": math.nan, "error": 0.5}, warned=warned) == ""
     text = capsys.readouterr().err
     assert text.count("the validation metric loss is NaN at step 6: are labels out of range") == 1
+
+
+def test_what_nothing_was_counted_for_is_undefined_and_no_divergence(capsys):
+    """Such as the loss of a validation split all of whose lines have characters of their own."""
+    metrics = {"loss": math.nan, "cer": 1.0}
+    assert check(metrics, "loss", undefined={"loss"}) == ""
+    assert capsys.readouterr().err == (
+        "warning: the validation metric loss is undefined at step 6: nothing is counted (0/0); "
+        "as config.best_metric it counts as the worst value\n"
+    )
+    assert check({"loss": math.nan, "cer": math.nan}, "cer", undefined={"loss"}) == ""
+    assert check({"loss": math.nan, "f1": math.nan}, "f1", undefined={"f1"}) == ""
+    assert check({"loss": math.nan, "f1": math.nan}, "f1") != ""

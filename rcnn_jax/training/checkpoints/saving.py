@@ -156,16 +156,18 @@ class Checkpoints:
                 (self._directory / str(step)).rename(target)
                 shutil.rmtree(target)
 
-    def check_loss(self, loss: float, step: int) -> None:
+    def check_loss(self, loss: float | None, step: int) -> None:
         """Checks that training can continue from a loss.
 
         Args:
-            loss: Loss of one step, or the mean over several.
+            loss: Loss of one step, or the mean over several; None where nothing was counted.
             step: Number of training steps that have been taken.
 
         Raises:
             DivergedError: The loss is not finite, or above `config.divergence.max_loss`.
         """
+        if loss is None:
+            return
         if not math.isfinite(loss):
             raise self.diverged(f"the loss is {loss} at step {step}", step)
         bound = self._config.divergence.max_loss
