@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Runs one job as several processes under Open MPI 4. Flags of mpirun stand before `--`, the command
+# Runs one job as several processes under Open MPI 4 or 5. Flags of mpirun stand before `--`, the command
 # behind it:
 #
 #   bash launch/mpirun.sh -n 2 -- python -m rcnn_jax.train --config=rcnn_digits --workdir=runs/two
@@ -21,11 +21,21 @@ if [ $# -lt 2 ]; then
 fi
 shift
 version=$(mpirun --version 2>/dev/null | head -n 1)
-if [[ $version != *"(Open MPI) 4."* ]]; then
-  # jax reads the job from OMPI_MCA_orte_hnp_uri, which Open MPI 5 no longer sets: every process
-  # would train by itself.
-  echo "error: mpirun must be of Open MPI 4, is: ${version:-not installed}" >&2
+if [[ $version != *"(Open MPI) "[45].* ]]; then
+  echo "error: mpirun must be of Open MPI 4 or 5, is: ${version:-not installed}" >&2
   exit 2
+fi
+if [[ $version == *"(Open MPI) 5."* ]] && [ -z "${JAX_COORDINATOR_ADDRESS:-}" ]; then
+  # jax reads the job from OMPI_MCA_orte_hnp_uri, which Open MPI 5 no longer sets.
+  if [[ " ${flags[*]} " =~ \ --?(host|hostfile|machinefile|H)[\ =] ]]; then
+    echo "error: on several machines Open MPI 5 needs JAX_COORDINATOR_ADDRESS=HOST:PORT in the" \
+      "environment: a free port of the machine that process 0 runs on" >&2
+    exit 2
+  fi
+  JAX_COORDINATOR_ADDRESS=127.0.0.1:$(
+    python3 -c 'import socket; s = socket.socket(); s.bind(("127.0.0.1", 0)); print(s.getsockname()[1])'
+  )
+  export JAX_COORDINATOR_ADDRESS
 fi
 [ "$(id -u)" = 0 ] && flags+=(--allow-run-as-root)
 # To other nodes mpirun takes along only what it is told to.

@@ -1,6 +1,7 @@
 """The folder of a run, with its config, metrics, checkpoints and lock."""
 
 import contextlib
+import errno
 import fcntl
 import json
 import os
@@ -14,6 +15,9 @@ from rcnn_jax.configuration import loading
 from rcnn_jax.errors import UserError
 from rcnn_jax.output.files import write_atomically
 from rcnn_jax.training.parallel import distributed
+
+# What flock(2) raises on file systems without locks, such as Lustre mounted without `-o flock`.
+_NO_LOCKS = (errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOLCK, errno.EINVAL)
 
 
 class Workdir:
@@ -71,6 +75,15 @@ class Workdir:
                     f"{lock.read().strip() or 'unknown'}): wait for it, stop it, or choose "
                     "another workdir."
                 ) from None
+            except OSError as error:
+                if error.errno not in _NO_LOCKS:
+                    raise UserError(
+                        f"--workdir={self.path} cannot be locked: {error.strerror}."
+                    ) from error
+                distributed.warn(
+                    f"the file system of --workdir={self.path} has no locks ({error.strerror}): "
+                    "nothing keeps a second run out of the folder"
+                )
             lock.truncate(0)
             lock.write(str(os.getpid()))
             lock.flush()

@@ -2,6 +2,7 @@
 
 import os
 import pathlib
+import re
 import shutil
 import subprocess
 import sys
@@ -49,6 +50,39 @@ def test_a_mistake_is_one_sentence(tmp_path, script, arguments, named):
     assert (result.returncode, result.stdout) == (2, "")
     assert result.stderr.count("\n") == 1
     assert named in result.stderr
+
+
+@pytest.mark.parametrize(
+    ("where", "named"),
+    [
+        ({}, r"started at 127\.0\.0\.1:\d+$"),
+        ({"JAX_COORDINATOR_ADDRESS": "node0:29500"}, "started at node0:29500$"),
+    ],
+)
+def test_open_mpi_5_is_told_where_process_0_is(tmp_path, where, named):
+    """With an mpirun that says what it would start with."""
+    mpirun = tmp_path / "mpirun"
+    mpirun.write_text(
+        "#!/bin/sh\n[ $1 = --version ] && echo 'mpirun (Open MPI) 5.0.11' && exit\n"
+        'echo "$@" | grep -q -e "-x JAX_COORDINATOR_ADDRESS" &&\n'
+        'echo "started at $JAX_COORDINATOR_ADDRESS"\n'
+    )
+    mpirun.chmod(0o755)
+    environment = {"PATH": f"{tmp_path}:{os.environ['PATH']}", **where}
+
+    def run(*flags):
+        return subprocess.run(
+            ["bash", ROOT / "launch/mpirun.sh", "-n", "2", *flags, "--", "python"],
+            env=environment, capture_output=True, text=True, check=False,
+        )  # fmt: skip
+
+    result = run()
+    assert (result.returncode, result.stderr) == (0, "")
+    assert re.match(named, result.stdout.strip())
+    for flag in (["--hostfile", "hosts"], ["--host=a,b"], ["-H", "a,b"]):
+        result = run(*flag)
+        assert result.returncode == (0 if where else 2)
+        assert ("needs JAX_COORDINATOR_ADDRESS=HOST:PORT" in result.stderr) == (not where)
 
 
 @pytest.mark.parametrize("name", ["slurm", "mpirun"])

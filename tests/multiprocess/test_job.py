@@ -357,6 +357,16 @@ def test_a_mistake_is_one_sentence_in_each_process(job, tmp_path):
             "JAX_PROCESS_ID=2 must be from 0 to JAX_NUM_PROCESSES - 1 = 1",
         ),
         ({"SLURM_JOB_ID": "7", "SLURM_NTASKS": "2"}, "put srun before the command"),
+        # Launchers that jax does not recognise: each process would train all of the run.
+        (
+            {"OMPI_COMM_WORLD_SIZE": "2", "OMPI_COMM_WORLD_RANK": "1"},
+            "process 1 of 2 that Open MPI started.* give all of them JAX_COORDINATOR_ADDRESS=HOST",
+        ),
+        ({"PMI_SIZE": "4", "PMI_RANK": "0"}, "process 0 of 4 that an MPI launcher started"),
+        (
+            {"WORLD_SIZE": "2", "RANK": "1", "TORCHELASTIC_RUN_ID": "none"},
+            "process 1 of 2 that torchrun started",
+        ),
     ],
 )
 def test_variables_that_contradict_each_other(monkeypatch, environment, says):
@@ -367,6 +377,46 @@ def test_variables_that_contradict_each_other(monkeypatch, environment, says):
     with pytest.raises(UsageError, match=says):
         distributed.initialize(preemption=False)
     assert not distributed.is_running()
+
+
+@pytest.mark.parametrize(
+    ("environment", "expected"),
+    [
+        # Open MPI 5 numbers its processes; the coordinator is the user's to name.
+        (
+            {
+                "JAX_COORDINATOR_ADDRESS": "127.0.0.1:1",
+                "OMPI_COMM_WORLD_SIZE": "3",
+                "OMPI_COMM_WORLD_RANK": "0",
+                "OMPI_COMM_WORLD_LOCAL_RANK": "0",
+            },
+            {"num_processes": 3, "process_id": 0, "local_device_ids": 0},
+        ),
+        # What is left over in a shell, or a single process, is no job.
+        ({"WORLD_SIZE": "2", "RANK": "0"}, {"num_processes": 1, "process_id": 0}),
+        ({"PMI_SIZE": "1", "PMI_RANK": "0"}, {"num_processes": 1, "process_id": 0}),
+        (
+            {"JAX_NUM_PROCESSES": "1", "OMPI_COMM_WORLD_SIZE": "2", "OMPI_COMM_WORLD_RANK": "1"},
+            {"num_processes": 1, "process_id": 0},
+        ),
+    ],
+)
+def test_the_numbers_of_a_launcher(monkeypatch, environment, expected):
+    asked = {}
+
+    def initialize(**arguments):
+        asked.update(arguments)
+        raise RuntimeError("not here")
+
+    for name in (*distributed.VARIABLES, "SLURM_JOB_ID", "KUBERNETES_SERVICE_HOST"):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setattr(distributed.jax.distributed, "initialize", initialize)
+    monkeypatch.setattr(distributed.jax.config, "update", lambda name, value: None)
+    with pytest.raises(UserError, match="not here"):
+        distributed.initialize(preemption=False)
+    assert expected.items() <= asked.items()
 
 
 @pytest.mark.parametrize(("processes", "longest"), [(1, 1e6), (2, 60)])

@@ -29,6 +29,14 @@ from rcnn_jax.errors import UsageError, UserError
 T = TypeVar("T")
 
 VARIABLES = ("JAX_COORDINATOR_ADDRESS", "JAX_NUM_PROCESSES", "JAX_PROCESS_ID")
+# Launchers that start several processes and that jax does not recognise (Open MPI since version 5),
+# by the variables they set: number of processes, number of this one, its number on the node.
+_LAUNCHERS = {
+    "Open MPI": ("OMPI_COMM_WORLD_SIZE", "OMPI_COMM_WORLD_RANK", "OMPI_COMM_WORLD_LOCAL_RANK"),
+    "MVAPICH": ("MV2_COMM_WORLD_SIZE", "MV2_COMM_WORLD_RANK", "MV2_COMM_WORLD_LOCAL_RANK"),
+    "an MPI launcher": ("PMI_SIZE", "PMI_RANK", "MPI_LOCALRANKID"),
+    "torchrun": ("WORLD_SIZE", "RANK", "LOCAL_RANK"),
+}
 # Exit codes of a run that was asked to stop, has saved a checkpoint and is not finished. A warning
 # by the scheduler has one code whatever the signal, so that one rule requeues the run; Ctrl-C,
 # which a person presses, has another.
@@ -63,24 +71,28 @@ def initialize(*, preemption: bool) -> None:
     """Connects the processes of this job, or starts alone; must precede any other use of jax.
 
     The environment decides. A job is described by `JAX_COORDINATOR_ADDRESS` (host:port of process
-    0), `JAX_NUM_PROCESSES` and `JAX_PROCESS_ID`, all three, as `launch/local.py` sets them; or by
-    what SLURM's srun, Open MPI's mpirun, Kubernetes or a TPU pod provide for jax to detect. Without
-    any of these, and with `JAX_NUM_PROCESSES=1`, the process runs alone.
+    0), `JAX_NUM_PROCESSES` and `JAX_PROCESS_ID`, all three, as `launch/local.py` sets them; by the
+    first of them alone under a launcher that numbers its processes (Open MPI 5, MPICH, MVAPICH,
+    torchrun); or by what SLURM's srun, Open MPI 4, Kubernetes or a TPU pod provide for jax to
+    detect. Without any of these, and with `JAX_NUM_PROCESSES=1`, the process runs alone.
 
     Args:
         preemption: Whether a SIGTERM is a warning that is passed on to all processes. False means
             that it ends this process.
 
     Raises:
-        UsageError: The environment variables contradict each other.
+        UsageError: The environment variables contradict each other, or a launcher has started
+            several processes that would each train by themselves.
         UserError: Process 0 cannot be reached. (If another process never connects, jax ends process
             0 after five minutes with exit code 134.)
     """
     if runtime.global_state.client is not None:
         return
-    address, processes, process = _environment()
+    address, processes, process, local = _environment()
     jax.config.update("jax_enable_preemption_service", preemption)
     found_by_jax = address is None and processes != 1 and _detects_cluster()
+    if address is None and processes != 1 and not found_by_jax:
+        _refuse_twins()
     alone = not found_by_jax and (address is None or processes == 1)
     if found_by_jax:
         arguments: dict[str, Any] = {}
@@ -100,6 +112,7 @@ def initialize(*, preemption: bool) -> None:
             "coordinator_address": address,
             "num_processes": processes,
             "process_id": process,
+            "local_device_ids": local,
             "cluster_detection_method": "deactivate",
         }
     if "coordinator_address" in arguments:
@@ -154,8 +167,36 @@ def _wait_for_coordinator(address: str) -> None:
         time.sleep(0.2)
 
 
-def _environment() -> tuple[str | None, int | None, int | None]:
-    values = {name: os.environ.get(name) for name in VARIABLES}
+def _launcher() -> tuple[str, int, int, int | None] | None:
+    """Returns the launcher that started several processes, and the numbers it gave to this one."""
+    for name, variables in _LAUNCHERS.items():
+        size, rank, local = (os.environ.get(variable, "") for variable in variables)
+        if name == "torchrun" and "TORCHELASTIC_RUN_ID" not in os.environ:
+            continue  # left over in a shell, these common names say nothing
+        if size.isdecimal() and rank.isdecimal() and int(size) > 1:
+            return name, int(size), int(rank), int(local) if local.isdecimal() else None
+    return None
+
+
+def _refuse_twins() -> None:
+    """Raises an error where a launcher's processes would each train the same run."""
+    started = _launcher()
+    if started is not None:
+        name, size, rank, _ = started
+        raise UsageError(
+            f"this is process {rank} of {size} that {name} started, which jax cannot connect by "
+            f"itself: give all of them {VARIABLES[0]}=HOST:PORT, a free port of the machine of "
+            f"process 0 (launch/README.md), or {VARIABLES[1]}=1 for {size} runs of their own."
+        )
+
+
+def _environment() -> tuple[str | None, int | None, int | None, int | None]:
+    """Returns the coordinator, the number of processes, this one's, and that on its node."""
+    values, local = {name: os.environ.get(name) for name in VARIABLES}, None
+    started = _launcher()
+    if started is not None and [v is None for v in values.values()] == [False, True, True]:
+        _, size, rank, local = started
+        values |= dict(zip(VARIABLES[1:], (str(size), str(rank)), strict=True))
     address, *numbers = values.values()
     try:
         processes, process = (None if text is None else int(text) for text in numbers)
@@ -165,7 +206,7 @@ def _environment() -> tuple[str | None, int | None, int | None]:
             "numbers."
         ) from None
     if processes == 1:
-        return address, 1, 0
+        return address, 1, 0, None
     missing = [name for name, value in values.items() if value is None]
     if 0 < len(missing) < 3:
         raise UsageError(
@@ -176,7 +217,7 @@ def _environment() -> tuple[str | None, int | None, int | None]:
         raise UsageError(
             f"{VARIABLES[2]}={process} must be from 0 to {VARIABLES[1]} - 1 = {processes - 1}."
         )
-    return address, processes, process
+    return address, processes, process, local
 
 
 def _detects_cluster() -> bool:
