@@ -35,8 +35,10 @@ def build(config: Config, steps: int) -> optax.Schedule:
     `config.name` selects one of:
 
     - `constant`: the rate stays at `value`.
-    - `cosine`, `triangular`, `exponential`: the rate falls to `final_fraction * value` at the last
-      step, along half a period of a cosine, along a line, or by the same factor at every step.
+    - `cosine`, `triangular`, `exponential`: the rate falls towards `final_fraction * value`, along
+      half a period of a cosine, along a line, or by the same factor at every step. It would be
+      reached one step after the last, as with Optax's schedules: a line from 1 to 0 over 100 steps
+      has the rate 0.01 at its last step.
     - `stepwise`: the rate is multiplied by `factor` at each of `boundaries`, which are fractions of
       all steps.
     - `plateau`: the rate stays at `value` here, and `Plateau` lowers it at evaluations.

@@ -52,6 +52,14 @@ def test_rates(changes, at, expected):
     np.testing.assert_allclose(rates(100, at, **changes), expected, atol=1e-6)
 
 
+def test_the_final_rate_would_be_reached_one_step_after_the_last():
+    assert rates(100, [99], name="triangular", value=1.0) == pytest.approx([0.01])
+    cosine = 0.5 * (1 + np.cos(np.pi * 0.99))
+    assert rates(100, [99], name="cosine", value=1.0) == pytest.approx([cosine])
+    last = rates(100, [99], name="exponential", value=1.0, final_fraction=0.01)
+    assert last == pytest.approx([0.01**0.99])
+
+
 @pytest.mark.parametrize(("mode", "sign"), [("min", 1.0), ("max", -1.0)])
 def test_plateau_lowers_the_rate_when_the_metric_stalls(mode, sign):
     config = complete({"schedule": {"name": "plateau", "patience": 2, "factor": 0.1}}, "test")

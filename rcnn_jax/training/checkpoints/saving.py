@@ -47,15 +47,20 @@ class Checkpoints:
         if distributed.is_first():
             for leftover in directory.glob(f"*{_DELETED}"):
                 shutil.rmtree(leftover, ignore_errors=True)
-        self._writer = ocp.training.Checkpointer(directory.resolve(), cleanup_tmp_directories=True)
-        # Orbax queries jax's preemption service too, with numbers of steps and from a thread. The
-        # service would then stop the run at a count that may never come again; see `signals`.
-        self._writer._manager.reached_preemption = lambda step: False
+        self._writer = self._open_writer()
+        self._failed = False  # whether the writer's last save failed
         self._metrics: dict[int, dict[str, float]] = {}  # by step, cached
         self._settled = False  # whether older checkpoints may be deleted
         self._pending: tuple[int, Any] | None = None
         self._stuck = False
         self.last_good: int | None = max(reading.steps(directory), default=None)
+
+    def _open_writer(self) -> Any:
+        writer = ocp.training.Checkpointer(self._directory.resolve(), cleanup_tmp_directories=True)
+        # Orbax queries jax's preemption service too, with numbers of steps and from a thread. The
+        # service would then stop the run at a count that may never come again; see `signals`.
+        writer._manager.reached_preemption = lambda step: False
+        return writer
 
     def save(self, step: int, state: PyTree, *, evaluates: bool = False) -> None:
         """Starts to save a state; training, or its evaluation, goes on while it is written.
@@ -82,11 +87,21 @@ class Checkpoints:
             # Orbax would create the folder anew, and the run would end without its old contents.
             if self._directory.stat().st_ino != self._inode:
                 raise OSError("another folder has taken its place since the run started")
+            if self._failed:
+                # Orbax would raise the error of the failed save again at the next of that step.
+                with contextlib.suppress(Exception):
+                    self._writer.close()
+                self._writer, self._failed = self._open_writer(), False
             response = self._writer.save_async(
                 step,
                 reading.with_elements(state),
                 force=True,
                 custom_metadata={"manifest": manifest, "digest": json_digest(manifest)},
+            )
+        if response is None:
+            raise UserError(
+                f"the checkpoint of step {step} was not saved to {self._directory}: Orbax left it "
+                "out, and names no reason."
             )
         self._pending = (step, response)
         self._metrics[step], self._settled = {}, not evaluates
@@ -196,6 +211,7 @@ class Checkpoints:
         if self._pending is None:
             return
         (step, response), self._pending = self._pending, None
+        self._failed = True
         with DiskErrors(self._directory, step, self.last_good):
             # If one of several processes cannot write, all of them wait for each other.
             try:
@@ -206,7 +222,7 @@ class Checkpoints:
                     f"the checkpoint of step {step} was not written to {self._directory} by all "
                     f"processes within {SAVE_S} s; is a disk full or a file system gone?"
                 ) from error
-        self.last_good = step
+        self.last_good, self._failed = step, False
 
     def __enter__(self) -> Self:
         return self

@@ -1,7 +1,9 @@
 """Checkpoints: what is written is what is read, on any devices, and no damage goes unseen."""
 
+import errno
 import gc
 import math
+import os
 import pathlib
 import shutil
 
@@ -12,6 +14,7 @@ import pytest
 from jax.experimental import multihost_utils
 
 from rcnn_jax.configuration.loading import complete
+from rcnn_jax.errors import UserError
 from rcnn_jax.training import parameters
 from rcnn_jax.training.checkpoints import checksums, reading, saving
 from rcnn_jax.training.checkpoints import errors as checkpoint_errors
@@ -84,6 +87,44 @@ def assert_equal(left, right):
     for path, array in left.items():
         assert array.dtype == right[path].dtype, path
         np.testing.assert_array_equal(array, right[path], path)
+
+
+def test_after_a_save_that_failed_any_step_can_be_saved(tmp_path, monkeypatch):
+    """Also that step itself, and a lower one, as after a rollback; none is named too early."""
+    rename, full = os.rename, {"20"}
+
+    def rename_or_fail(source, target, *args, **kwargs):
+        if pathlib.Path(target).name in full:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        return rename(source, target, *args, **kwargs)
+
+    monkeypatch.setattr(os, "rename", rename_or_fail)
+    devices = devices_of(1)
+    with saving.Checkpoints(tmp_path, config(keep_latest=9)) as saver:
+        saver.save(10, make_state(devices, 10))
+        saver.save(20, make_state(devices, 20))
+        with pytest.raises(UserError, match=r"step 20 was not saved; the checkpoint of step 10 is"):
+            saver.wait()
+        assert (saver.last_good, reading.steps(tmp_path)) == (10, [10])
+        full.clear()
+        for step in (20, 15, 30):
+            saver.save(step, make_state(devices, step))
+            saver.wait()
+            assert saver.last_good == step
+    assert reading.steps(tmp_path) == [10, 15, 20, 30]
+    for step in (10, 15, 20, 30):
+        restored = reading.restore(tmp_path, step, abstract_of(devices, step=step))
+        assert_equal(restored.state, make_state(devices, step))
+    assert not list(tmp_path.glob("*tmp*"))
+
+
+def test_a_save_that_the_library_leaves_out_is_an_error(tmp_path, monkeypatch):
+    with saving.Checkpoints(tmp_path, config()) as saver:
+        monkeypatch.setattr(saver._writer, "save_async", lambda *args, **kwargs: None)
+        with pytest.raises(UserError, match=r"step 10 was not saved to .*: Orbax left it out"):
+            saver.save(10, make_state(devices_of(1), 10))
+        saver.wait()
+        assert saver.last_good is None
 
 
 @pytest.mark.parametrize(("saved_on", "restored_on"), [(1, 4), (4, 2), (4, 1), (2, 2)])
