@@ -16,15 +16,19 @@ from rcnn_jax.training.checkpoints import reading
 
 HERE = pathlib.Path(__file__).parent
 STEPS = 20
-FLAGS = [
+# A net with batch normalisation of which little is to be traced: the moments are of the loop.
+SMALL = [f"--config={HERE.parent}/multiprocess/small.py:normed", "--config.precision=float32"]
+RCNN = [
     "--config=rcnn_digits",
     "--config.model.features=8",
     "--config.model.steps=1",
     "--config.model.norm=batch",
     "--config.model.dropout=0.3",
+    "--config.epochs=0",
+]
+COMMON = [
     "--config.data.augment=random_affine(10.0, 0.1, 1.0)",
     "--config.batch_size=32",
-    "--config.epochs=0",
     f"--config.steps={STEPS}",
     "--config.evaluate_every=6",
     "--config.checkpoint_every=4",
@@ -34,6 +38,7 @@ FLAGS = [
     "--config.schedule.patience=1",
     "--config.optimizer.clip_norm=1.0",
 ]
+FLAGS = [*SMALL, *COMMON]
 
 pytestmark = pytest.mark.faults
 
@@ -52,12 +57,11 @@ def metric_lines(workdir: pathlib.Path) -> list[dict]:
     ]
 
 
-@pytest.fixture(scope="module")
-def unbroken(tmp_path_factory, compiled):
+def unbroken_run(tmp_path_factory, compiled, flags):
     """What the run leaves when nobody kills it."""
     workdir = tmp_path_factory.mktemp("unbroken") / "run"
     subprocess.run(
-        [sys.executable, HERE / "killed_train.py", "never", *FLAGS, f"--workdir={workdir}"],
+        [sys.executable, HERE / "killed_train.py", "never", *flags, f"--workdir={workdir}"],
         check=True,
         stdout=subprocess.DEVNULL,
         env={**os.environ, "XLA_FLAGS": "", "JAX_COMPILATION_CACHE_DIR": compiled},
@@ -65,45 +69,47 @@ def unbroken(tmp_path_factory, compiled):
     return final_state(workdir), metric_lines(workdir)
 
 
+@pytest.fixture(scope="module")
+def unbroken(tmp_path_factory, compiled):
+    return unbroken_run(tmp_path_factory, compiled, FLAGS)
+
+
 # Moments of the kill, and the steps that the next start may go on from: a save that was under way
 # has been finished or not.
+@pytest.mark.one_row
 @pytest.mark.parametrize(
     "moments",
     [
-        pytest.param({"step:2": {0}}, marks=pytest.mark.one_row),  # before the first checkpoint
-        {"step:5": {0, 4}},  # just behind one, with steps to repeat
-        pytest.param(
-            {"step:13": {8, 12}}, marks=pytest.mark.one_row
-        ),  # while the checkpoint of step 12 may still be in writing
-        pytest.param(
-            {"saving:8": {6}}, marks=pytest.mark.one_row
-        ),  # inside a save: its temporary folder is left behind
-        pytest.param(
-            {"saved:12": {12}}, marks=pytest.mark.one_row
-        ),  # just when a save has got its name
-        pytest.param({"evaluating:6": {0, 4, 6}}, marks=pytest.mark.one_row),
+        {"step:2": {0}},  # before the first checkpoint
+        {"step:13": {8, 12}},  # while the checkpoint of step 12 may still be in writing
+        {"saving:8": {6}},  # inside a save: its temporary folder is left behind
+        {"saved:12": {12}},  # just when a save has got its name
+        {"evaluating:6": {0, 4, 6}},
         # inside an evaluation of what is saved: it is repeated, also behind the last step
-        pytest.param({"late:6": {6}, "late:20": {20}}, marks=pytest.mark.one_row),
-        pytest.param(
-            {"line:10": {6, 8}}, marks=pytest.mark.one_row
-        ),  # half a line of metrics on disk
-        pytest.param(
-            {"step:7": {4, 6}, "saving:16": {12}}, marks=pytest.mark.one_row
-        ),  # twice in one run
+        {"late:6": {6}, "late:20": {20}},
+        {"line:10": {6, 8}},  # half a line of metrics on disk
+        {"step:7": {4, 6}, "saving:16": {12}},  # twice in one run
     ],
     ids="+".join,
 )
 def test_killed_and_resumed_is_bit_identical(door, tmp_path, unbroken, moments):
+    goes_on_as_unbroken(door, tmp_path, FLAGS, unbroken, moments)
+
+
+def test_a_recurrent_net_with_dropout_is_bit_identical(door, tmp_path, tmp_path_factory, compiled):
+    flags = [*RCNN, *COMMON]
+    unbroken = unbroken_run(tmp_path_factory, compiled, flags)
+    # Just behind a checkpoint, with steps to repeat.
+    goes_on_as_unbroken(door, tmp_path, flags, unbroken, {"step:5": {0, 4}})
+
+
+def goes_on_as_unbroken(door, tmp_path, flags, unbroken, moments):
+    """Kills a run at each moment, and then lets it end."""
     state, lines = unbroken
     workdir = tmp_path / "run"
     possible = {0}
     for moment in [*moments, "never"]:
-        result = door(
-            HERE / "killed_train.py",
-            moment,
-            *FLAGS,
-            f"--workdir={workdir}",
-        )
+        result = door(HERE / "killed_train.py", moment, *flags, f"--workdir={workdir}")
         expected = 0 if moment == "never" else -signal.SIGKILL
         assert result.returncode == expected, result.stderr
         resumed = re.search(r"resuming from the checkpoint of step (\d+)", result.stdout)
