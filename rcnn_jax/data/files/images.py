@@ -1,5 +1,6 @@
 """Pictures read from files, and brought to the one size in which a data set stores its images."""
 
+import importlib.util
 import io
 from collections.abc import Callable
 from pathlib import Path
@@ -10,13 +11,52 @@ import numpy as np
 from rcnn_jax.data.spec import Feature
 
 SUFFIXES = (
-    ".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".gif", ".webp", ".pgm", ".pbm", ".ppm",
+    ".png", ".apng", ".jpg", ".jpeg", ".jpe", ".jfif", ".mpo", ".tif", ".tiff", ".bmp", ".dib",
+    ".gif", ".webp", ".avif", ".jp2", ".j2k", ".j2c", ".jpc", ".jpf", ".jpx", ".pgm", ".pbm",
+    ".ppm", ".pnm", ".tga", ".pcx", ".heic", ".heif", ".hif", ".jxl",
 )  # fmt: skip
-"""Suffixes of the files that are read as pictures."""
+"""Suffixes of the files that are read as pictures, in lower case; see also `why_not_read`."""
+
+# What Pillow may have been built without, and packages that teach it a format. Of the latter:
+# name of the module, and name by which pip installs it.
+_BUILT_IN = {".avif": "avif", ".webp": "webp"} | dict.fromkeys(
+    (".jp2", ".j2k", ".j2c", ".jpc", ".jpf", ".jpx"), "jpg_2000"
+)
+_PLUGINS = dict.fromkeys((".heic", ".heif", ".hif"), ("pillow_heif", "pillow-heif")) | {
+    ".jxl": ("pillow_jxl", "pillow-jxl-plugin")
+}
 
 T = TypeVar("T")
 
 _MODES = {1: "L", 3: "RGB"}
+
+
+def why_not_read(path: Path) -> str | None:
+    """Explains why a file would not be read as a picture, by its name alone.
+
+    Args:
+        path: Path of the file, which is not opened.
+
+    Returns:
+        None if files with its suffix are read. Otherwise a sentence without a full stop that begins
+        with the suffix and names the package that is lacking, or says that it is no suffix of a
+        picture.
+    """
+    suffix = path.suffix.lower()
+    if suffix not in SUFFIXES:
+        return f"{suffix or 'a name without suffix'} is none of the suffixes of pictures"
+    if suffix in _PLUGINS:
+        module, package = _PLUGINS[suffix]
+        if importlib.util.find_spec(module) is None:
+            return f"{suffix} needs the package {package}: pip install {package}"
+    if suffix in _BUILT_IN and importlib.util.find_spec("PIL") is not None:
+        from PIL import features
+
+        # A version that knows nothing of a format warns about its name.
+        known = {*features.modules, *features.codecs}
+        if _BUILT_IN[suffix] not in known or not features.check(_BUILT_IN[suffix]):
+            return f"{suffix} needs a newer Pillow: pip install --upgrade pillow"
+    return None
 
 
 def opened(path: Path, take: Callable[[Any], T], data: bytes | None = None) -> T:
