@@ -9,7 +9,9 @@ from typing import Any
 
 import numpy as np
 
+from rcnn_jax.data.encoders import polarity as polarity_lib
 from rcnn_jax.data.encoders.base import EncodedSource, asset, read_each
+from rcnn_jax.data.encoders.polarity import FLAG, Polarity
 from rcnn_jax.data.files.line_images import to_height, width_at
 from rcnn_jax.data.sources import Example, Source
 from rcnn_jax.data.spec import Feature, padding
@@ -27,7 +29,8 @@ class Transcripts:
 
     An example has `image` `uint8[height, width, 1]`, in which 0 is background, or `frames`
     `float32[time, bins]`, and `text`, its UTF-8 bytes. A split that is only to be read need not
-    have `text`.
+    have `text`. An `image` may come with `inverted` `uint8[]`, which says whether the grey values
+    of its file were inverted.
 
     Encoded examples hold `image` `uint8[height, width, 1]` or `frames` `float32[time, bins]`,
     padded with zeros at the end; `length` `int32[]`, the width or time without padding; `labels`
@@ -46,6 +49,11 @@ class Transcripts:
         alphabet: The characters of the alphabet; `""` for all that occur in the training split.
         min_count: Characters that occur less often in the training split are left out of the
             alphabet.
+        polarity: How pictures become bright ink on dark if the data set says which of them it has
+            inverted, as `lines:PATH` does. `fitted` decides by the majority of the training split,
+            once for all pictures that the run will read. `dark_ink` and `bright_ink` state what all
+            files show, `each` decides for each picture by itself, which a data set that mixes both
+            needs. Paper of grey value g becomes 255 - g under `dark_ink`, also if it is dim.
         unknown_in_training: Treatment of characters of training texts outside the alphabet: `error`
             raises, `drop` removes them from the labels.
         unknown: Treatment of such characters in splits that are evaluated: `keep` gives them an id
@@ -67,6 +75,7 @@ class Transcripts:
     normalization: str = "NFC"
     alphabet: str = ""
     min_count: int = 1
+    polarity: str = "fitted"
     unknown_in_training: str = "error"
     unknown: str = "keep"
 
@@ -75,6 +84,7 @@ class Transcripts:
             ("normalization", NORMALIZATIONS),
             ("unknown_in_training", IN_TRAINING),
             ("unknown", ELSEWHERE),
+            ("polarity", polarity_lib.CHOICES),
         ):
             if getattr(self, name) not in allowed:
                 raise ValueError(
@@ -100,7 +110,8 @@ class Transcripts:
             source: The training split.
 
         Returns:
-            `alphabet` `uint32[characters]`, and `line_height` `int32[]` for pictures. For frames
+            `alphabet` `uint32[characters]`, and `line_height` `int32[]` for pictures, with
+            `dark_ink` `bool[]` where the data set says which of them it has inverted. For frames
             that are standardized, `frame_mean` and `frame_deviation`, each `float32[bins]`.
 
         Raises:
@@ -126,6 +137,8 @@ class Transcripts:
         assets = {"alphabet": alphabet.to_array()}
         if kind == "image":
             assets["line_height"] = np.array(self.height or highest, np.int32)
+            if FLAG in source.features and self.polarity == "fitted":
+                assets |= polarity_lib.fit(np.array([bool(line.inverted) for line in texts]))
         elif self.standardize and count:
             mean = total / count
             deviation = np.sqrt(np.maximum(squares / count - mean**2, 0))
@@ -193,8 +206,8 @@ class BoundTranscripts:
         """Returns a split whose lines are encoded.
 
         Every line is read to find the longest. One line on stderr reports characters outside the
-        alphabet that are kept or dropped. A split without the feature `text` is encoded without
-        labels.
+        alphabet that are kept or dropped, and one pictures whose ink clearly has another polarity
+        than that of the run. A split without the feature `text` is encoded without labels.
 
         Args:
             source: The split as the data set stores it.
@@ -205,7 +218,8 @@ class BoundTranscripts:
                 that is an error.
         """
         kind, policy = _kind(source), self._policy(source)
-        longest, most, strange, first = 1, 1, 0, ""
+        polarity = Polarity.of(self.encoder.polarity, self.assets, source)
+        longest, most, strange, first, turned = 1, 1, 0, "", []
         for line in self.encoder.lines(source, kind):
             longest = max(longest, self._extent(line))
             most = max(most, len(self._labels(line, policy)))
@@ -213,6 +227,10 @@ class BoundTranscripts:
             if unknown and not strange:
                 first = _name(line, unknown[0])
             strange += len(unknown)
+            if kind == "image" and polarity.contradicted(line.values, line.inverted):
+                turned.append(line.where)
+        if kind == "image":
+            polarity_lib.report(polarity, turned, len(source))
         if strange:
             what = "they count as errors" if policy == "keep" else "they are left out of it"
             print(
@@ -230,9 +248,9 @@ class BoundTranscripts:
         if "text" in source.features:
             features |= {"labels": Feature((most,), "int32"), "label_length": Feature((), "int32")}
         for name, feature in source.features.items():
-            if name not in (kind, "text") and None not in feature.shape:
+            if name not in (kind, "text", FLAG) and None not in feature.shape:
                 features[name] = feature
-        encode = functools.partial(self._encode, features, kind, policy)
+        encode = functools.partial(self._encode, features, kind, policy, polarity)
         return EncodedSource(source, encode, features)
 
     @property
@@ -264,21 +282,28 @@ class BoundTranscripts:
         ids = self.alphabet.encode(line.text)
         return ids[ids != self.alphabet.unknown_id] if policy == "drop" else ids
 
-    def _values(self, line: "_Line") -> np.ndarray:
+    def _values(self, line: "_Line", polarity: Polarity) -> np.ndarray:
         if line.values.ndim == 3:
-            return to_height(line.values, self._height, scale=self.encoder.scale)
+            image = polarity.apply(line.values, line.inverted)
+            return to_height(image, self._height, scale=self.encoder.scale)
         if self._mean is None:
             return line.values
         return (line.values - self._mean) / asset(self.assets, "frame_deviation")
 
     def _encode(
-        self, features: Mapping[str, Feature], kind: str, policy: str, example: Example, index: int
+        self,
+        features: Mapping[str, Feature],
+        kind: str,
+        policy: str,
+        polarity: Polarity,
+        example: Example,
+        index: int,
     ) -> Example:
         line = _line(kind, self.encoder.normalization, example, index)
         encoded = padding(features)
         kept = [name for name in features if name in example and name != kind]
         encoded |= {name: np.asarray(example[name]) for name in kept}
-        values = self._values(line)
+        values = self._values(line, polarity)
         if kind == "image":
             encoded[kind][:, : values.shape[1]] = values
         else:
@@ -300,11 +325,13 @@ class _Line:
         values: Picture `uint8[height, width, 1]` or frames `float32[time, bins]`.
         text: Normalized text; `""` in a split without texts.
         where: Description of the line for messages.
+        inverted: Whether a picture's grey values were inverted; None if the data set does not say.
     """
 
     values: np.ndarray
     text: str
     where: str
+    inverted: bool | None = None
 
 
 def _line(kind: str, normalization: str, example: Example, index: int) -> _Line:
@@ -322,15 +349,16 @@ def _line(kind: str, normalization: str, example: Example, index: int) -> _Line:
             f"{where} has {kind} {values.dtype}{list(values.shape)}, expected is {wanted}, none of "
             "them 0"
         )
+    inverted = bool(example[FLAG]) if FLAG in example else None
     if "text" not in example:
-        return _Line(values, "", where)
+        return _Line(values, "", where, inverted)
     try:
         text = normalized(decoded(example["text"]), normalization)
     except ValueError as error:
         raise ValueError(f"{where}: {error}") from None
     if not text:
         raise ValueError(f"{where} has an empty text")
-    return _Line(values, text, where)
+    return _Line(values, text, where, inverted)
 
 
 def _kind(source: Source) -> str:

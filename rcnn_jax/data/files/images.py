@@ -1,13 +1,18 @@
 """Pictures read from files, and brought to the one size in which a data set stores its images."""
 
+import functools
+import importlib
 import importlib.util
 import io
+import re
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
 
 import numpy as np
 
+from rcnn_jax.data.files import grey_ranges, libtiff_errors, signatures, tiff_tags
 from rcnn_jax.data.spec import Feature
 
 SUFFIXES = (
@@ -27,6 +32,9 @@ _PLUGINS = dict.fromkeys((".heic", ".heif", ".hif"), ("pillow_heif", "pillow-hei
 }
 
 T = TypeVar("T")
+
+_WITH_ALPHA = ("LA", "La", "PA", "RGBA", "RGBa")
+_OTHER_COLOURS = ("LAB",)
 
 _MODES = {1: "L", 3: "RGB"}
 
@@ -60,11 +68,17 @@ def why_not_read(path: Path) -> str | None:
 
 
 def opened(path: Path, take: Callable[[Any], T], data: bytes | None = None) -> T:
-    """Opens a picture with its EXIF orientation applied.
+    """Opens a picture upright, with 8 bits per channel and without transparency.
+
+    The EXIF orientation is applied, other ranges of values are brought to 8 bits as
+    `rcnn_jax.data.files.grey_ranges` says, and transparent parts are filled by `on_paper`. Of a
+    TIFF file with reduced copies or masks of its picture the picture is taken, of an animation the
+    first frame, and of a file of several views, such as a telephone's MPO or HEIC, the main one. A
+    TIFF file of several pages is refused.
 
     Args:
         path: Path of the file; messages name it.
-        take: Returns the wanted value, given the opened `PIL.Image`.
+        take: Returns the wanted value, given the `PIL.Image`.
         data: Content of the file; None to read it from `path`.
 
     Returns:
@@ -72,7 +86,9 @@ def opened(path: Path, take: Callable[[Any], T], data: bytes | None = None) -> T
 
     Raises:
         OSError: If the file cannot be read.
-        ValueError: If it is not a picture or damaged, or Pillow is not installed.
+        ValueError: If it is not a picture, damaged, without pixels or of several pages, if it
+            cannot be told which of its values is white, or if Pillow or a package that reads its
+            format is not installed.
     """
     try:
         from PIL import Image, ImageOps, UnidentifiedImageError
@@ -80,45 +96,130 @@ def opened(path: Path, take: Callable[[Any], T], data: bytes | None = None) -> T
         raise ValueError(f"reading {path} needs Pillow ({error}): pip install pillow") from error
     data = path.read_bytes() if data is None else data
     if not data:
-        raise ValueError(f"{path} is empty")
+        raise ValueError(f"{path} is empty: it has 0 bytes")
     try:
-        with Image.open(io.BytesIO(data)) as image:
-            return take(ImageOps.exif_transpose(image))
-    except UnidentifiedImageError as error:
-        raise ValueError(f"{path} cannot be read as a picture: its format is unknown") from error
+        _load_plugin(data)
+        _ignore_warnings_of_tags()
+        try:
+            image = Image.open(io.BytesIO(data))
+        except Image.DecompressionBombError:
+            raise
+        except Exception as error:
+            said = "" if isinstance(error, UnidentifiedImageError) else f": {_text(error)}"
+            raise ValueError(f"it is {signatures.meaning(data)}{said}") from error
+        with image:
+            _load(image, data)
+            known = grey_ranges.stated(path, image, data)
+            picture = ImageOps.exif_transpose(image)
+        return take(on_paper(grey_ranges.to_8_bits(picture, known)))
     except Exception as error:  # Decoders raise errors of many kinds.
         raise ValueError(f"{path} cannot be read as a picture: {error}") from error
 
 
-def plain(picture: Any) -> Any:
-    """Returns a picture with 8 bits per channel and without transparency.
+@functools.cache
+def _ignore_warnings_of_tags() -> None:
+    # Two lines on stderr for each file, of tags that do not concern the pixels.
+    warnings.filterwarnings("ignore", category=UserWarning, module=r"PIL\.TiffImagePlugin")
 
-    16-bit grey values are divided by 257 and rounded; transparent parts become white.
+
+def _load_plugin(data: bytes) -> None:
+    """Imports the package that teaches Pillow the format of a file, if it needs one."""
+    suffix = signatures.plugin_suffix(data)
+    if suffix is None:
+        return
+    why = why_not_read(Path(f"a{suffix}"))
+    if why is not None:
+        raise ValueError(why)
+    if suffix in _PLUGINS:
+        module = importlib.import_module(_PLUGINS[suffix][0])
+        if suffix == ".heic":
+            module.register_heif_opener()
+
+
+def _load(image: Any, data: bytes) -> None:
+    """Decodes the only page of an opened picture."""
+    page = _page(image, data)
+    with libtiff_errors.collected() as met:
+        try:
+            if page:
+                image.seek(page)
+            image.load()
+        except Exception as error:
+            if image.format == "TIFF":
+                said = f" ({met[0]})" if met else ""
+                raise ValueError(f"it is {tiff_tags.described(data)}{said}") from error
+            raise ValueError(
+                f"it is a {image.format} picture that is damaged or cut off: {_text(error)}"
+            ) from error
+    if met:
+        raise ValueError(f"it is a TIFF file that is damaged: {met[0]}")
+    if min(image.size) < 1:
+        raise ValueError(f"it has {image.size[0]}x{image.size[1]} pixels")
+
+
+def _text(error: Exception) -> str:
+    return " ".join(str(error).split()).rstrip(".")
+
+
+def _page(image: Any, data: bytes) -> int:
+    """Returns the number of the page that is neither a reduced copy nor a mask."""
+    if image.format == "DCX":
+        pages = range(image.n_frames)
+    elif image.format == "TIFF":
+        directories = tiff_tags.directories(data)
+        pages = [n for n, tags in enumerate(directories) if not tiff_tags.is_copy(tags)]
+        if not pages and (len(directories) > 1 or tiff_tags.SUBFILES in directories[0]):
+            raise ValueError(
+                "it holds reduced copies of a picture alone, as camera raw files do; convert it"
+            )
+        # ImageJ writes all of a large stack behind the first page.
+        text = str(image.tag_v2.get(tiff_tags.DESCRIPTION, ""))
+        if len(pages) == 1 and (stack := re.match(r"ImageJ=[^\n]*\nimages=(\d+)", text)):
+            pages = range(int(stack[1]))
+    else:
+        return 0
+    if len(pages) > 1:
+        raise ValueError(
+            f"it holds {len(pages):,} pages, and a file is read as one picture; "
+            "`convert FILE page_%d.png` splits it"
+        )
+    return pages[0] if pages else 0
+
+
+def on_paper(picture: Any) -> Any:
+    """Returns a picture whose transparent parts are filled with white, or with black.
+
+    They become black where all that can be seen is brighter than mid-grey, which would vanish on
+    white: white letters that are to be laid over another picture. Of what can be seen, weighted by
+    its opacity, 5 % may be darker, or 0.5 % if it covers more than half of the picture. A picture
+    that is transparent everywhere is white.
 
     Args:
-        picture: A `PIL.Image`.
+        picture: A `PIL.Image` with 8 bits per channel.
 
     Returns:
-        A `PIL.Image`.
+        A `PIL.Image`; `picture` itself if it has no transparency.
 
     Raises:
-        ValueError: If it has no pixels, or grey values outside `[0, 65535]`.
+        ValueError: If its colours cannot be converted.
     """
     from PIL import Image
 
-    if min(picture.size) < 1:
-        raise ValueError(f"it has {picture.size[0]}x{picture.size[1]} pixels")
-    if picture.mode.startswith("I") or picture.mode == "F":
-        values = np.asarray(picture).astype(np.float64)
-        # Written so that NaN is rejected, too.
-        if not (values.min() >= 0 and values.max() <= 65535):
-            raise ValueError(f"its grey values go from {values.min():g} to {values.max():g}")
-        picture = Image.fromarray((values / 257).round().astype(np.uint8))
-    if picture.mode in ("LA", "La", "PA", "RGBA", "RGBa") or "transparency" in picture.info:
-        picture = picture.convert("RGBA")
-        paper = Image.new("RGBA", picture.size, "white")
-        picture = Image.alpha_composite(paper, picture)
-    return picture
+    if picture.mode in _OTHER_COLOURS:
+        raise ValueError(
+            f"its colours are {picture.mode}, `convert FILE -colorspace sRGB FILE.png`"
+        )
+    if picture.mode not in _WITH_ALPHA and "transparency" not in picture.info:
+        return picture
+    if picture.mode == "La":
+        picture = picture.convert("LA")
+    picture = picture.convert("RGBA")
+    opacity = np.asarray(picture.getchannel("A")).astype(np.int64)
+    dark = opacity[np.asarray(picture.convert("RGB").convert("L")) < 128].sum()
+    limit = 0.05 if opacity.mean() < 127.5 else 0.005
+    bright = opacity.any() and dark <= limit * opacity.sum()
+    paper = Image.new("RGBA", picture.size, "black" if bright else "white")
+    return Image.alpha_composite(paper, picture)
 
 
 def is_picture(feature: Feature) -> bool:
@@ -156,7 +257,7 @@ def read_image(path: Path, shape: tuple[int, int, int]) -> np.ndarray:
     def of_shape(picture: Any) -> np.ndarray:
         from PIL import Image
 
-        picture = plain(picture).convert(_MODES[channels])
+        picture = picture.convert(_MODES[channels])
         if picture.size != (width, height):
             picture = picture.resize((width, height), Image.Resampling.BILINEAR)
         return np.asarray(picture).reshape(shape)

@@ -8,14 +8,36 @@ from pathlib import Path
 
 import numpy as np
 
-from rcnn_jax.data.files.images import opened, plain
+from rcnn_jax.data.files.images import opened
+
+
+def read_grey(path: Path, data: bytes | None = None) -> np.ndarray:
+    """Reads the grey values of a picture of one line, whatever is ink in it.
+
+    See `rcnn_jax.data.files.images.opened` for orientation, transparency and values of other
+    ranges. Whole numbers that are 0 and 1 alone are black and white.
+
+    Args:
+        path: Path of the file; messages name it.
+        data: Content of the file; None to read it from `path`.
+
+    Returns:
+        Grey values `uint8[height, width, 1]`, 0 for black.
+
+    Raises:
+        OSError: If the file cannot be read.
+        ValueError: If it is not a picture, see `rcnn_jax.data.files.images.opened`.
+    """
+    grey = opened(path, lambda picture: np.asarray(picture.convert("L")), data)
+    return (grey * 255 if grey.max() == 1 else grey)[..., None]
 
 
 def read_picture(path: Path, data: bytes | None = None) -> np.ndarray:
-    """Reads a picture of one line.
+    """Reads a picture of one line as bright ink on dark, by the evidence of this picture alone.
 
-    Transparent parts become white, the EXIF orientation is applied, and 16-bit values are reduced
-    to 8 bits. A picture that is mostly bright is taken for dark ink on paper and inverted.
+    Dark ink on bright paper is inverted, see `ink_is_dark`: paper of grey value g becomes 255 - g.
+    Contrast is not changed, so dim paper remains brighter than the zeros that lines are padded
+    with.
 
     Args:
         path: Path of the file; messages name it.
@@ -26,10 +48,87 @@ def read_picture(path: Path, data: bytes | None = None) -> np.ndarray:
 
     Raises:
         OSError: If the file cannot be read.
-        ValueError: If it is not a picture or damaged, or Pillow is not installed.
+        ValueError: If it is not a picture, see `rcnn_jax.data.files.images.opened`.
     """
-    grey = opened(path, lambda picture: np.asarray(plain(picture).convert("L")), data)
-    return (255 - grey if grey.mean() > 127.5 else grey)[..., None]
+    return with_polarity(read_grey(path, data))[0]
+
+
+def with_polarity(grey: np.ndarray) -> tuple[np.ndarray, bool]:
+    """Returns a picture as bright ink on dark, and whether it was inverted for that.
+
+    Args:
+        grey: Picture `uint8[height, width, 1]` as its file has it.
+    """
+    dark = ink_is_dark(grey)
+    return (255 - grey if dark else grey), dark
+
+
+def ink_is_dark(grey: np.ndarray) -> bool:
+    """Returns whether a picture shows dark ink on bright paper.
+
+    Two of three signs decide: most pixels are brighter than Otsu's threshold between ink and paper;
+    most pixels of the border are; the mean exceeds mid-grey, 127.5. The first two hold at any
+    exposure. The mean alone decides on a picture of one value.
+
+    Args:
+        grey: Picture `uint8[height, width, 1]`.
+
+    Example:
+        >>> import numpy as np
+        >>> from rcnn_jax.data.files.line_images import ink_is_dark
+        >>> page = np.full((5, 9, 1), 100, np.uint8)  # darker than mid-grey
+        >>> page[2, 2:5] = 30
+        >>> ink_is_dark(page), ink_is_dark(255 - page)
+        (True, False)
+    """
+    signs = _signs(grey)
+    votes = np.sign(signs).sum()
+    return bool(votes > 0 or (votes == 0 and signs[-1] > 0))
+
+
+def clearly_dark_ink(grey: np.ndarray) -> bool | None:
+    """Returns whether a picture shows dark ink on bright paper, if that is beyond doubt.
+
+    Args:
+        grey: Picture `uint8[height, width, 1]`.
+
+    Returns:
+        None unless three quarters of all pixels, and of those of the border, are on one side of
+        Otsu's threshold.
+    """
+    whole, border, _ = _signs(grey)
+    if min(whole, border) >= 0.5:
+        return True
+    return False if max(whole, border) <= -0.5 else None
+
+
+def _signs(grey: np.ndarray) -> tuple[float, float, float]:
+    """Returns three signs of dark ink on bright paper, each in `[-1, 1]` and positive for it."""
+    mean = (float(grey.mean()) - 127.5) / 127.5
+    counts = np.bincount(grey.ravel(), minlength=256)
+    if np.count_nonzero(counts) < 2:
+        return 0.0, 0.0, mean
+    bright = grey[..., 0] > _otsu(counts)
+    border = np.concatenate([bright[0], bright[-1], bright[1:-1, 0], bright[1:-1, -1]])
+    return 2 * float(bright.mean()) - 1, 2 * float(border.mean()) - 1, mean
+
+
+def _otsu(counts: np.ndarray) -> int:
+    """Returns the grey value up to which pixels are dark, by the greatest variance between both.
+
+    Args:
+        counts: Number of pixels of each value, `[256]`, of which at least two occur.
+
+    References:
+        N. Otsu. A threshold selection method from gray-level histograms. IEEE Transactions on
+        Systems, Man, and Cybernetics 9(1), 1979.
+    """
+    below = counts.cumsum().astype(np.float64)
+    sums = (counts * np.arange(256)).cumsum().astype(np.float64)
+    split = (below > 0) & (below < below[-1])
+    n, s = below[split], sums[split]
+    between = (sums[-1] * n / below[-1] - s) ** 2 / (n * (below[-1] - n))
+    return int(np.flatnonzero(split)[between.argmax()])
 
 
 def width_at(shape: tuple[int, ...], height: int, *, scale: bool) -> int:

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from rcnn_jax.data.files.images import opened, plain
+from rcnn_jax.data.files.images import opened
 
 FILTERS = ("bilinear", "bicubic")
 
@@ -85,7 +85,7 @@ def read_photograph(path: Path, fit: Fit, data: bytes | None = None) -> np.ndarr
         OSError: If the file cannot be read.
         ValueError: If it is not a picture, damaged or without pixels, or Pillow is not installed.
     """
-    return opened(path, lambda picture: np.asarray(fit.apply(plain(picture).convert("RGB"))), data)
+    return opened(path, lambda picture: np.asarray(fit.apply(picture.convert("RGB"))), data)
 
 
 def batches(

@@ -7,7 +7,15 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from rcnn_jax.data.files.line_images import bilinear, read_picture, to_height, width_at
+from rcnn_jax.data.files.line_images import (
+    bilinear,
+    clearly_dark_ink,
+    ink_is_dark,
+    read_grey,
+    read_picture,
+    to_height,
+    width_at,
+)
 
 RNG = np.random.default_rng(0)
 INK = np.zeros((5, 7), np.uint8)
@@ -53,6 +61,51 @@ def test_ink_is_bright_and_paper_dark(data):
     found = read_picture(Path("a.png"), data)
     assert found.dtype == np.uint8
     np.testing.assert_array_equal(found[..., 0], INK)
+
+
+def line(ink, paper, share=0.2, noise=0):
+    """Strokes on paper; the border is paper."""
+    grey = np.full((16, 60), paper, np.int64)
+    grey[2:-2, 2 : 2 + round(share * 16 * 60 / 12)] = ink
+    grey += RNG.integers(-noise, noise + 1, grey.shape)
+    return np.clip(grey, 0, 255).astype(np.uint8)[..., None]
+
+
+@pytest.mark.parametrize(
+    ("ink", "paper"),
+    [(0, 255), (40, 115), (10, 60), (0, 25), (90, 126), (130, 250), (200, 245), (3, 128)],
+)
+@pytest.mark.parametrize("noise", [0, 4])
+def test_ink_is_told_from_paper_at_any_exposure(ink, paper, noise):
+    for share in (0.02, 0.1, 0.3):
+        dark = line(ink, paper, share, noise)
+        assert ink_is_dark(dark)
+        assert not ink_is_dark(255 - dark)
+        assert clearly_dark_ink(line(ink, paper, 0.2, noise)) is True
+        assert clearly_dark_ink(255 - line(ink, paper, 0.2, noise)) is False
+        # Contrast stays: paper becomes 255 - paper.
+        found = read_picture(Path("a.png"), as_file(dark[..., 0]))
+        np.testing.assert_array_equal(found, 255 - dark)
+        np.testing.assert_array_equal(
+            read_picture(Path("a.png"), as_file(255 - dark[..., 0])), found
+        )
+        np.testing.assert_array_equal(read_grey(Path("a.png"), as_file(dark[..., 0])), dark)
+
+
+def test_two_of_three_signs_decide():
+    page = line(0, 255, 0.2)
+    page[[0, -1]] = page[:, [0, -1]] = 0  # the black border of a scan, or the frame of a table
+    assert ink_is_dark(page)
+    assert not ink_is_dark(255 - page)
+    assert clearly_dark_ink(page) is None
+    garment = np.full((28, 28, 1), 255, np.uint8)  # an object that fills a white picture
+    garment[1:-1, 3:-3] = 100
+    assert ink_is_dark(garment)
+    assert clearly_dark_ink(garment) is None
+    for grey, dark in ((0, False), (127, False), (128, True), (255, True)):
+        blank = np.full((3, 4, 1), grey, np.uint8)
+        assert ink_is_dark(blank) is dark
+        assert clearly_dark_ink(blank) is None
 
 
 def test_two_colours():

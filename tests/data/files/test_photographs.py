@@ -37,7 +37,7 @@ PALETTE.putpalette([9, 9, 9, 200, 100, 50])
         (one_colour("1", 1), "a.png", (255, 255, 255)),
         (SIXTEEN, "a.png", (128, 128, 128)),
         (SIXTEEN, "a.tif", (128, 128, 128)),
-        (one_colour("F", 257.0 * 9), "a.tif", (9, 9, 9)),
+        (one_colour("F", 257.0 * 90), "a.tif", (90, 90, 90)),
         (one_colour("CMYK", (0, 255, 255, 0)), "a.tif", (255, 0, 0)),
         (PALETTE, "a.png", (200, 100, 50)),
         (one_colour("RGBA", (200, 100, 50, 0)), "a.png", (255, 255, 255)),

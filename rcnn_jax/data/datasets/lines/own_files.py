@@ -15,7 +15,7 @@ added.
 
 import dataclasses
 import functools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -24,12 +24,16 @@ from rcnn_jax.data import roots
 from rcnn_jax.data.columns import from_files
 from rcnn_jax.data.files import images
 from rcnn_jax.data.files.audio import SUFFIX, read_frames
-from rcnn_jax.data.files.line_images import read_picture
+from rcnn_jax.data.files.line_images import read_grey, with_polarity
 from rcnn_jax.data.files.text_lines import decode, numbered_lines
 from rcnn_jax.data.spec import Columns, DatasetSpec, Feature
 from rcnn_jax.data.splits import SPLITS, split_of
 from rcnn_jax.data.text.sentences import TEXT
 
+PICTURE_NOTES = {
+    "1.1.0": "pictures of floating-point numbers, of 32 bits or of 12 bits in 16, white ink on "
+    "transparency, and pictures of 0 and 1 alone are read by their range; they were all but blank"
+}
 _TEXTS = (".gt.txt", ".txt")
 
 
@@ -55,17 +59,20 @@ class Line:
 def pictures(path: str, *, name: str = "lines", held_out: float = 0.1) -> DatasetSpec:
     """Returns a user's pictures of lines as a data set.
 
-    Its features are `image`, `text` and `file`.
+    Its features are `image`, bright ink on dark by the evidence of each picture, `inverted`,
+    whether the grey values of its file were inverted for that, `text` and `file`. The encoder
+    `Transcripts` takes both to decide once for the whole data set what is ink.
 
     Args:
         path: Path of a folder or a list, below the data root or absolute; see the module docstring.
         name: Name of the data set.
         held_out: Share of files for validation, and again for test, where the user has no splits.
     """
-    return _spec(
-        name, path, held_out, "image", Feature((None, None, 1), "uint8"), read_picture,
-        images.SUFFIXES,
-    )  # fmt: skip
+    readers = {
+        "image": (Feature((None, None, 1), "uint8"), lambda path: _picture(path)[0].copy()),
+        "inverted": (Feature((), "uint8"), lambda path: np.array(_picture(path)[1], np.uint8)),
+    }
+    return _spec(name, path, held_out, readers, images.SUFFIXES, PICTURE_NOTES)
 
 
 def recordings(
@@ -89,19 +96,30 @@ def recordings(
         bins: Number of bands of the mel scale.
     """
     read = functools.partial(read_frames, rate=rate, bins=bins)
-    feature = Feature((None, bins), "float32")
+    readers = {"frames": (Feature((None, bins), "float32"), read)}
     name = f"{name}_{rate}_hz"
-    return _spec(name, path, held_out, "frames", feature, read, (SUFFIX,))
+    return _spec(name, path, held_out, readers, (SUFFIX,), {})
+
+
+def _picture(path: Path) -> tuple[np.ndarray, bool]:
+    status = path.stat()
+    return _picture_once(path, status.st_size, status.st_mtime_ns)
+
+
+@functools.lru_cache(maxsize=16)
+def _picture_once(path: Path, *stamp: int) -> tuple[np.ndarray, bool]:
+    """Reads a picture once for the two features that it has."""
+    del stamp
+    return with_polarity(read_grey(path))
 
 
 def _spec(
     name: str,
     path: str,
     held_out: float,
-    kind: str,
-    feature: Feature,
-    read: Callable[[Path], np.ndarray],
+    readers: Mapping[str, tuple[Feature, Callable[[Path], np.ndarray]]],
     suffixes: Sequence[str],
+    notes: Mapping[str, str],
 ) -> DatasetSpec:
     if not path or not 0 <= held_out < 0.5:
         raise ValueError(
@@ -110,26 +128,34 @@ def _spec(
         )
     find = functools.partial(find_lines, path=path, suffixes=suffixes, held_out=held_out)
 
-    def read_all(root: Path, split: str) -> Columns:
-        lines = find(root, split)
-        return {
-            kind: from_files(lines, read),
-            "text": [np.frombuffer(line.text.encode(), np.uint8) for line in lines],
-            "file": [np.frombuffer(line.where.encode(), np.uint8) for line in lines],
-        }
-
     return DatasetSpec(
         name=name,
-        version="1.0.0",
-        features={kind: feature, "text": TEXT, "file": TEXT},
+        version=max(notes, default="1.0.0"),
+        features={kind: feature for kind, (feature, _) in readers.items()}
+        | {"text": TEXT, "file": TEXT},
         splits=dict.fromkeys(SPLITS),
         files=lambda root, split: list(
             dict.fromkeys(path for line in find(root, split) for path in (line.path, line.source))
         ),
-        read=read_all,
+        read=functools.partial(_columns, find, readers),
         description=f"Lines of {path}.",
-        read_file=lambda file: {kind: read(file)},
+        read_file=lambda file: {kind: read(file) for kind, (_, read) in readers.items()},
+        release_notes=notes,
     )
+
+
+def _columns(
+    find: Callable[[Path, str], Sequence[Line]],
+    readers: Mapping[str, tuple[Feature, Callable[[Path], np.ndarray]]],
+    root: Path,
+    split: str,
+) -> Columns:
+    lines = find(root, split)
+    return {
+        **{kind: from_files(lines, read) for kind, (_, read) in readers.items()},
+        "text": [np.frombuffer(line.text.encode(), np.uint8) for line in lines],
+        "file": [np.frombuffer(line.where.encode(), np.uint8) for line in lines],
+    }
 
 
 def find_lines(

@@ -6,6 +6,7 @@ import scipy.io.wavfile
 from PIL import Image
 
 from rcnn_jax.data import catalog, sources
+from rcnn_jax.data.datasets.lines import own_files
 from rcnn_jax.data.datasets.lines.own_files import SPLITS, pictures, split_of
 from rcnn_jax.data.encoders.transcripts import Transcripts
 from rcnn_jax.data.text.alphabet import decoded
@@ -62,6 +63,39 @@ def test_records_hold_the_same_and_are_made_anew_when_a_text_changes(folder):
         assert texts(source) == [again, "a b"]
     np.testing.assert_array_equal(source[1]["image"], opened(folder.parent)[1]["image"])
     assert decoded(source[1]["file"]).endswith("train/b.v2.gt.txt")
+
+
+def test_what_a_picture_of_lines_is(tmp_path, monkeypatch):
+    """Bright ink by its own evidence, whether it was inverted, and one look at its file."""
+    page = np.full((6, 9), 110, np.uint8)
+    page[2:4, 3:5] = 20
+    train = tmp_path / "mine" / "train"
+    train.mkdir(parents=True)
+    for name, grey in (("a", page), ("b", 255 - page)):
+        Image.fromarray(grey).save(train / f"{name}.png")
+        (train / f"{name}.txt").write_text(name)
+    spec = catalog.load_spec("lines:mine")
+    assert spec.version == "1.1.0"
+    assert list(spec.release_notes) == ["1.1.0"]
+    looks = []
+    whole = own_files.read_grey
+    monkeypatch.setattr(own_files, "read_grey", lambda path: looks.append(path) or whole(path))
+    for residency in ("memory", "stream"):
+        source = opened(tmp_path, residency=residency)
+        del looks[:]
+        own_files._picture_once.cache_clear()
+        for index, inverted in ((0, 1), (1, 0)):
+            example = source[index]
+            np.testing.assert_array_equal(example["image"][..., 0], 255 - page)
+            assert example["inverted"] == inverted
+            assert example["inverted"].dtype == np.uint8
+        assert len(looks) == (2 if residency == "memory" else 0)
+    read = spec.read_file(train / "a.png")
+    assert read.keys() == {"image", "inverted"}
+    read["image"][:] = 0  # the caller's own
+    Image.fromarray(255 - page).save(train / "a.png")
+    assert spec.read_file(train / "a.png")["inverted"] == 0
+    np.testing.assert_array_equal(source[0]["image"][..., 0], 255 - page)
 
 
 def test_a_hash_of_the_name_divides_what_is_not(tmp_path):
