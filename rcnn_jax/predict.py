@@ -140,7 +140,10 @@ def predict(
             task makes files and `output` is a single file.
         ValueError: A file cannot be read.
     """
+    import numpy as np
+
     from rcnn_jax.data.sources import ArraySource
+    from rcnn_jax.data.text.sentences import TEXT
     from rcnn_jax.experiment import evaluation_run, file_examples
     from rcnn_jax.training.parallel import distributed
 
@@ -160,7 +163,10 @@ def predict(
         return
     names = tuple(examples[0])
     columns = {name: [example[name] for example in examples] for name in names}
-    source = ArraySource(columns, {name: features[name] for name in names})
+    if features.get("file") == TEXT:
+        # Messages about an example name it.
+        columns["file"] = [np.frombuffer(name.encode(), np.uint8) for name in kept]
+    source = ArraySource(columns, {name: features[name] for name in columns})
     # Powers of two are sizes that other calls are likely to have; compiled programs are kept.
     rows = 1 << (len(kept) - 1).bit_length()
     config = copy.deepcopy(config)

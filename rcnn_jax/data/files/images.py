@@ -22,6 +22,12 @@ SUFFIXES = (
 )  # fmt: skip
 """Suffixes of the files that are read as pictures, in lower case; see also `why_not_read`."""
 
+RELEASE_NOTE = (
+    "pictures of floating-point numbers, of 32 bits or of 12 bits in 16, and white ink on "
+    "transparency are read by their range; they were all but blank"
+)
+"""What data sets of pictures say of their version 1.1.0, see `DatasetSpec.release_notes`."""
+
 # What Pillow may have been built without, and packages that teach it a format. Of the latter:
 # name of the module, and name by which pip installs it.
 _BUILT_IN = {".avif": "avif", ".webp": "webp"} | dict.fromkeys(
@@ -166,7 +172,8 @@ def _page(image: Any, data: bytes) -> int:
     if image.format == "DCX":
         pages = range(image.n_frames)
     elif image.format == "TIFF":
-        directories = tiff_tags.directories(data)
+        # Most files hold one page, whose tags Pillow has read.
+        directories = tiff_tags.directories(data) if image.tag_v2.next else [image.tag_v2]
         pages = [n for n, tags in enumerate(directories) if not tiff_tags.is_copy(tags)]
         if not pages and (len(directories) > 1 or tiff_tags.SUBFILES in directories[0]):
             raise ValueError(
@@ -214,10 +221,12 @@ def on_paper(picture: Any) -> Any:
     if picture.mode == "La":
         picture = picture.convert("LA")
     picture = picture.convert("RGBA")
-    opacity = np.asarray(picture.getchannel("A")).astype(np.int64)
-    dark = opacity[np.asarray(picture.convert("RGB").convert("L")) < 128].sum()
+    opacity = np.asarray(picture.getchannel("A"))
+    if opacity.min() == 255:
+        return picture.convert("RGB")
+    dark = opacity[np.asarray(picture.convert("L")) < 128].sum(dtype=np.int64)
     limit = 0.05 if opacity.mean() < 127.5 else 0.005
-    bright = opacity.any() and dark <= limit * opacity.sum()
+    bright = opacity.any() and dark <= limit * opacity.sum(dtype=np.int64)
     paper = Image.new("RGBA", picture.size, "black" if bright else "white")
     return Image.alpha_composite(paper, picture)
 
@@ -250,7 +259,7 @@ def read_image(path: Path, shape: tuple[int, int, int]) -> np.ndarray:
 
     Raises:
         OSError: If the file cannot be read.
-        ValueError: If it is not a picture or damaged, or Pillow is not installed.
+        ValueError: If it is not a picture, see `opened`.
     """
     height, width, channels = shape
 

@@ -104,13 +104,18 @@ def clearly_dark_ink(grey: np.ndarray) -> bool | None:
 
 def _signs(grey: np.ndarray) -> tuple[float, float, float]:
     """Returns three signs of dark ink on bright paper, each in `[-1, 1]` and positive for it."""
-    mean = (float(grey.mean()) - 127.5) / 127.5
     counts = np.bincount(grey.ravel(), minlength=256)
+    mean = float(counts @ np.arange(256)) / grey.size / 127.5 - 1
     if np.count_nonzero(counts) < 2:
         return 0.0, 0.0, mean
-    bright = grey[..., 0] > _otsu(counts)
-    border = np.concatenate([bright[0], bright[-1], bright[1:-1, 0], bright[1:-1, -1]])
-    return 2 * float(bright.mean()) - 1, 2 * float(border.mean()) - 1, mean
+    threshold = _otsu(counts)
+    edge = grey[..., 0]
+    edge = np.concatenate([edge[0], edge[-1], edge[1:-1, 0], edge[1:-1, -1]])
+    bright = (
+        counts[threshold + 1 :].sum() / grey.size,
+        np.count_nonzero(edge > threshold) / edge.size,
+    )
+    return 2 * float(bright[0]) - 1, 2 * bright[1] - 1, mean
 
 
 def _otsu(counts: np.ndarray) -> int:

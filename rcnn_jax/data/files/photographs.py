@@ -70,8 +70,8 @@ class Fit:
 def read_photograph(path: Path, fit: Fit, data: bytes | None = None) -> np.ndarray:
     """Reads a picture.
 
-    The EXIF orientation is applied; grey values become colours, 16-bit values are reduced to 8
-    bits, CMYK becomes RGB, and transparent parts become white.
+    Grey values become colours, and CMYK becomes RGB. See `rcnn_jax.data.files.images.opened` for
+    orientation, transparency, pages and values of more than 8 bits.
 
     Args:
         path: Path of the file; messages name it.
@@ -83,7 +83,7 @@ def read_photograph(path: Path, fit: Fit, data: bytes | None = None) -> np.ndarr
 
     Raises:
         OSError: If the file cannot be read.
-        ValueError: If it is not a picture, damaged or without pixels, or Pillow is not installed.
+        ValueError: If it is not a picture, see `rcnn_jax.data.files.images.opened`.
     """
     return opened(path, lambda picture: np.asarray(fit.apply(picture.convert("RGB"))), data)
 

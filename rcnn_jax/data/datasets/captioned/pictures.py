@@ -17,7 +17,7 @@ import numpy as np
 from rcnn_jax.data.columns import LazyColumn, from_files
 from rcnn_jax.data.datasets.captioned.listing import Captioned, Listing
 from rcnn_jax.data.files import image_vectors
-from rcnn_jax.data.files.images import SUFFIXES
+from rcnn_jax.data.files.images import RELEASE_NOTE, SUFFIXES
 from rcnn_jax.data.files.photographs import Fit, read_photograph
 from rcnn_jax.data.records.damage import CHOICES
 from rcnn_jax.data.spec import Columns, DatasetSpec, Feature
@@ -147,7 +147,7 @@ def spec(
 
     return DatasetSpec(
         name=kind if not options.changes and not read_as else f"{kind}_{digest}",
-        version="1.0.0",
+        version="1.0.0" if options.features else "1.1.0",
         features={**given, "captions": TEXT, "file": TEXT},
         splits=dict.fromkeys(splits),
         files=files,
@@ -155,6 +155,7 @@ def spec(
         description=f"Pictures with sentences of {path}.",
         read_file=None if options.features else lambda f: {"image": read_photograph(f, fit)},
         read_several=functools.partial(_of_file, array=options.array) if options.features else None,
+        release_notes={} if options.features else {"1.1.0": RELEASE_NOTE},
     )
 
 

@@ -11,6 +11,12 @@ A folder that holds subfolders `train`, `validation` and `test`, or lists `train
 split accordingly. Otherwise a hash of each file's name determines its split: about 80 % are for
 training, 10 % for validation and 10 % for test, and a file stays in its split when others are
 added.
+
+Pictures may show dark ink on bright paper or bright ink on dark, at any exposure. The encoder
+decides once, by the majority of the training split, what they show, and treats every picture of the
+run alike; `--config.encoder.polarity=dark_ink`, `bright_ink` or, for a data set that mixes both,
+`each` decide otherwise. It needs the feature `inverted`: if `config.data.features` leaves it out,
+each picture is taken by its own evidence. `rcnn_jax.data.files.images` says which files are read.
 """
 
 import dataclasses
@@ -30,10 +36,6 @@ from rcnn_jax.data.spec import Columns, DatasetSpec, Feature
 from rcnn_jax.data.splits import SPLITS, split_of
 from rcnn_jax.data.text.sentences import TEXT
 
-PICTURE_NOTES = {
-    "1.1.0": "pictures of floating-point numbers, of 32 bits or of 12 bits in 16, white ink on "
-    "transparency, and pictures of 0 and 1 alone are read by their range; they were all but blank"
-}
 _TEXTS = (".gt.txt", ".txt")
 
 
@@ -72,7 +74,7 @@ def pictures(path: str, *, name: str = "lines", held_out: float = 0.1) -> Datase
         "image": (Feature((None, None, 1), "uint8"), lambda path: _picture(path)[0].copy()),
         "inverted": (Feature((), "uint8"), lambda path: np.array(_picture(path)[1], np.uint8)),
     }
-    return _spec(name, path, held_out, readers, images.SUFFIXES, PICTURE_NOTES)
+    return _spec(name, path, held_out, readers, images.SUFFIXES, {"1.1.0": images.RELEASE_NOTE})
 
 
 def recordings(
