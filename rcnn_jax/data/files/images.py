@@ -102,7 +102,7 @@ def opened(path: Path, take: Callable[[Any], T], data: bytes | None = None) -> T
         raise ValueError(f"reading {path} needs Pillow ({error}): pip install pillow") from error
     data = path.read_bytes() if data is None else data
     if not data:
-        raise ValueError(f"{path} is empty: it has 0 bytes")
+        raise ValueError(f"{path} is empty")
     try:
         _load_plugin(data)
         _ignore_warnings_of_tags()
