@@ -1,6 +1,6 @@
 r"""Captions of photographs from features of a pretrained CNN: the captioner of the paper.
 
-    python -m rcnn_jax.features --backbone=vgg16 --weights=vgg16.pth --output=features.npz images/
+    python -m rcnn_jax.features --backbone=vgg16 --weights=vgg16-00b39a1b.pth images/
     python -m rcnn_jax.train --config=configs/caption_features.py --workdir=runs/captions \
         --config.data.name='karpathy:flickr8k/dataset.json?features=features.npz' --data_dir=DATA
     python -m rcnn_jax.evaluate --workdir=runs/captions --data_dir=DATA

@@ -111,7 +111,7 @@ DEFAULTS: dict[str, Any] = {
     },
     "ema_decay": 0.0,  # decay of an average of the weights that is evaluated instead; 0: none
     "precision": "float32",  # float32 | bfloat16 (with float32 parameters) | float64
-    # Initial weights: a workdir, or a weight file (.npz, .safetensors, .pt or .pth).
+    # Initial weights: a workdir, or a weight file: .npz, .safetensors, or torch's (.pt, .pth, ...).
     "init_from": "",
     "init_into": "",  # part of the model they belong to, such as "backbone"; "": all
     "init_include": (".*",),  # patterns of the paths of parameters taken from `init_from`

@@ -1,13 +1,17 @@
 r"""Extracts features of pictures with a pretrained network.
 
     python -m rcnn_jax.features --backbone=squeezenet --weights=FILE --output=features.npz FOLDER
-    python -m rcnn_jax.features --backbone=vgg16 --weights=vgg16.pth --output=vgg_feats.mat \
-        --images=FOLDER dataset.json
+    python -m rcnn_jax.features --backbone=vgg16 --weights=vgg16-00b39a1b.pth \
+        --output=vgg_feats.mat --images=FOLDER dataset.json
+    python -m rcnn_jax.features --backbone=vgg16_torchvision --weights=vgg16-397923af.pth FOLDER
 
 Pictures are given by folders, by the list of a data set, or one by one. They are brought to the
 size and the pixel values with which the backbone was trained; rcnn_jax/interop/backbones.py states
-these and the weights that each backbone expects: a torch state dict, .safetensors or .npz. The
-result is an .npz file, or Karpathy's vgg_feats.mat with a column for each imgid; see
+these and the weights that each backbone expects: a torch state dict, .safetensors or .npz.
+Backbones without a suffix are for the weights of the network's authors, `_torchvision` for those of
+torchvision, which expect other pixels; a file of the other maker is refused. Where a file does not
+tell whose weights it holds, such as a Caffe VGG under torchvision's names, --weights_from=caffe
+says it. The result is an .npz file, or Karpathy's vgg_feats.mat with a column for each imgid; see
 rcnn_jax/data/files/image_vectors.py.
 
 Computed features are kept beside the output: after a stop or a kill the same command continues. A
@@ -30,6 +34,10 @@ _BACKBONE = flags.DEFINE_string(
 _WEIGHTS = flags.DEFINE_string(
     "weights", None, "File of its weights, or 'random' to try it out.", flag_values=FLAGS
 )
+_WEIGHTS_FROM = flags.DEFINE_string(
+    "weights_from", None, "Who trained them, caffe or torchvision, where their file does not tell.",
+    flag_values=FLAGS,
+)  # fmt: skip
 _OUTPUT = flags.DEFINE_string(
     "output", "features.npz", "File for the features: .npz or .mat.", flag_values=FLAGS
 )
@@ -83,6 +91,7 @@ def main(argv: list[str]) -> int:
         batch_size=_BATCH.value,
         skip=_DAMAGED.value == "skip",
         overwrite=_OVERWRITE.value,
+        weights_from=_WEIGHTS_FROM.value,
     )
     for sentence in damaged:
         print(f"left out: {sentence}", file=sys.stderr)

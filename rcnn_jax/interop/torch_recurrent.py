@@ -8,11 +8,12 @@ that a `Stack` stores their sum, except for the candidate n of a GRU, one of who
 after the reset gate.
 
 The functions take and return NumPy arrays, such as `{name: value.numpy() for name, value in
-module.state_dict().items()}`.
+module.state_dict().items()}`. Names may have a common prefix, such as `lstm.` in the state dict of
+a module around the recurrent one.
 """
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -25,6 +26,7 @@ Parameters = dict[str, Any]
 StateDict = dict[str, np.ndarray]
 
 _KEY = re.compile(r"(weight|bias)_(ih|hh)_l(\d+)(_reverse)?")
+_CELL = re.compile(r"(.+\.)?(weight|bias)_(ih|hh)")
 _GATES = {1: "elman", 3: "gru", 4: "lstm"}
 
 
@@ -61,11 +63,14 @@ class TorchRecurrent(NamedTuple):
         return Stack((cell,) * self.layers, bidirectional=self.bidirectional, **attributes)
 
 
-def describe(state: Mapping[str, np.ndarray]) -> TorchRecurrent:
+def describe(state: Mapping[str, np.ndarray], prefix: str | None = None) -> TorchRecurrent:
     """Infers kind, sizes, layers and directions from a state dict.
 
     Args:
         state: Arrays of a torch state dict by name.
+        prefix: Text before the names of the recurrent module, such as `lstm.`; other arrays are
+            then left aside. None: the state dict holds one recurrent module alone, and the prefix
+            that all names have in common is found.
 
     Returns:
         The description of the module.
@@ -75,17 +80,15 @@ def describe(state: Mapping[str, np.ndarray]) -> TorchRecurrent:
             missing or has another shape.
     """
     layers, directions = set(), set()
+    state = _behind(state, prefix)
     for key in state:
         match = _KEY.fullmatch(key)
         if match is None:
-            raise ValueError(
-                f"{key!r} is no weight of a torch RNN, LSTM or GRU, which are called like "
-                "'weight_ih_l0' or 'bias_hh_l1_reverse' (projections are not supported)"
-            )
+            raise ValueError(_no_weight(key))
         layers.add(int(match[3]))
         directions.add(match[4] or "")
     if layers != set(range(len(layers))) or "" not in directions:
-        raise ValueError(f"the layers of a torch RNN count from 0 on, got {sorted(state)}")
+        raise ValueError(f"the layers of a torch RNN count from 0 on, got {_some(state)}")
     rows, hidden = _get(state, "weight_hh_l0").shape
     gates = rows // hidden
     if gates not in _GATES or rows != gates * hidden:
@@ -106,10 +109,54 @@ def describe(state: Mapping[str, np.ndarray]) -> TorchRecurrent:
     return description
 
 
+def _behind(state: Mapping[str, np.ndarray], prefix: str | None) -> Mapping[str, np.ndarray]:
+    """Returns the arrays of the recurrent module by names without a prefix.
+
+    Raises:
+        ValueError: There are several recurrent modules or other arrays, or none behind `prefix`.
+    """
+    if prefix is None:
+        names = (re.fullmatch(rf"(?:(.*)\.)?{_KEY.pattern}", key) for key in state)
+        prefixes = list(dict.fromkeys(f"{m[1]}." if m[1] is not None else "" for m in names if m))
+        if len(prefixes) > 1:
+            raise ValueError(
+                f"there are several recurrent modules, behind {' and '.join(map(repr, prefixes))}: "
+                f"name one, such as prefix={prefixes[0]!r}"
+            )
+        prefix = prefixes[0] if prefixes else ""
+        others = [key for key in state if not key.startswith(prefix)]
+        if others:
+            more = f" and {len(others) - 1} more" if len(others) > 1 else ""
+            raise ValueError(
+                f"beside the weights of a recurrent module behind {prefix!r} there is "
+                f"{others[0]!r}{more}: take the module alone by prefix={prefix!r}"
+            )
+    found = {key.removeprefix(prefix): state[key] for key in state if key.startswith(prefix)}
+    if prefix and not found:
+        raise ValueError(f"no name begins with prefix={prefix!r}: there are {_some(state)}")
+    return found
+
+
+def _no_weight(key: str) -> str:
+    """Says why a name is none of a recurrent module of torch."""
+    if _CELL.fullmatch(key):
+        return f"{key!r} is of a single cell of torch, such as LSTMCell: add '_l0' to its names"
+    named = "which are called like 'weight_ih_l0' or 'bias_hh_l1_reverse'"
+    if "weight_hr_l" in key:
+        named += " (projections are not supported)"
+    return f"{key!r} is no weight of a torch RNN, LSTM or GRU, {named}"
+
+
+def _some(names: Iterable[str]) -> str:
+    """Returns the first few names in alphabetical order."""
+    names = sorted(names)
+    return ", ".join(names[:5]) + (f" and {len(names) - 5} more" if len(names) > 5 else "")
+
+
 def _get(state: Mapping[str, np.ndarray], key: str) -> np.ndarray:
     """Returns a weight by name, after checking that it exists and its number of axes."""
     if key not in state:
-        raise ValueError(f"the torch weights lack {key!r}; they have {sorted(state)}")
+        raise ValueError(f"the torch weights lack {key!r}; they have {_some(state)}")
     value = np.asarray(state[key])
     if value.ndim != 1 + key.startswith("weight"):
         raise ValueError(f"{key!r} has another number of axes than torch's: shape {value.shape}")
@@ -125,11 +172,14 @@ def _places(found: TorchRecurrent) -> Iterator[tuple[str, int]]:
             yield f"_l{layer}_reverse", inputs
 
 
-def from_torch(state: Mapping[str, np.ndarray]) -> Parameters:
+def from_torch(state: Mapping[str, np.ndarray], prefix: str | None = None) -> Parameters:
     """Converts a torch state dict to parameters of `describe(state).stack()`.
 
     Args:
         state: Arrays of a `torch.nn.RNN`, `LSTM` or `GRU` by name, with or without biases.
+        prefix: Text before the names of the recurrent module, such as `lstm.`; other arrays are
+            then left aside. None: the state dict holds one recurrent module alone, and the prefix
+            that all names have in common is found.
 
     Returns:
         Parameters that a `Stack` takes as `{"params": ...}`, in the dtype of `state`.
@@ -146,7 +196,8 @@ def from_torch(state: Mapping[str, np.ndarray]) -> Parameters:
         >>> {name: value.shape for name, value in layer.items()}
         {'kernel': (3, 2), 'recurrent_kernel': (2, 2), 'bias': (2,)}
     """
-    description = describe(state)
+    description = describe(state, prefix)
+    state = _behind(state, prefix)
     params: Parameters = {}
     for suffix, _ in _places(description):
         kernel, recurrent = (_get(state, f"weight_{part}{suffix}") for part in ("ih", "hh"))

@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from rcnn_jax.errors import UsageError, UserError, nearest
+from rcnn_jax.errors import UsageError, UserError, did_you_mean, nearest
 from rcnn_jax.training import parameters
 from rcnn_jax.training.checkpoints import reading
 from rcnn_jax.training.interface import PyTree
@@ -36,13 +36,35 @@ def read(origin: str) -> dict[str, np.ndarray]:
     if not Workdir(path).config.is_file():
         raise UserError(
             f"config.init_from={origin!r} is neither a workdir of a training run nor a weight "
-            "file, whose name ends in .npz, .safetensors, .pt or .pth."
+            "file, whose name ends in .npz, .safetensors, .pt, .pth, .ckpt, .bin or .tar."
         )
     damaged: list[str] = []
     variables = reading.read_variables(Workdir(path).checkpoints, damaged)
     for message in damaged:
         distributed.warn(message)
     return variables
+
+
+def paths(state: TrainState, into: str = "") -> set[str]:
+    """Returns the paths by which weights for a model are named in files of this package.
+
+    Args:
+        state: State before the first step, or its shapes.
+        into: Path of the part of the model that the weights are for. The empty string means the
+            whole model.
+
+    Returns:
+        Paths `params/...` and `model_state/...`, without the path of the part.
+    """
+    whole = {f"params/{path}" for path in parameters.flatten(state.params)}
+    whole |= {f"model_state/{path}" for path in parameters.flatten(state.model_state)}
+    if not into:
+        return whole
+    return {
+        path.replace(f"/{into}/", "/", 1)
+        for path in whole
+        if path == _inside(into, path.replace(f"/{into}/", "/", 1))
+    }
 
 
 def read_for(
@@ -88,7 +110,7 @@ def read_for(
         weights = found.get(f"params/{path}")
         if weights is None:
             there = [name.removeprefix("params/") for name in found if name.startswith("params/")]
-            faults.append(f"it has no {path} ({nearest(path, there)})")
+            faults.append(f"it has no {path} ({_instead(path, there)})")
         elif weights.shape != leaf.shape:
             faults.append(f"{path} has shape {weights.shape} there and {leaf.shape} here")
         else:
@@ -160,6 +182,15 @@ def _statistics(
 def _first_of(faults: Sequence[str]) -> str:
     more = f" (and {len(faults) - 3} more)" if len(faults) > 3 else ""
     return "; ".join(faults[:3]) + more
+
+
+def _instead(path: str, there: Sequence[str]) -> str:
+    """Says which parameter there was probably meant, or the first few of them."""
+    close = did_you_mean(path, there).removeprefix("; ")
+    if close:
+        return close
+    more = f" and {len(there) - 5} more" if len(there) > 5 else ""
+    return f"it has {', '.join(there[:5])}{more}" if there else "it has no parameters"
 
 
 def _parts_around(path: str) -> list[str]:

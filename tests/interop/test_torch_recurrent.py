@@ -130,6 +130,57 @@ def test_other_state_dicts_are_refused(state, message):
         from_torch(state)
 
 
+def behind(prefix, state):
+    return {prefix + name: value for name, value in state.items()}
+
+
+@pytest.mark.parametrize("prefix", ["lstm.", "module.encoder.rnn."])
+def test_a_module_inside_another(prefix):
+    """Its state dict alone, and with other arrays beside it if the prefix is named."""
+    wanted = from_torch(STATE)
+    others = {"fc.weight": np.ones((2, 5)), "weight_hr_l0": np.ones(3)}
+    for state, options in (
+        (behind(prefix, STATE), {}),
+        (behind(prefix, STATE) | others, {"prefix": prefix}),
+        (behind(prefix, STATE) | behind("decoder.", STATE), {"prefix": prefix}),
+    ):
+        assert describe(state, **options) == describe(STATE)
+        found = from_torch(state, **options)
+        jax.tree.map(np.testing.assert_array_equal, found, wanted)
+
+
+@pytest.mark.parametrize(
+    ("state", "options", "message"),
+    [
+        (
+            behind("lstm.", STATE) | {"fc.weight": np.ones(1), "fc.bias": np.ones(1)},
+            {},
+            "module behind 'lstm.' there is 'fc.weight' and 1 more: .* by prefix='lstm.'",
+        ),
+        (
+            behind("encoder.", STATE) | behind("decoder.", STATE),
+            {},
+            "several recurrent modules, behind 'encoder.' and 'decoder.': .*prefix='encoder.'",
+        ),
+        (
+            behind("lstm.", STATE),
+            {"prefix": "gru."},
+            r"no name begins with prefix='gru\.': there are (lstm\.\S+, ){4}\S+ and 11 more$",
+        ),
+        (
+            behind("lstm.", STATE | {"weight_hr_l0": np.ones((2, 5))}),
+            {},
+            "'weight_hr_l0' is no weight .*projections are not supported",
+        ),
+        ({"weight_ih": np.ones((4, 3)), "weight_hh": np.eye(4)}, {}, "of a single cell .*'_l0'"),
+        ({"fc.weight": np.ones((4, 3))}, {}, r"'fc\.weight' is no weight .*_l0' or [^(]*$"),
+    ],
+)
+def test_what_stands_beside_a_recurrent_module_is_named(state, options, message):
+    with pytest.raises(ValueError, match=message):
+        from_torch(state, **options)
+
+
 @pytest.mark.parametrize(
     ("layer", "message"),
     [

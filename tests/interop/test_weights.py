@@ -44,7 +44,8 @@ def written(folder, kind, arrays):
     elif kind == ".safetensors":
         from safetensors.numpy import save_file
 
-        save_file(dict(arrays), path)
+        # Some releases write the memory of strided views as it lies.
+        save_file({name: np.ascontiguousarray(array) for name, array in arrays.items()}, path)
     else:
         torch = pytest.importorskip("torch")
         tensors = {name: torch.from_numpy(array.copy()) for name, array in arrays.items()}
@@ -173,7 +174,7 @@ def test_nothing_in_a_file_is_run(tmp_path, monkeypatch):
     ("name", "content", "message"),
     [
         ("gone.npz", None, "there is no weight file"),
-        ("weights.caffemodel", b"x", r"read from \.npz, \.safetensors, \.pt, \.pth files, got"),
+        ("weights.caffemodel", b"x", r"read from \.npz, \.safetensors, \.pt, .* files, got"),
         ("empty.npz", {}, "holds no weights"),
     ],
 )
