@@ -5,7 +5,8 @@ r"""Captions of photographs from their pixels: SqueezeNet is fine-tuned inside t
     python -m rcnn_jax.evaluate --workdir=runs/finetune --data_dir=DATA
     python -m rcnn_jax.predict --workdir=runs/finetune --n_best=3 photograph.jpg
 
-FILE holds the weights of the released SqueezeNet 1.0 (`conv1/w`, `conv1/b`, ...). The CNN learns at
+FILE holds the weights of the released SqueezeNet 1.0 (`conv1/w`, `conv1/b`, ...); torchvision's
+expect other pixels than `data.preprocess` makes, which a warning says. The CNN learns at
 a tenth of the learning rate of the other layers. `:frozen` keeps the CNN fixed; the training is
 then that of `caption_features` on features that were extracted before, but the captioner reads
 pictures directly. `:lstm` generates captions with an LSTM.

@@ -5,8 +5,8 @@ torchvision on standardized pixels with red first. The weights of one on the pix
 compute features without meaning and without an error. In this order, these decide:
 
 - the names in the file, where only one maker's weights have them (`conv1/w`);
-- the first layer, where its published values are known. Its size tells nothing: filters of the
-  authors' VGG and of torchvision's are both of the order of 0.3;
+- the first layer, where its values are published. The size of its filters tells nothing: those of
+  the authors' VGG and of torchvision's are of the same order;
 - the hash in the name of the file, such as `vgg16-397923af.pth`, or in its content;
 - the statement of the user, `--weights_from=caffe`, which must not contradict the others.
 
@@ -149,11 +149,11 @@ def check(
             f"other pixels than --backbone={name} gives: {_right(backbone.kind, [maker])}."
         )
     ways = [
-        f"{_right(backbone.kind, [other])} if {_words(other)} trained them"
+        f"{_right(backbone.kind, [other])} if they are those of {_words(other)}"
         for other in makers
         if other != backbone.maker
     ]
-    ways.append(f"--weights_from={backbone.maker} if {_words(backbone.maker)} did")
+    ways.append(f"--weights_from={backbone.maker} if they are those of {_words(backbone.maker)}")
     raise UserError(
         f"nothing in {str(path)!r} tells which pixels its weights expect, since there are weights "
         f"of {_and([_words(maker) for maker in fit.makers or makers])} by these names: "
@@ -189,7 +189,7 @@ def doubt(
         if expected is not None and np.abs(pixels - expected).max() < 0.1 * np.ptp(expected):
             return None
     return (
-        f"the weights in {str(path)!r} were trained by {_and([_words(maker) for maker in makers])} "
+        f"the weights in {str(path)!r} were trained by {' or '.join(map(_words, makers))} "
         f"on pixels that {' or '.join(map(repr, dict.fromkeys(ways)))} makes, and "
         f"config.data.preprocess={preprocess!r} makes others"
     )

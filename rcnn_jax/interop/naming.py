@@ -15,7 +15,7 @@ from rcnn_jax.interop.backbone_names import MAKERS, NAMES, Names
 # Parts of names that torch's own wrappers add, anywhere in a name.
 _WRAPPERS = {"module", "_orig_mod", "_fsdp_wrapped_module", "_checkpoint_wrapped_module"}
 _SEPARATOR = re.compile(r"[./]")
-_AVERAGED = {"ema", "swa", "average", "averaged", "shadow"}
+_AVERAGED = {"ema", "swa", "avg", "average", "averaged", "shadow"}
 T = TypeVar("T")
 
 

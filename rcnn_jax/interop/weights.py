@@ -30,8 +30,8 @@ from rcnn_jax.training.parallel import distributed
 SUFFIXES = (".npz", ".safetensors", ".pt", ".pth", ".ckpt", ".bin", ".tar")
 """Suffixes of files that hold weights; `.tar` is for names such as `model_best.pth.tar`."""
 
-# A counter beside torch's batch normalization statistics, which is not needed here.
-_COUNTER = "num_batches_tracked"
+# Counters beside torch's batch normalization statistics and averages, which are not needed here.
+_COUNTERS = ("num_batches_tracked", "n_averaged")
 
 
 class Renamed(NamedTuple):
@@ -111,7 +111,7 @@ def read(
     except Exception as error:  # each library raises different errors for a damaged file
         text = " ".join(str(error).split()).rstrip(".")[:400] or type(error).__name__
         raise UserError(f"the weights in {str(path)!r} cannot be read: {text}.") from error
-    arrays = {name: array for name, array in arrays.items() if not name.endswith(_COUNTER)}
+    arrays = {name: array for name, array in arrays.items() if not name.endswith(_COUNTERS)}
     if not arrays:
         raise UserError(f"{str(path)!r} holds no weights.")
     return naming.unwrapped(arrays)

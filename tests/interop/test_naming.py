@@ -60,6 +60,7 @@ def test_our_own_names_behind_a_prefix(tmp_path, wanted):
 def test_what_stands_beside_a_prefix_is_named(tmp_path, prefix):
     named = {prefix + name: array for name, array in STATE.items()}
     named["loss_fn.weight"] = np.ones(3, np.float32)
+    named["n_averaged"] = np.array(3)  # what torch's AveragedModel counts
     named[f"{prefix}aux.weight"] = np.ones(3, np.float32)
     path = written(tmp_path, ".npz", named)
     with pytest.raises(UserError) as error:
