@@ -8,10 +8,10 @@ class rather than by writer.
 
 import json
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
+from rcnn_jax.data.files import sklearn_digits
 from rcnn_jax.data.files.line_images import bilinear, read_picture
 from rcnn_jax.data.spec import Columns, DatasetSpec, Feature
 
@@ -32,29 +32,16 @@ def split_indices() -> dict[str, np.ndarray]:
 def _files(root: Path, split: str) -> list[Path]:
     """Returns files of scikit-learn, which contains the data, so that the data root is not used."""
     del root, split
-    import sklearn.datasets
-
-    return [
-        Path(sklearn.datasets.__file__).parent / "data" / "digits.csv.gz",
-        _SPLIT_FILE,
-    ]
+    return [sklearn_digits.path(), _SPLIT_FILE]
 
 
 def _read(root: Path, split: str) -> Columns:
     del root
-    from sklearn.datasets import load_digits
-
-    bunch: Any = load_digits()
+    images, labels = sklearn_digits.read()
     index = split_indices()[split]
-    images = bunch["images"]
-    if images.shape != (1797, 8, 8) or images.min() < 0 or images.max() > 16:
-        raise ValueError(
-            f"digits: scikit-learn's load_digits() gave images {list(images.shape)} with values "
-            f"{images.min()} to {images.max()}, expected [1797, 8, 8] with 0 to 16"
-        )
     return {
-        "image": images[index, :, :, None].astype(np.uint8),
-        "label": bunch["target"][index].astype(np.int32),
+        "image": images[index, :, :, None],
+        "label": labels[index],
         "id": index.astype(np.int32),
     }
 

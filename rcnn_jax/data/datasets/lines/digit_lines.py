@@ -6,7 +6,6 @@ only. The digits of a line, the gaps between them and their heights are random f
 (seed, split, index).
 """
 
-import functools
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
@@ -14,6 +13,7 @@ import numpy as np
 
 from rcnn_jax.data.datasets.draws import Draws
 from rcnn_jax.data.datasets.images import mnist
+from rcnn_jax.data.files import sklearn_digits
 from rcnn_jax.data.files.line_images import read_picture
 from rcnn_jax.data.spec import Columns, DatasetSpec, Feature
 from rcnn_jax.data.text.sentences import TEXT
@@ -115,16 +115,7 @@ def lines_of(
     )
 
 
-@functools.cache
-def _sklearn() -> tuple[np.ndarray, np.ndarray]:
-    from sklearn.datasets import load_digits
-
-    images, labels = load_digits(return_X_y=True)
-    # Rescales values from 0..16 to 0..255, the range of all lines.
-    return np.rint(images * (255 / 16)).astype(np.uint8).reshape(-1, 8, 8), labels
-
-
-def sklearn_digits(root: Path, split: str) -> tuple[np.ndarray, np.ndarray]:
+def digits_of_sklearn(root: Path, split: str) -> tuple[np.ndarray, np.ndarray]:
     """Returns the digits of scikit-learn that the lines of a split are composed of.
 
     Args:
@@ -135,17 +126,16 @@ def sklearn_digits(root: Path, split: str) -> tuple[np.ndarray, np.ndarray]:
         Images `uint8[digits, 8, 8]` in 0..255 and labels `[digits]`.
     """
     del root
-    images, labels = _sklearn()
+    images, labels = sklearn_digits.read()
     part = slice(*SKLEARN_PARTS[split])
-    return images[part], labels[part]
+    # Rescales values from 0..16 to 0..255, the range of all lines.
+    return np.rint(images[part] * (255 / 16)).astype(np.uint8), labels[part]
 
 
 def _sklearn_files(root: Path, split: str) -> list[Path]:
     """Returns scikit-learn's file of digits, and this file, which composes the lines."""
     del root, split
-    import sklearn.datasets
-
-    return [Path(sklearn.datasets.__file__).parent / "data" / "digits.csv.gz", Path(__file__)]
+    return [sklearn_digits.path(), Path(__file__)]
 
 
 def _mnist_name(split: str) -> str:
@@ -169,7 +159,7 @@ def mnist_digits(root: Path, split: str) -> tuple[np.ndarray, np.ndarray]:
 
 DIGIT_LINES = lines_of(
     "digit_lines",
-    sklearn_digits,
+    digits_of_sklearn,
     height=12,
     gaps=(0, 4),
     splits={"train": 8_000, "validation": 500, "test": 2_000},

@@ -66,7 +66,7 @@ def test_test_lines_have_the_last_360_digits_and_no_others():
     for split, part in (
         ("train", slice(0, 1257)), ("validation", slice(1257, 1437)), ("test", slice(-360, None)),
     ):  # fmt: skip
-        own, its_labels = digit_lines.sklearn_digits(None, split)
+        own, its_labels = digit_lines.digits_of_sklearn(None, split)
         np.testing.assert_array_equal(its_labels, labels[part])
         expected = np.rint(images[part].reshape(-1, 8, 8) * 255 / 16)
         np.testing.assert_array_equal(own, expected)
