@@ -18,15 +18,14 @@ import jaxtyping
 import numpy as np
 import pytest
 
-from jobs import make_job, run_forks
+from jobs import AS_USERS, QUICK, make_job, run_forks
 
 # Shape annotations of public array functions are checked in tests, never in a user's run.
 ARRAY_ROOMS = [f"rcnn_jax.{room}" for room in ("layers", "models", "decoding", "metrics")]
 jaxtyping.install_import_hook(ARRAY_ROOMS, "beartype.beartype")
 
 jax.config.update("jax_numpy_rank_promotion", "raise")
-# Most of a test's time is the compiler's; what is compiled here runs for milliseconds. The doors,
-# run in processes of their own, compile as they do for users.
+# Most of a test's time is the compiler's; what is compiled here runs for milliseconds.
 jax.config.update("jax_disable_most_optimizations", True)
 
 
@@ -108,11 +107,12 @@ def door(tmp_path, compiled, door_server):
     """
 
     def run(name: str | pathlib.Path, *arguments: object, fresh: bool = False, **environment: str):
-        env = {**os.environ, "XLA_FLAGS": "", "JAX_COMPILATION_CACHE_DIR": compiled, **environment}
+        env = {**os.environ, "XLA_FLAGS": "", "JAX_COMPILATION_CACHE_DIR": compiled}
+        env |= QUICK | environment
         script = isinstance(name, pathlib.Path)
         command = [*([] if script else ["-m"]), str(name) if script else f"rcnn_jax.{name}"]
         arguments = [str(argument) for argument in arguments]
-        if fresh or not {"XLA_FLAGS"}.issuperset(environment):
+        if fresh or not {"XLA_FLAGS", *AS_USERS}.issuperset(environment):
             return subprocess.run(
                 [sys.executable, *command, *arguments],
                 cwd=tmp_path,

@@ -7,6 +7,11 @@ import socket
 import subprocess
 import tempfile
 
+# Most of the time of a short run is the compiler's; a test that needs the programs that users get
+# sets the second one.
+QUICK = {"JAX_DISABLE_MOST_OPTIMIZATIONS": "1"}
+AS_USERS = {"JAX_DISABLE_MOST_OPTIMIZATIONS": "0"}
+
 
 def make_job(cwd: pathlib.Path, compiled: str, server: subprocess.Popen):
     """See the fixture `job`; in a folder of the caller's choice."""
@@ -19,8 +24,7 @@ def make_job(cwd: pathlib.Path, compiled: str, server: subprocess.Popen):
             **os.environ,
             "XLA_FLAGS": f"--xla_force_host_platform_device_count={devices}",
             "JAX_COMPILATION_CACHE_DIR": compiled,
-            # Most of the time is the compiler's, as in the tests themselves.
-            "JAX_DISABLE_MOST_OPTIMIZATIONS": "1",
+            **QUICK,
             "JAX_COORDINATOR_ADDRESS": address,
             "JAX_NUM_PROCESSES": str(processes),
         }

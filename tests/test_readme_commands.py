@@ -59,8 +59,6 @@ ADDED = {
     "keys": [],
 }
 
-COMPILED = {"train", "check", "iterations"}
-
 
 def commands():
     """The indented lines of the README that a shell runs, joined where a backslash ends them."""
@@ -101,9 +99,7 @@ def test_every_other_command_runs_one_after_the_other(door, tmp_path):
         if name == "":
             result = door(pathlib.Path("-m"), "rcnn_jax", *arguments, fresh=True)
         else:
-            # Most of the time of the long ones is the compiler's.
-            quick = {"JAX_DISABLE_MOST_OPTIMIZATIONS": "1"} if name in COMPILED else {}
-            result = door(name, *arguments, **quick)
+            result = door(name, *arguments)
         assert result.returncode == 0, (words, result.stderr)
         ran.append(line)
     assert len(ran) >= 15

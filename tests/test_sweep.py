@@ -9,6 +9,7 @@ import time
 
 import pytest
 
+from jobs import QUICK
 from rcnn_jax.configuration import loading
 
 pytestmark = pytest.mark.one_row
@@ -103,7 +104,7 @@ def test_a_run_that_fails_does_not_end_the_others(door, tmp_path, monkeypatch):
 
 def test_a_sweep_that_is_stopped_stops_its_run_which_saves_itself(tmp_path, compiled):
     command = [sys.executable, "-m", "rcnn_jax.sweep", *SWEEP, "--variants=long", "--seeds=0"]
-    environment = {**os.environ, "XLA_FLAGS": "", "JAX_COMPILATION_CACHE_DIR": compiled}
+    environment = {**os.environ, **QUICK, "XLA_FLAGS": "", "JAX_COMPILATION_CACHE_DIR": compiled}
     with subprocess.Popen(
         command, cwd=tmp_path, env=environment, stdout=subprocess.PIPE, text=True
     ) as sweep:

@@ -43,7 +43,7 @@ def test_the_script_of_the_readme_runs_as_it_stands(door, tmp_path):
     assert len(script.splitlines()) <= 25
     shutil.copytree(STORED / "digits", tmp_path / "runs" / "digits")
     (tmp_path / "notebook.py").write_text(script)
-    result = door(tmp_path / "notebook.py", JAX_DISABLE_MOST_OPTIMIZATIONS="1")
+    result = door(tmp_path / "notebook.py")
     assert (result.returncode, result.stderr) == (0, "")
     assert re.search(r"^rcl4 \(4, 8, 4, 4, 8\)$", result.stdout, re.MULTILINE)
 

@@ -1,5 +1,6 @@
 """A run that is killed without warning and started again ends with the same bits."""
 
+import functools
 import json
 import os
 import pathlib
@@ -12,6 +13,7 @@ import sys
 import numpy as np
 import pytest
 
+from jobs import AS_USERS, QUICK
 from rcnn_jax.training.checkpoints import reading
 
 HERE = pathlib.Path(__file__).parent
@@ -57,14 +59,14 @@ def metric_lines(workdir: pathlib.Path) -> list[dict]:
     ]
 
 
-def unbroken_run(tmp_path_factory, compiled, flags):
+def unbroken_run(tmp_path_factory, compiled, flags, programs=QUICK):
     """What the run leaves when nobody kills it."""
     workdir = tmp_path_factory.mktemp("unbroken") / "run"
     subprocess.run(
         [sys.executable, HERE / "killed_train.py", "never", *flags, f"--workdir={workdir}"],
         check=True,
         stdout=subprocess.DEVNULL,
-        env={**os.environ, "XLA_FLAGS": "", "JAX_COMPILATION_CACHE_DIR": compiled},
+        env={**os.environ, **programs, "XLA_FLAGS": "", "JAX_COMPILATION_CACHE_DIR": compiled},
     )
     return final_state(workdir), metric_lines(workdir)
 
@@ -97,9 +99,10 @@ def test_killed_and_resumed_is_bit_identical(door, tmp_path, unbroken, moments):
 
 
 def test_a_recurrent_net_with_dropout_is_bit_identical(door, tmp_path, tmp_path_factory, compiled):
+    """By the programs that users get, just behind a checkpoint, with steps to repeat."""
     flags = [*RCNN, *COMMON]
-    unbroken = unbroken_run(tmp_path_factory, compiled, flags)
-    # Just behind a checkpoint, with steps to repeat.
+    unbroken = unbroken_run(tmp_path_factory, compiled, flags, AS_USERS)
+    door = functools.partial(door, **AS_USERS)
     goes_on_as_unbroken(door, tmp_path, flags, unbroken, {"step:5": {0, 4}})
 
 
@@ -126,7 +129,7 @@ def goes_on_as_unbroken(door, tmp_path, flags, unbroken, moments):
 @pytest.mark.one_row
 def test_interrupted_run_says_how_to_go_on_and_does(tmp_path, compiled):
     """SIGTERM saves, tells how to go on and exits with 128 + 15; so does SIGINT with 128 + 2."""
-    env = {**os.environ, "XLA_FLAGS": "", "JAX_COMPILATION_CACHE_DIR": compiled}
+    env = {**os.environ, **QUICK, "XLA_FLAGS": "", "JAX_COMPILATION_CACHE_DIR": compiled}
     workdir = tmp_path / "run"
     slow = [*FLAGS, "--config.steps=4000", f"--workdir={workdir}"]
     saved = 0
@@ -163,6 +166,7 @@ def test_saved_by_pmap_goes_on_by_jit_on_other_devices(door, tmp_path):
     assert "resuming from the checkpoint of step 8" in result.stdout
     assert "note: devices was 4 and is 2" in result.stdout
     assert reading.steps(tmp_path / "run" / "checkpoints")[-1] == STEPS
+    shutil.copy(HERE.parent / "multiprocess" / "normed.py", tmp_path)
     result = door("evaluate", "--workdir=run")
     assert result.returncode == 0, result.stderr
 

@@ -8,6 +8,6 @@ import pytest
 @pytest.mark.one_row
 def test_one_program_for_any_number_of_rows_has_values_and_gradients(door):
     script = pathlib.Path(__file__).with_name("exported_programs.py")
-    result = door(script, JAX_DISABLE_MOST_OPTIMIZATIONS="1")
+    result = door(script)
     assert result.returncode == 0, result.stderr
     assert result.stdout.count("the same:") == 2

@@ -6,6 +6,7 @@ import pathlib
 
 import pytest
 
+from jobs import AS_USERS
 from rcnn_jax.configuration import environment
 from rcnn_jax.errors import UsageError
 from rcnn_jax.startup import compilation_cache
@@ -35,7 +36,7 @@ def start(door):
     """Starts a process with a cache; returns what it said of its programs."""
 
     def run(folder, *flags, max_bytes=2**30, notes=()):
-        done = door(SCRIPT, folder, max_bytes, *flags)
+        done = door(SCRIPT, folder, max_bytes, *flags, **AS_USERS)
         assert done.returncode == 0, done.stderr
         ours = [line for line in done.stderr.splitlines() if line.startswith(("note:", "warning:"))]
         assert len(ours) == len(notes), done.stderr

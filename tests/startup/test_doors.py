@@ -10,6 +10,7 @@ import sys
 
 import pytest
 
+from jobs import QUICK
 from rcnn_jax.startup import doors
 
 TINY = [
@@ -34,7 +35,7 @@ def trained(tmp_path_factory, compiled):
         cwd=folder,
         check=True,
         capture_output=True,
-        env={**os.environ, "XLA_FLAGS": "", "JAX_COMPILATION_CACHE_DIR": compiled},
+        env={**os.environ, **QUICK, "XLA_FLAGS": "", "JAX_COMPILATION_CACHE_DIR": compiled},
     )
     return folder / "run"
 

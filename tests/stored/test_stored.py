@@ -9,6 +9,7 @@ import pathlib
 
 import pytest
 
+from jobs import AS_USERS
 from stored import make
 
 pytestmark = pytest.mark.oldest_row
@@ -26,7 +27,7 @@ def same_cpu() -> bool:
 
 @pytest.mark.parametrize("name", sorted(make.EXPERIMENTS))
 def test_a_stored_run_evaluates_and_goes_on_to_the_stored_state(door, tmp_path, name):
-    result = door(HERE / "go_on.py", STORED, tmp_path / "runs", name)
+    result = door(HERE / "go_on.py", STORED, tmp_path / "runs", name, **AS_USERS)
     assert result.returncode == 0, result.stderr
     line = json.loads(result.stdout)
     assert line["step"] == make.AT
