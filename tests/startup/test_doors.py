@@ -173,7 +173,7 @@ def test_a_run_does_not_go_on_with_other_data(door, run_copy):
     facts = json.loads((run_copy / "data.json").read_text())
     assert facts["examples"] == 1257
     assert facts["shapes"] == {"image": [8, 8, 1]}
-    assert facts.keys() == {"examples", "shapes", "features", "read", "batch"}
+    assert facts.keys() == {"version", "examples", "shapes", "features", "read", "batch"}
     (run_copy / "data.json").write_text(json.dumps({**facts, "examples": 16}))
     result = door("train", *TINY, "--workdir=run")
     says_one_sentence(result, "run have changed", "there were 16 examples and now are 1,257")
