@@ -1,6 +1,7 @@
 """Errors that users can cause and repair; each message is one sentence that says how."""
 
 import difflib
+import re
 import sysconfig
 import traceback
 from collections.abc import Iterable, Iterator
@@ -48,9 +49,47 @@ def about_file(file: Path, error: Exception) -> str:
     Returns:
         The description; line breaks in the error's text become spaces.
     """
-    text = f"{error.strerror or error}" if isinstance(error, OSError) else str(error)
-    text = " ".join(text.split()).rstrip(".")
-    return text if str(file) in text else f"{file}: {text}"
+    if isinstance(error, OSError) and error.strerror:
+        return f"{file}: {error.strerror}"
+    text = " ".join(str(error).split()).rstrip(".")
+    # A name such as `a` or `16` may be a word of the sentence.
+    plain = re.fullmatch(r"\w+", str(file)) and not text.startswith(f"{file}:")
+    return text if mentions(text, str(file)) and not plain else f"{file}: {text}"
+
+
+def mentions(text: str, name: str) -> bool:
+    """Returns whether a text contains a name as a whole and not only as a part of other words.
+
+    Args:
+        text: Text of a message.
+        name: Name of a file or of a setting.
+
+    Example:
+        >>> from rcnn_jax.errors import mentions
+        >>> mentions("i is empty", "i"), mentions("Is a directory", "i")
+        (True, False)
+        >>> mentions("pages/a.png.txt is empty", "a.png")
+        False
+    """
+    return re.search(rf"(?<![\w./\\-]){re.escape(name)}(?![\w/\\-]|\.\w)", text) is not None
+
+
+def shortened(names: Iterable[str], most: int = 6) -> str:
+    """Returns the first of several names, and how many there are besides.
+
+    Args:
+        names: The names.
+        most: Largest number of names that are listed, if there are more than one name besides.
+
+    Example:
+        >>> from rcnn_jax.errors import shortened
+        >>> shortened("abcdefghi"), shortened("abc")
+        ('a, b, c, d, e, f and 3 more', 'a, b, c')
+    """
+    names = list(names)
+    if len(names) <= most + 1:
+        return ", ".join(names)
+    return f"{', '.join(names[:most])} and {len(names) - most:,} more"
 
 
 def did_you_mean(word: str, known: Iterable[str]) -> str:

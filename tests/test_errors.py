@@ -2,12 +2,13 @@
 
 import importlib
 import json
+import pathlib
 import sys
 
 import pytest
 
 from rcnn_jax.configuration import importing
-from rcnn_jax.errors import UsageError, describe, fork_location
+from rcnn_jax.errors import UsageError, about_file, describe, fork_location, shortened
 
 
 @pytest.fixture
@@ -69,3 +70,37 @@ def test_where_an_error_was_raised(fork, tmp_path):
     raised = RuntimeError("two\nlines.")
     raised.__cause__ = found.value.with_traceback(found.tb)
     assert describe(raised).startswith(f"RuntimeError: two lines ({__file__}:")
+
+
+@pytest.mark.one_row
+@pytest.mark.parametrize(
+    ("file", "error", "says"),
+    [
+        ("i", IsADirectoryError(21, "Is a directory"), "i: Is a directory"),
+        ("i", ValueError("its pixels are missing"), "i: its pixels are missing"),
+        ("a", ValueError("a wav file was expected"), "a: a wav file was expected"),
+        ("16", ValueError("it has 16 bits"), "16: it has 16 bits"),
+        ("a", ValueError("a: no picture"), "a: no picture"),
+        ("a.png", ValueError("a.png is empty."), "a.png is empty"),
+        ("a.png", ValueError("'a.png' is empty"), "'a.png' is empty"),
+        ("a.png", ValueError("x/a.png is\nempty"), "a.png: x/a.png is empty"),
+        ("a.png", ValueError("a.png.txt is empty"), "a.png: a.png.txt is empty"),
+        ("a.png", OSError("image file is truncated"), "a.png: image file is truncated"),
+        ("p q/a.png", ValueError("p q/a.png:3: x"), "p q/a.png:3: x"),
+        (
+            "/d/a.png",
+            PermissionError(13, "Permission denied", "/d/a.png"),
+            "/d/a.png: Permission d",
+        ),
+    ],
+)
+def test_a_file_is_named_once_and_as_a_whole(file, error, says):
+    assert about_file(pathlib.Path(file), error).startswith(says)
+
+
+@pytest.mark.one_row
+def test_long_lists_of_names_are_short():
+    names = [f"params/layer{number}" for number in range(1000)]
+    assert shortened(names, 2) == "params/layer0, params/layer1 and 998 more"
+    assert shortened(names[:3], 2) == "params/layer0, params/layer1, params/layer2"
+    assert shortened([]) == ""

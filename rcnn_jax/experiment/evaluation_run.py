@@ -13,7 +13,7 @@ import numpy as np
 from rcnn_jax.data import pipeline
 from rcnn_jax.data.encoders.base import Encoding
 from rcnn_jax.data.sources import Source
-from rcnn_jax.errors import UsageError, UserError
+from rcnn_jax.errors import UsageError, UserError, shortened
 from rcnn_jax.experiment import release_notes
 from rcnn_jax.experiment.data import (
     Reader,
@@ -289,7 +289,7 @@ def restore_variables(
         restored = reading.restore(folder, int(step), abstract)
     else:
         raise UsageError(
-            f"--step={step}: there are checkpoints of the steps {', '.join(map(str, saved))}, "
+            f"--step={step}: there are checkpoints of the steps {shortened(map(str, saved), 12)}, "
             "and 'best' and 'latest'."
         )
     for message in damaged:

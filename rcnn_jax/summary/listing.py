@@ -15,7 +15,7 @@ import jax.numpy as jnp
 from rcnn_jax.configuration import importing, loading
 from rcnn_jax.data import catalog
 from rcnn_jax.data.transforms import chain as transforms
-from rcnn_jax.errors import UsageError
+from rcnn_jax.errors import UsageError, mentions
 from rcnn_jax.output.tables import table
 from rcnn_jax.summary import model_names
 from rcnn_jax.summary.layer_table import Summary, shape_text, summarize, total
@@ -294,7 +294,7 @@ def report(
     except UsageError as error:
         # The library's message about a negative size does not name the key.
         small = [f"{k}={v}" for k, v in overrides if re.search(r"(?<![\w.])(-\d|0(?![\w.]))", v)]
-        named = any(key.rpartition(".")[2] in str(error) for key, _ in overrides)
+        named = any(mentions(str(error), key.rpartition(".")[2]) for key, _ in overrides)
         hint = ""
         if small and not named:
             hint = f"--config.{small[0]} (sizes and counts are at least 1): "

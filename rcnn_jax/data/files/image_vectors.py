@@ -21,6 +21,8 @@ from typing import IO, Any
 
 import numpy as np
 
+from rcnn_jax.errors import shortened
+
 SUFFIXES = (".npz", ".mat")
 _NAMES = ("files", "filenames")
 
@@ -81,11 +83,11 @@ def _read_npz(path: Path, array: str) -> Features:
             if len(matrices) != 1:
                 raise ValueError(
                     "which of its arrays holds features must be said, as in array=NAME: it has "
-                    f"{', '.join(matrices or there)}"
+                    f"{shortened(matrices or there)}"
                 )
             name = matrices[0]
         elif name not in there:
-            raise ValueError(f"it has no array {name!r}, only {', '.join(there)}")
+            raise ValueError(f"it has no array {name!r}, only {shortened(there)}")
         names = next((n for n in _NAMES if n in there), None)
         about = json.loads(str(file["about"])) if "about" in there else {}
         return Features(
