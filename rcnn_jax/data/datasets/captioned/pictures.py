@@ -7,7 +7,6 @@ import collections
 import dataclasses
 import functools
 import os
-import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -16,6 +15,7 @@ import numpy as np
 
 from rcnn_jax.data.columns import LazyColumn, from_files
 from rcnn_jax.data.datasets.captioned.listing import Captioned, Listing
+from rcnn_jax.data.datasets.problems import REMEDY, Problems
 from rcnn_jax.data.files import image_vectors
 from rcnn_jax.data.files.images import RELEASE_NOTE, SUFFIXES
 from rcnn_jax.data.files.photographs import Fit, read_photograph
@@ -25,8 +25,7 @@ from rcnn_jax.data.splits import split_of
 from rcnn_jax.data.text.sentences import TEXT
 from rcnn_jax.output.digests import json_digest
 
-_REMEDY = "damaged=skip at the end of the data set's name, behind a ? or &, goes on without it"
-_NAMED = 5  # number of skipped problems that are printed one by one
+_NOUN = "pictures"  # what examples are called in messages
 
 
 @dataclasses.dataclass(frozen=True)
@@ -115,8 +114,8 @@ def spec(
     else:
         given = {"image": Feature((options.size, options.size, 3), "uint8")}
 
-    def chosen(root: Path, split: str) -> tuple[Listing, list[Captioned], _Problems]:
-        listing, problems = listed(root / Path(path).expanduser()), _Problems(options.damaged)
+    def chosen(root: Path, split: str) -> tuple[Listing, list[Captioned], Problems]:
+        listing, problems = listed(root / Path(path).expanduser()), Problems(options.damaged, _NOUN)
         # Problems belong to no split: they are reported with the first one.
         for problem in listing.problems if split == splits[0] or options.damaged == "stop" else ():
             problems.meet(problem)
@@ -172,32 +171,6 @@ def _of_file(path: Path, array: str) -> list[tuple[str, Mapping[str, np.ndarray]
     return [(name, {"features": row}) for name, row in zip(names, vectors.values, strict=True)]
 
 
-class _Problems:
-    """Collects problems with single pictures: raises the first, or prints them on stderr."""
-
-    def __init__(self, choice: str) -> None:
-        self._choice, self._met = choice, []
-
-    def meet(self, problem: str) -> None:
-        if self._choice == "stop":
-            raise ValueError(f"{problem}; {_REMEDY}")
-        self._met.append(problem)
-
-    def finish(self, what: str, left: int) -> None:
-        if not left:
-            first = f": {self._met[0]}" if self._met else ""
-            raise ValueError(f"no picture is left of the split {what}{first}")
-        for problem in self._met[:_NAMED]:
-            print(f"warning: {problem}; it is left out", file=sys.stderr, flush=True)
-        if self._met:
-            print(
-                f"warning: {len(self._met):,} problems were met in the split {what}, "
-                f"{left:,} pictures are left",
-                file=sys.stderr,
-                flush=True,
-            )
-
-
 @dataclasses.dataclass(frozen=True)
 class _Folder:
     """Finds pictures below a folder."""
@@ -242,7 +215,7 @@ def _pixels(
     own: Sequence[Captioned],
     options: Options,
     fit: Fit,
-    problems: _Problems,
+    problems: Problems,
 ) -> tuple[list[Captioned], LazyColumn]:
     """Returns the pictures of a split that can be read, and a column that reads them."""
     folder = _Folder(_images(listing, options))
@@ -272,13 +245,13 @@ def _pixels(
         try:
             return read(place)
         except ValueError as error:
-            raise ValueError(f"{error}; {_REMEDY}") from error
+            raise ValueError(f"{error}; {REMEDY}") from error
 
     return kept, from_files(images, read_or_say)
 
 
 def _vectors(
-    listing: Listing, own: Sequence[Captioned], options: Options, problems: _Problems
+    listing: Listing, own: Sequence[Captioned], options: Options, problems: Problems
 ) -> tuple[list[Captioned], np.ndarray]:
     """Returns the pictures of a split that have a vector, and their vectors."""
     path = _beside(listing, options.features)

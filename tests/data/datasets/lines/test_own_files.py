@@ -136,7 +136,7 @@ def test_lists(tmp_path):
     for content, says in (
         (b"../pictures/a.png\tx\n../pictures/a.png x\n", ":2: one tab .* got 0"),
         (b"../pictures/a.png\tx\ty", ":1: one tab .* got 2"),
-        (b"\n../pictures/a.png\tx\n", ":1: one tab .* got 0"),
+        (b"\n../pictures/a.png\tx\n../pictures/a.png\n", ":3: one tab .* got 0"),
         (b"../pictures/a.png\t \n", ":1: the text is empty"),
         (b"../pictures/a.png\tab\xe4\n", r":1: byte 20 \(0xe4\) is no UTF-8"),
         (b"../pictures/b.png\tx\n", ":1: there is no file .*b.png"),
@@ -153,7 +153,8 @@ def test_lists(tmp_path):
     [
         ("p1/a.txt", None, r"p1/a.png has no text: a.txt is missing"),
         ("p2/a.png", None, r"p2/a.txt has no file: a with one of the ends .png,"),
-        ("p1/a.gt.txt", b"x", r"p1/a.txt and .*p1/a.gt.txt are texts of the same file"),
+        ("p1/A.TXT", b"x", r"p1/A.TXT has no file: A with one of .*; a.png lies .* in capitals"),
+        ("p1/a.TXT", b"x", r"p1/a.TXT and .*p1/a.txt are texts of the same file"),
         ("p1/a.txt", b"\n", r"p1/a.txt: the text is empty"),
         ("p1/a.txt", b"a\nb", r"p1/a.txt:2: the text of one line was expected"),
         ("p1/a.txt", b"a\xff", r"p1/a.txt: byte 1 \(0xff\) is no UTF-8"),
@@ -176,7 +177,7 @@ def test_what_cannot_be_named(tmp_path):
         opened(tmp_path, "lines:nowhere")
     with pytest.raises(ValueError, match=r"held_out in \[0, 0.5\), got 'a' and 0.5"):
         pictures("a", held_out=0.5)
-    with pytest.raises(ValueError, match=r"by path .'lines:FOLDER', 'recordings:FOLDER'"):
+    with pytest.raises(ValueError, match=r"by path .lines:PATH, recordings:PATH.* mean 'lines'"):
         opened(tmp_path, "linse")
 
 
