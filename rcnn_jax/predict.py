@@ -27,7 +27,14 @@ from absl import flags
 from rcnn_jax.configuration import loading
 from rcnn_jax.errors import UsageError, UserError, about_file
 from rcnn_jax.output import results, tables
-from rcnn_jax.output.predicted import Answer, Output, Prediction, made_ready, stem_of
+from rcnn_jax.output.predicted import (
+    Answer,
+    Output,
+    Prediction,
+    about_folder,
+    made_ready,
+    stem_of,
+)
 from rcnn_jax.startup import doors, xla_flags
 
 if TYPE_CHECKING:  # importing this starts jax
@@ -69,12 +76,14 @@ def main(argv: list[str]) -> int:
         The exit code: 0, or 1 if some of the files could not be read.
 
     Raises:
-        UsageError: No files are named.
+        UsageError: No files are named, or only folders.
         UserError: There is no such run or checkpoint, or the output cannot be written.
     """
     files = [pathlib.Path(name) for name in argv[1:]]
     if not files:
         raise UsageError("no files are named: python -m rcnn_jax.predict --workdir=DIR FILE...")
+    if all(file.is_dir() for file in files):
+        raise UsageError(f"{about_folder(files[0])}.")
     path = pathlib.Path(_WORKDIR.value)
     config: Any = loading.for_evaluation(path / "config.json", doors.overrides)
     xla_flags.apply(config.xla_flags)

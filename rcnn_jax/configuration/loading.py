@@ -7,7 +7,6 @@ mistake ends in an error message instead of a run with an unintended default.
 """
 
 import ast
-import difflib
 import importlib.util
 import json
 import pathlib
@@ -17,6 +16,7 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
+from rcnn_jax.configuration import hints
 from rcnn_jax.configuration.importing import with_current_paths
 from rcnn_jax.configuration.schema import (
     DEFAULTS,
@@ -100,9 +100,7 @@ def _execute(path: pathlib.Path) -> tuple[types.ModuleType, Any]:
         given = module.get_config() if callable(getattr(module, "get_config", None)) else None
     except Exception as error:
         line = getattr(error, "lineno", None) or _line_in(error, path)
-        raise UsageError(
-            f"--config={path}: line {line} raises {type(error).__name__}: {error}."
-        ) from error
+        raise UsageError(f"--config={path}: line {line} {hints.about_error(error)}") from error
     if not isinstance(given, Mapping | ConfigDict):
         raise UsageError(
             f"--config={path}: the file needs a function get_config() that returns a ConfigDict "
@@ -184,55 +182,9 @@ def _lookup(config: ConfigDict, key: str, origin: str) -> Any:
         if depth and not isinstance(node, ConfigDict):
             parent = ".".join(parts[:depth])
             raise UsageError(f"{origin}: {parent!r} is the value {node!r} and has no keys.")
-        raise UsageError(f"{origin}: there is no config key {key!r}: {_hint(key, config)}")
+        hint = hints.about_key(key, config.to_dict())
+        raise UsageError(f"{origin}: there is no config key {key!r}: {hint}")
     return node
-
-
-# Names that users of other libraries type.
-_OTHER_NAMES = {
-    "lr": "schedule.value",
-    "learning_rate": "schedule.value",
-    "wd": "optimizer.weight_decay",
-    "dataset": "data.name",
-    "num_epochs": "epochs",
-    "num_steps": "steps",
-    "warmup": "schedule.warmup_fraction",
-}
-
-
-def _hint(key: str, config: ConfigDict) -> str:
-    """Suggests the key that was probably intended.
-
-    Candidates are the whole name, and its last part in any section.
-    """
-    known = [k for k, _ in _leaves(config.to_dict())]
-    last = key.rsplit(".", 1)[-1]
-    close = [_OTHER_NAMES[last]] if last in _OTHER_NAMES else []
-    close += _in_nearest_section(key, known)
-    close += [k for k in known if k.rsplit(".", 1)[-1] == last]
-    close += difflib.get_close_matches(key, known, n=1, cutoff=0.6)
-    parts = {k.rsplit(".", 1)[-1]: k for k in known}
-    close += [parts[p] for p in difflib.get_close_matches(last, parts, n=1, cutoff=0.6)]
-    if close:
-        return f"did you mean {close[0]!r}?"
-    return "the keys are " + ", ".join(sorted(config)) + ", and their own."
-
-
-def _in_nearest_section(key: str, known: Sequence[str]) -> list[str]:
-    """Returns the likeliest key of the section whose name is nearest to that of a misspelt one."""
-    section, dot, rest = key.partition(".")
-    sections = sorted({k.partition(".")[0] for k in (*known, *OPEN_SECTIONS)})
-    if not dot or section in sections:
-        return []
-    near = [s for s in sections if len(section) > 2 and s.startswith(section)]
-    near += difflib.get_close_matches(section, sections, n=1)
-    if not near:
-        return []
-    meant = f"{near[0]}.{rest}"
-    if meant in known or near[0] in OPEN_SECTIONS:
-        return [meant]
-    inside = [k for k in known if k.startswith(f"{near[0]}.")]
-    return difflib.get_close_matches(meant, inside, n=1)
 
 
 def _assign(config: ConfigDict, key: str, value: Any, origin: str) -> None:
@@ -249,9 +201,11 @@ def _assign(config: ConfigDict, key: str, value: Any, origin: str) -> None:
         if type(value) is not type(current) and not (
             isinstance(current, ConfigDict) and isinstance(value, dict)
         ):
+            takes = f"takes a value of type {type(current).__name__} (as {current!r})"
+            if isinstance(current, ConfigDict):
+                takes = f"is a section of keys, such as {', '.join(list(current)[:3]) or 'name'}"
             raise UsageError(
-                f"{origin}: {key} takes a value of type {type(current).__name__} "
-                f"(as {_plain(current)!r}), not {value!r} of type {type(value).__name__}."
+                f"{origin}: {key} {takes}, not {value!r} of type {type(value).__name__}."
             )
     *sections, last = key.split(".")
     with config.unlocked():
@@ -380,7 +334,3 @@ def _tuples(value: Any) -> Any:
     if isinstance(value, Mapping):
         return {k: _tuples(v) for k, v in value.items()}
     return value
-
-
-def _plain(value: Any) -> Any:
-    return value.to_dict() if isinstance(value, ConfigDict) else value

@@ -2,6 +2,8 @@
 
 import dataclasses
 import functools
+import importlib.util
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -64,29 +66,37 @@ def load_spec(name: str) -> DatasetSpec:
     Raises:
         ValueError: If there is no such data set; the message suggests the nearest name.
     """
-    prefix, _, path = name.partition(":")
+    prefix, colon, path = name.partition(":")
+    kinds = f"{':PATH, '.join(OF_PATHS)}:PATH"
     if path and prefix in OF_PATHS:
         return path_options.build(importing.resolve(OF_PATHS[prefix], "data set"), prefix, path)
-    if ":" not in name and name not in SHIPPED:
+    if prefix in OF_PATHS:
+        raise ValueError(f"data set {name!r}: PATH is needed in {kinds}")
+    if not colon and name not in SHIPPED:
         raise ValueError(
             f"there is no data set {name!r}; shipped are {', '.join(SHIPPED)}, others are named by "
             f"import path ('my_fork.data:MINE'), by TFDS name ('tfds:mnist') or by path "
-            f"('lines:FOLDER', 'recordings:FOLDER', 'captioned:FOLDER', 'karpathy:FILE', "
-            f"'coco_captions:FILE', 'flickr8k:FOLDER'){did_you_mean(name, SHIPPED)}"
+            f"({kinds}){did_you_mean(name, (*SHIPPED, *OF_PATHS))}"
         )
     try:
         spec = importing.resolve(SHIPPED.get(name, name), "data set")
     except UsageError as error:
-        near = did_you_mean(prefix, OF_PATHS)
-        if not near or "." in prefix:
+        if "." in prefix or _is_module(prefix):
             raise
-        hint = "" if prefix in OF_PATHS else near
         raise ValueError(
-            f"data set {name!r}: PATH is needed in {':PATH, '.join(OF_PATHS)}:PATH{hint}"
+            f"data set {name!r}: there is no kind {prefix!r} of PATH and no module {prefix!r}; the "
+            f"kinds are {kinds} and tfds:NAME, and import paths are like 'my_fork.module:Name', "
+            f"with the fork on PYTHONPATH{did_you_mean(prefix, (*OF_PATHS, 'tfds'))}"
         ) from error
     if not isinstance(spec, DatasetSpec):
         raise ValueError(f"data set {name!r} is a {type(spec).__name__}, not a DatasetSpec")
     return spec
+
+
+def _is_module(name: str) -> bool:
+    """Returns whether a name is that of a module that is installed, Python's own excepted."""
+    own = name in sys.stdlib_module_names
+    return not own and name.isidentifier() and importlib.util.find_spec(name) is not None
 
 
 def open_source(

@@ -9,6 +9,7 @@ from rcnn_jax.data import catalog, feature_json
 from rcnn_jax.data.files import images
 from rcnn_jax.data.spec import Feature
 from rcnn_jax.errors import UserError
+from rcnn_jax.output.predicted import about_folder
 from rcnn_jax.training.workdir import Workdir
 
 # Pairs (name of the example in its file, features by name). The name is "" if the file is one
@@ -82,10 +83,10 @@ def reader(
     spec = catalog.load_spec(name)
     if spec.read_several is not None:
         shapes = Workdir(path).data_facts().get("shapes", {})
-        return spec.features, functools.partial(_checked, spec.read_several, shapes)
+        return spec.features, _of_files(functools.partial(_checked, spec.read_several, shapes))
     read_file = spec.read_file
     if read_file is not None:
-        return spec.features, lambda path: [("", read_file(path))]
+        return spec.features, _of_files(lambda path: [("", read_file(path))])
     inputs = config.task.get("inputs", "image")
     feature = spec.features.get(inputs)
     if feature is None or not images.is_picture(feature):
@@ -94,7 +95,18 @@ def reader(
             "its examples are no pictures of one size."
         )
     shape: Any = feature.shape
-    return spec.features, lambda path: [("", {inputs: images.read_image(path, shape)})]
+    return spec.features, _of_files(lambda path: [("", {inputs: images.read_image(path, shape)})])
+
+
+def _of_files(read: Callable[[pathlib.Path], Examples]) -> Callable[[pathlib.Path], Examples]:
+    """Returns a reader that says what to do about a folder, for which `read` has no words."""
+
+    def checked(path: pathlib.Path) -> Examples:
+        if path.is_dir():
+            raise ValueError(about_folder(path))
+        return read(path)
+
+    return checked
 
 
 def _checked(

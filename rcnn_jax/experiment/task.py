@@ -9,6 +9,7 @@ from typing import Any
 
 import jax
 import numpy as np
+from ml_collections import ConfigDict
 
 from rcnn_jax.configuration import importing
 from rcnn_jax.configuration.importing import check_parts
@@ -113,12 +114,12 @@ def build_metrics(config: Config) -> dict[str, Metric]:
     metrics = {}
     for name, section in config.metrics.items():
         origin = f"config.metrics.{name}"
-        if "name" not in section:
+        if not isinstance(section, ConfigDict) or "name" not in section:
             raise UsageError(
                 f"{origin} must be a section whose key `name` is the import path of a metric, as "
                 f"in --{origin}.name=rcnn_jax.metrics.ratios:MeanIoU."
             )
-        metrics[name] = importing.build(section, origin)
+        metrics[name] = importing.build(section.to_dict(), origin)
         protocol = "rcnn_jax.training.interface:Metric"
         check_parts(metrics[name], ("sums", "value"), f"{origin}.name", protocol)
     return metrics

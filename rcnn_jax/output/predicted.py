@@ -1,5 +1,6 @@
 """Output of `rcnn_jax.predict`: the answers, and the files that a task makes beside them."""
 
+import collections
 import errno
 import itertools
 import os
@@ -31,6 +32,23 @@ class Prediction(NamedTuple):
     stem: str
     answers: list[Answer]
     files: Mapping[str, bytes]
+
+
+def about_folder(folder: pathlib.Path) -> str:
+    """Says that a folder was named where files are needed, without a full stop.
+
+    Args:
+        folder: The folder.
+
+    Returns:
+        A sentence that shows how its files are named, by their most frequent suffix.
+    """
+    suffixes = collections.Counter(
+        path.suffix for path in folder.iterdir() if path.is_file() and path.name[0] != "."
+    )
+    if not suffixes:
+        return f"{folder} is a folder without files, and files are needed"
+    return f"{folder} is a folder, name its files, as in {folder}/*{suffixes.most_common(1)[0][0]}"
 
 
 def stem_of(file: pathlib.Path, name: str) -> str:

@@ -57,6 +57,7 @@ class BinaryLayout:
         files: File names of each split, in order.
         records: Number of records in each file of a split.
         labels: `Feature` of each label byte by name, in the order of the bytes.
+        others: Names of the data set in other forms, and what they are; see `roots.find_files`.
     """
 
     name: str
@@ -65,6 +66,7 @@ class BinaryLayout:
     files: Mapping[str, tuple[str, ...]]
     records: Mapping[str, int]
     labels: Mapping[str, Feature]
+    others: Mapping[str, str]
 
     def find(self, root: Path, split: str) -> list[Path]:
         """Returns the binary files of a split in order, or the one archive.
@@ -79,7 +81,7 @@ class BinaryLayout:
         folders = [root / self.name / self.folder, root / self.folder, root / self.name, root]
         choices = [[name] for name in self.files[split]]
         try:
-            return roots.find_files(self.name, folders, choices, _HOMEPAGE)
+            return roots.find_files(self.name, folders, choices, _HOMEPAGE, self.others)
         except FileNotFoundError as missing:
             for folder in (root / self.name, root):
                 if (folder / self.archive).is_file():
@@ -168,6 +170,11 @@ def _read_archive(path: Path, folder: str, names: tuple[str, ...]) -> dict[str, 
     return {f"{path}:{name}": contents[name] for name in names}
 
 
+def _others(patterns: Mapping[str, str], archive: str) -> dict[str, str]:
+    read = f"and the binary version is read, {archive}"
+    return {pattern: f"which is {what}, {read}" for pattern, what in patterns.items()}
+
+
 CIFAR10_LAYOUT = BinaryLayout(
     name="cifar10",
     folder="cifar-10-batches-bin",
@@ -178,6 +185,16 @@ CIFAR10_LAYOUT = BinaryLayout(
     },
     records={"train": 10_000, "test": 10_000},
     labels={"label": Feature((), "int32", classes=CIFAR10_CLASSES)},
+    others=_others(
+        {
+            "cifar-10-batches-py*": "the python version",
+            "cifar-10-python*": "the python version",
+            "cifar-10-batches-mat": "the MATLAB version",
+            "cifar-10-matlab*": "the MATLAB version",
+            "plain_text/*.parquet": "a Parquet file",
+        },
+        "cifar-10-binary.tar.gz",
+    ),
 )
 CIFAR100_LAYOUT = BinaryLayout(
     name="cifar100",
@@ -190,6 +207,14 @@ CIFAR100_LAYOUT = BinaryLayout(
         "coarse_label": Feature((), "int32", classes=COARSE_CLASSES),
         "label": Feature((), "int32", classes=FINE_CLASSES),
     },
+    others=_others(
+        {
+            "cifar-100-python*": "the python version",
+            "cifar-100-matlab*": "the MATLAB version",
+            "cifar100/*.parquet": "a Parquet file",
+        },
+        "cifar-100-binary.tar.gz",
+    ),
 )
 
 CIFAR10 = CIFAR10_LAYOUT.spec("60,000 colour photographs of 32x32 pixels in 10 classes.")

@@ -20,6 +20,7 @@ _FILES = {
     "test": ("t10k-images-idx3-ubyte", "t10k-labels-idx1-ubyte"),
 }
 _UBYTE = 0x08
+_READ = "and the original idx files are read, such as train-images-idx3-ubyte.gz"
 
 
 def read_idx(path: Path, axes: int) -> np.ndarray:
@@ -63,13 +64,25 @@ def _find(name: str, aliases: tuple[str, ...], homepage: str, root: Path, split:
     # Both data sets use the same file names: the root itself is used only if it is named like one.
     here = root.resolve()
     if here.name in aliases or (here.name == "raw" and here.parent.name in aliases):
-        folders.append(root)
+        folders += [root, root / "raw"]
     # torchvision writes a dot where the original has a hyphen; both may be gzipped.
     choices = [
         [file + end for file in (stem, stem.replace("-idx", ".idx")) for end in ("", ".gz")]
         for stem in _FILES[split]
     ]
-    return roots.find_files(name, folders, choices, homepage)
+    others = {
+        pattern: f"which is {what}, {_READ}"
+        for alias in aliases
+        for pattern, what in (
+            (f"{alias}.npz", "Keras's copy"),
+            (f"{alias}_t*.csv", "a csv table"),
+            (f"{alias}.csv", "a csv table"),
+            (f"{alias}.pkl*", "a pickle of Python"),
+            (f"{alias}/*.parquet", "a Parquet file"),
+            (f"{alias}/processed", "torchvision's older copy"),
+        )
+    }
+    return roots.find_files(name, folders, choices, homepage, others)
 
 
 def _read(spec: DatasetSpec, root: Path, split: str) -> Columns:

@@ -22,13 +22,20 @@ _FILES = {
 }
 _HELD_OUT = {"train": 400, "extra": 200}
 _HOMEPAGE = "http://ufldl.stanford.edu/housenumbers/"
+_FORMAT_1 = "which is format 1, whole photographs, and format 2 is read, such as train_32x32.mat"
+_OTHERS: dict[str, str] = dict.fromkeys(
+    ("train.tar.gz", "test.tar.gz", "*/digitStruct.mat"), _FORMAT_1
+)
 
 
 def _find(root: Path, split: str) -> list[Path]:
     # The extra file has 1.3 GB and is needed by some splits only.
     names = [split] if split in _FILES else list(_HELD_OUT)
     folders = [root / "svhn", root / "SVHN", root]
-    return roots.find_files("svhn", folders, [[_FILES[name]] for name in names], _HOMEPAGE)
+    choices = [[_FILES[name]] for name in names]
+    # Files of so common names mean this data set only where the folder is named like it.
+    named = any(folder.is_dir() for folder in folders[:2]) or root.resolve().name.lower() == "svhn"
+    return roots.find_files("svhn", folders, choices, _HOMEPAGE, _OTHERS if named else None)
 
 
 def read_mat(path: Path) -> tuple[np.ndarray, np.ndarray]:
@@ -47,6 +54,13 @@ def read_mat(path: Path) -> tuple[np.ndarray, np.ndarray]:
     from scipy.io import loadmat
     from scipy.io.matlab import MatReadError
 
+    with path.open("rb") as file:
+        is_hdf5 = file.read(10) == b"MATLAB 7.3"
+    if is_hdf5:
+        raise ValueError(
+            f"{path} is a file of MATLAB 7.3, which is HDF5: save it in MATLAB by "
+            f"save('{path.name}', 'X', 'y', '-v7')"
+        )
     try:
         content = loadmat(path, variable_names=("X", "y"))
         images, labels = content["X"], content["y"].reshape(-1)

@@ -15,9 +15,15 @@ from rcnn_jax.data import roots
 from rcnn_jax.data.files.text_lines import numbered_lines
 from rcnn_jax.data.spec import Columns, DatasetSpec, Feature
 from rcnn_jax.data.text.sentences import TEXT, to_bytes
+from rcnn_jax.errors import shortened
 
 _FOLDERS = {"train": ("train",), "validation": ("dev", "valid"), "test": ("test",)}
 _FILES = ("seq.in", "seq.out", "label")
+_IOBES = ": write B- for the S- or U- of a single word and I- for the E- or L- of a last one"
+_OWN = (
+    "sentences of your own need a SlotFiles of rcnn_jax.data.datasets.text.slots with their own "
+    "intents, whose spec(...) is named by --config.data.name=my_fork.data:MINE"
+)
 
 # The intents of all three splits, five of which never occur in the training split.
 ATIS_INTENTS = (
@@ -95,6 +101,12 @@ class SlotFiles:
                     f"{word_path}:{len(lines) + 1}: words without {what}, {path} has only "
                     f"{len(lines):,} lines"
                 )
+        expected = self.sentences[split]
+        if expected not in (None, len(words)):
+            raise ValueError(
+                f"{word_path} has {len(words):,} sentences, {self.name} has {expected:,} in "
+                f"{split!r}: {_OWN}"
+            )
         columns: dict[str, list[np.ndarray]] = {"words": [], "tags": []}
         labels = np.zeros(len(words), np.int32)
         for number, (sentence, its_tags, intent) in enumerate(
@@ -111,12 +123,13 @@ class SlotFiles:
                 if tag != "O" and (tag[:2] not in ("B-", "I-") or len(tag) < 3):
                     raise ValueError(
                         f"{tag_path}:{number + 1}: {tag!r} is no tag, which are 'O', 'B-type' and "
-                        "'I-type'"
+                        f"'I-type'{_IOBES if tag[:2] in ('S-', 'E-', 'L-', 'U-') else ''}"
                     )
             if len(intent) != 1 or intent[0] not in self.intents:
                 raise ValueError(
                     f"{intent_path}:{number + 1}: {' '.join(intent)!r} is none of the "
-                    f"{len(self.intents)} intents of {self.name}"
+                    f"{len(self.intents)} intents of {self.name}, {shortened(self.intents, 7)}: "
+                    f"{_OWN}"
                 )
             columns["words"].append(to_bytes(sentence))
             columns["tags"].append(to_bytes(its_tags))

@@ -77,7 +77,7 @@ def test_missing_files_name_every_place(tmp_path):
         ({"seq_out": b"O B-city I-city\nB-\nO B-x\n"}, r"seq\.out:2: 'B-' is no tag"),
         ({"label": b"ask\nshout\nask\n"}, r"label:2: 'shout' is none of the 2 intents"),
         ({"label": b"ask\n\nask\n"}, r"label:2: '' is none of the 2 intents"),
-        ({"seq_in": b"a\n", "seq_out": b"O\n", "label": b"ask\n"}, "the spec says 3"),
+        ({"seq_in": b"a\n", "seq_out": b"O\n", "label": b"ask\n"}, "has 1 sentences, tiny has 3"),
     ],
 )
 def test_damage_is_named_with_file_and_line(tmp_path, changed, message):
