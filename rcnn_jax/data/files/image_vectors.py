@@ -6,10 +6,11 @@
 - `.mat`: Karpathy's `vgg_feats.mat`, a MATLAB 5 file with `feats` `[size, images]`. The column is
   the `imgid` of `dataset.json`, and there are no names.
 
-A `.npz` from another source may hold several arrays of features, one of which must be named, and
-may call the names of pictures `filenames`.
+A file from another source may hold several arrays of features, one of which must be named. The
+names of its pictures may stand in any array with a text or an integer for each vector.
 """
 
+import collections
 import contextlib
 import dataclasses
 import json
@@ -21,6 +22,7 @@ from typing import IO, Any
 
 import numpy as np
 
+from rcnn_jax.data.files import object_arrays
 from rcnn_jax.errors import shortened
 
 SUFFIXES = (".npz", ".mat")
@@ -33,17 +35,27 @@ class Features:
 
     Attributes:
         values: Vectors `float32[images, size]`, all finite.
-        files: Name of each picture; None if the file has only their order.
+        files: Name of each picture: the array `files` or `filenames`, or the only array of names
+            without repetition. None if there is none.
         about: Description of how the vectors were made; empty if the file has none.
+        names: All arrays that hold a text for each vector, by name, `files` and `filenames` first.
+        numbers: All arrays that hold an integer for each vector, by name.
+        unread: Mapping from other arrays that may have been meant as names to a clause that says
+            why they are none.
     """
 
     values: np.ndarray
     files: tuple[str, ...] | None = None
     about: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    names: Mapping[str, tuple[str, ...]] = dataclasses.field(default_factory=dict)
+    numbers: Mapping[str, tuple[int, ...]] = dataclasses.field(default_factory=dict)
+    unread: Mapping[str, str] = dataclasses.field(default_factory=dict)
 
 
 def read(path: Path | str, array: str = "") -> Features:
     """Reads a file of features.
+
+    Names may be texts, bytes in UTF-8, or Python objects that are texts, bytes or paths.
 
     Args:
         path: Path of a `.npz` or `.mat` file.
@@ -53,7 +65,7 @@ def read(path: Path | str, array: str = "") -> Features:
     Raises:
         FileNotFoundError: If there is no such file.
         ValueError: If the file is damaged or of another format, the features do not have
-            two axes, a number is not finite, or the names are not distinct and one per picture.
+            two axes, a number is not finite, or `files` are not distinct names, one per picture.
     """
     path = Path(path)
     if path.suffix not in SUFFIXES:
@@ -71,37 +83,136 @@ def read(path: Path | str, array: str = "") -> Features:
     return features
 
 
+def read_about(path: Path) -> Mapping[str, Any]:
+    """Returns the description in a `.npz` file of features without reading the vectors.
+
+    Args:
+        path: Path of the file.
+
+    Returns:
+        The description; empty if there is no such file or it holds none.
+    """
+    try:
+        if not zipfile.is_zipfile(path):
+            return {}
+        with path.open("rb") as opened, np.load(opened, allow_pickle=False) as file:
+            return _about(file)
+    except (OSError, EOFError, TypeError, KeyError, ValueError, zipfile.BadZipFile):
+        return {}
+
+
+def _about(file: Any) -> Mapping[str, Any]:
+    about = json.loads(str(file["about"])) if "about" in file.files else {}
+    return about if isinstance(about, dict) else {}
+
+
 def _read_npz(path: Path, array: str) -> Features:
     if not zipfile.is_zipfile(path):
         raise ValueError("it is no .npz file, or a damaged one")
     # The file is opened here because NumPy leaves a damaged file open.
     with path.open("rb") as opened, np.load(opened, allow_pickle=False) as file:
-        there = file.files
-        name = array or ("features" if "features" in there else "")
+        headers = {name: _header(file, name) for name in file.files}
+        name = array or ("features" if "features" in headers else "")
         if not name:
-            matrices = [n for n in there if file[n].ndim == 2 and file[n].dtype.kind == "f"]
+            matrices = [
+                n for n, (shape, kind) in headers.items() if len(shape) == 2 and kind == "f"
+            ]
             if len(matrices) != 1:
                 raise ValueError(
                     "which of its arrays holds features must be said, as in array=NAME: it has "
-                    f"{shortened(matrices or there)}"
+                    f"{shortened(matrices or headers)}"
                 )
             name = matrices[0]
-        elif name not in there:
-            raise ValueError(f"it has no array {name!r}, only {shortened(there)}")
-        names = next((n for n in _NAMES if n in there), None)
-        about = json.loads(str(file["about"])) if "about" in there else {}
-        return Features(
-            values=_float32(file[name]),
-            files=None if names is None else tuple(map(str, file[names].tolist())),
-            about=about if isinstance(about, dict) else {},
-        )
+        elif name not in headers:
+            raise ValueError(f"it has no array {name!r}, only {shortened(headers)}")
+        if headers[name][1] == "O":
+            raise ValueError(
+                f"its array {name!r} holds Python objects; features are numbers, such as those of "
+                "np.stack(list(features)).astype('float32')"
+            )
+        values = _float32(file[name])
+        found, unread = {}, {}
+        for other in sorted(headers, key=lambda n: n not in _NAMES):
+            shape, kind = headers[other]
+            if other in (name, "about") or not shape or kind not in "USOiu":
+                continue
+            if not _one_axis(shape, len(values)):
+                if kind in "USO" and len(shape) == 1:
+                    unread[other] = f"has {shape[0]} names for {len(values)} vectors"
+                continue
+            try:
+                found[other] = _entries(file, other, kind)
+            except ValueError as error:
+                unread[other] = f"cannot be read: {error}"
+        return _named(values, _about(file), found, unread)
+
+
+def _header(file: Any, name: str) -> tuple[tuple[int, ...], str]:
+    """Returns the shape of an array in a `.npz` and the letter of the kind of its dtype."""
+    member = name if name in file.zip.namelist() else f"{name}.npy"
+    with file.zip.open(member) as opened:
+        try:
+            version = np.lib.format.read_magic(opened)
+            read = (
+                np.lib.format.read_array_header_1_0
+                if version == (1, 0)
+                else np.lib.format.read_array_header_2_0
+            )
+            shape, _, dtype = read(opened)
+        except ValueError:  # A file of another kind may lie in the archive.
+            return (), ""
+        return shape, dtype.kind
+
+
+def _entries(file: Any, name: str, kind: str) -> list[str] | list[int]:
+    """Returns a one-axis array of a `.npz` as texts or integers."""
+    if kind == "O":
+        member = name if name in file.zip.namelist() else f"{name}.npy"
+        with file.zip.open(member) as opened:
+            # The header was read before, and leads to the pickle.
+            version = np.lib.format.read_magic(opened)
+            size = int.from_bytes(opened.read(2 if version == (1, 0) else 4), "little")
+            opened.read(size)
+            return object_arrays.read(opened.read())
+    return _decoded(file[name].ravel().tolist())
+
+
+def _decoded(entries: list[Any]) -> list[Any]:
+    """Decodes names that are bytes."""
+    if not entries or not isinstance(entries[0], bytes):
+        return entries
+    try:
+        return [entry.decode() for entry in entries]
+    except UnicodeDecodeError as error:
+        raise ValueError(f"the name {error.object!r} is no UTF-8") from None
+
+
+def _named(
+    values: np.ndarray,
+    about: Mapping[str, Any],
+    found: Mapping[str, list[Any]],
+    unread: Mapping[str, str],
+) -> Features:
+    names = {k: tuple(v) for k, v in found.items() if v and isinstance(v[0], str)}
+    numbers = {k: tuple(v) for k, v in found.items() if v and isinstance(v[0], int)}
+    files = next((names[name] for name in _NAMES if name in names), None)
+    distinct = [entries for entries in names.values() if len(set(entries)) == len(entries)]
+    if files is None and len(distinct) == 1:
+        files = distinct[0]
+    return Features(values, files, about, names, numbers, unread)
 
 
 def _read_mat(path: Path) -> Features:
     import scipy.io
 
     try:
+        variables = scipy.io.whosmat(path)
         arrays = scipy.io.loadmat(path, variable_names=["feats"])
+        if isinstance(arrays.get("feats"), np.ndarray) and arrays["feats"].ndim == 2:
+            count = arrays["feats"].shape[1]
+            others = [n for n, shape, _ in variables if n != "feats" and _one_axis(shape, count)]
+            if others:
+                arrays |= scipy.io.loadmat(path, variable_names=others)
     except NotImplementedError as error:
         raise ValueError(
             "it is a file of MATLAB 7.3, which is HDF5; save it with -v7, or as .npz"
@@ -110,7 +221,31 @@ def _read_mat(path: Path) -> Features:
         raise ValueError(f"it cannot be read as a file of MATLAB 5: {error}") from error
     if not isinstance(arrays.get("feats"), np.ndarray):
         raise ValueError("it has no dense array 'feats'")
-    return Features(np.ascontiguousarray(_float32(arrays["feats"]).T))
+    values = np.ascontiguousarray(_float32(arrays["feats"]).T)
+    found = {}
+    for name, entries in arrays.items():
+        if name != "feats" and isinstance(entries, np.ndarray):
+            cells = _cells(entries.ravel())
+            if len(cells) == len(values):
+                found[name] = cells
+    return _named(values, {}, found, {})
+
+
+def _one_axis(shape: tuple[int, ...], count: int) -> bool:
+    return max(shape, default=0) == count and sum(size != 1 for size in shape) <= 1
+
+
+def _cells(entries: np.ndarray) -> list[Any]:
+    """Returns MATLAB's texts or whole numbers; empty if they are anything else."""
+    if entries.dtype.kind == "O":
+        cells = [cell.item() if getattr(cell, "size", 0) == 1 else None for cell in entries]
+        texts = [cell.rstrip() for cell in cells if isinstance(cell, str)]
+        return texts if len(texts) == len(cells) else []
+    if entries.dtype.kind == "U":
+        return [entry.rstrip() for entry in entries.tolist()]
+    if entries.dtype.kind in "iuf" and (entries == np.floor(entries)).all():
+        return [int(entry) for entry in entries.tolist()]
+    return []
 
 
 def _float32(array: np.ndarray) -> np.ndarray:
@@ -133,11 +268,11 @@ def _check(path: Path, found: Features) -> None:
             f"{path}: {len(broken)} of {len(found.values)} vectors are not finite, the first is "
             f"that {which}"
         )
-    if found.files is not None:
-        if len(found.files) != len(found.values):
-            raise ValueError(f"{path} has {len(found.files)} names for {len(found.values)} vectors")
-        if len(set(found.files)) != len(found.files):
-            twice = next(name for name in found.files if found.files.count(name) > 1)
+    for array in _NAMES:
+        if array in found.unread:
+            raise ValueError(f"{path}: its array {array!r} {found.unread[array]}")
+        names = collections.Counter(found.names.get(array, ()))
+        if twice := next((name for name, count in names.items() if count > 1), None):
             raise ValueError(f"{path} has several vectors for {twice!r}")
 
 

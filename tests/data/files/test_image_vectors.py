@@ -77,7 +77,7 @@ BAD[3, 1] = np.nan
         ({"features": VALUES.astype(int)}, r"got int64 \[5, 3\]"),
         ({"features": VALUES[0]}, r"got float32 \[3\]"),
         ({"features": VALUES[:0]}, r"holds no features, its array is \[0, 3\]"),
-        ({"features": np.array([VALUES, None], object)}, "allow_pickle=False"),
+        ({"features": np.array([VALUES, None], object)}, "'features' holds Python objects"),
     ],
 )
 def test_wrong_arrays_are_named(tmp_path, arrays, message):

@@ -49,7 +49,8 @@ def captioned(path: str, options: Options = _OPTIONS) -> DatasetSpec:
 def karpathy(path: str, options: Options = _OPTIONS) -> DatasetSpec:
     """Returns the data set of a `dataset.json` of Karpathy's distribution.
 
-    In a features file without names, the row of a picture is its `imgid`.
+    In a features file without names, the row of a picture is its `imgid`, so that a part of a list
+    goes with the features of the whole one.
 
     Args:
         path: Path of the file, below the data root or absolute.
@@ -157,9 +158,9 @@ def _captioned(path: Path) -> Listing:
             if named.setdefault(name, (split, where))[0] != split:
                 raise ValueError(f"{where}: {name} belongs to the split {named[name][0]!r} as well")
             gathered.add(name, sentence, where)
-    for row, (name, (split, where)) in enumerate(named.items()):
+    for place, (name, (split, where)) in enumerate(named.items()):
         if sentences := gathered.take(name, where, name):
-            pictures.append(Captioned(name, sentences, where, split, row=row))
+            pictures.append(Captioned(name, sentences, where, split, place=place))
     files = tuple(lists.values())
     base = files[0].parent
     return Listing(
@@ -169,7 +170,7 @@ def _captioned(path: Path) -> Listing:
 
 def _karpathy(path: Path) -> Listing:
     """Reads a `dataset.json`."""
-    gathered, pictures, rows = _Pictures(), [], set()
+    gathered, pictures = _Pictures(), []
     images = _list(_json(path), "images", str(path))
     for index, image in enumerate(images):
         where = f"{path}: image {index}"
@@ -186,16 +187,17 @@ def _karpathy(path: Path) -> Listing:
             else:
                 text = _value(sentence, "raw", str, where)
             gathered.add(index, text, where)
-        row = image.get("imgid", index)
-        if type(row) is not int or not 0 <= row < len(images) or row in rows:
-            again = " a second time" if row in rows else ""
-            raise ValueError(f"{where}: imgid lies in 0..{len(images) - 1}, got {row!r}{again}")
-        rows.add(row)
         if sentences := gathered.take(index, where, file):
             split = None if split is None else _KARPATHY_SPLITS[split]
             folder = str(image.get("filepath", ""))
-            pictures.append(Captioned(file, sentences, where, split, folder, row))
+            pictures.append(Captioned(file, sentences, where, split, folder, index, _ids(image)))
     return Listing(pictures, gathered.problems, (path,), path.parent, path.parent, len(images))
+
+
+def _ids(image: Mapping[str, Any]) -> dict[str, int]:
+    """Returns the numbers by which a `dataset.json` knows a picture, where it has them."""
+    numbers = {key: image.get(key) for key in ("imgid", "cocoid", "id")}
+    return {key: number for key, number in numbers.items() if type(number) is int}
 
 
 def _coco(path: Path, validation: str, test: str) -> Listing:
@@ -224,7 +226,9 @@ def _coco(path: Path, validation: str, test: str) -> Listing:
         for image, name in images.items():
             where = f"{file}: image {image} ({name})"
             if sentences := gathered.take((split, image), where, name):
-                pictures.append(Captioned(name, sentences, where, split, row=rows))
+                pictures.append(
+                    Captioned(name, sentences, where, split, place=rows, ids={"id": image})
+                )
             rows += 1
     folder = path.parent.parent if path.parent.name == "annotations" else path.parent
     return Listing(pictures, gathered.problems, tuple(files.values()), path.parent, folder, rows)
@@ -265,7 +269,7 @@ def _flickr8k(path: Path) -> Listing:
     pictures = []
     for file, split, where in wanted:
         if sentences := gathered.take(file, where, file):
-            pictures.append(Captioned(file, sentences, where, split, row=places[file]))
+            pictures.append(Captioned(file, sentences, where, split, place=places[file]))
     files = (tokens, *there.values())
     return Listing(pictures, gathered.problems, files, folder, folder, len(first))
 

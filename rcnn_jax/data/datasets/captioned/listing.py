@@ -1,7 +1,7 @@
 """The contents of a file with captions of pictures, whatever its format."""
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 
@@ -16,7 +16,8 @@ class Captioned:
         split: Name of its split, such as `train`, `validation` or `test`; None: determined by a
             hash of its name.
         folder: Subfolder of the folder of pictures that holds it, if the list names one.
-        row: Row of the picture in a features file whose rows have no names.
+        place: Place of the picture in the list, counted from 0; those left out count, too.
+        ids: Numbers by which the list knows the picture, such as `imgid`, `cocoid` or `id`.
     """
 
     file: str
@@ -24,7 +25,8 @@ class Captioned:
     where: str
     split: str | None = None
     folder: str = ""
-    row: int = 0
+    place: int = 0
+    ids: Mapping[str, int] = dataclasses.field(default_factory=dict)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -3,7 +3,6 @@
 `files` in this folder reads these listings.
 """
 
-import collections
 import dataclasses
 import functools
 import os
@@ -15,6 +14,7 @@ import numpy as np
 
 from rcnn_jax.data.columns import LazyColumn, from_files
 from rcnn_jax.data.datasets.captioned.listing import Captioned, Listing
+from rcnn_jax.data.datasets.captioned.vectors import match
 from rcnn_jax.data.datasets.problems import REMEDY, Problems
 from rcnn_jax.data.files import image_vectors
 from rcnn_jax.data.files.images import RELEASE_NOTE, SUFFIXES
@@ -41,6 +41,10 @@ class Options:
         features: File with a feature vector for each picture, relative to the same folder as
             `images`, which is read in place of pictures; see `rcnn_jax.data.files.image_vectors`.
         array: Name of the array in the features file, if it has several.
+        by: How vectors are found in the features file: `position` takes them in the order of the
+            list, `imgid` by the list's numbers of that name, and the name of an array by the names
+            or numbers in it. "": by the array whose names are those of pictures, and by `imgid`
+            where the file has no names.
         damaged: `stop` at the first picture that is missing or unreadable, lacks a caption or a
             vector, or is not listed; or `skip` such pictures, and report and count them.
         held_out: Share of pictures for validation, and again for test, where the list has no
@@ -51,6 +55,7 @@ class Options:
     size: int = 224
     features: str = ""
     array: str = ""
+    by: str = ""
     damaged: str = "stop"
     held_out: float = 0.1
 
@@ -69,10 +74,11 @@ class Options:
             raise ValueError(
                 f"features={self.features} are read in place of pictures: leave images and size out"
             )
-        if self.array and not self.features:
-            raise ValueError(
-                f"array={self.array} is one of a features file, and features names none"
-            )
+        for name, what in (("array", "one of"), ("by", "about")):
+            if (value := getattr(self, name)) and not self.features:
+                raise ValueError(
+                    f"{name}={value} is {what} a features file, and features names none"
+                )
 
     @property
     def changes(self) -> Mapping[str, Any]:
@@ -261,33 +267,17 @@ def _vectors(
         raise FileNotFoundError(
             f"{error}: features={options.features} is named from the folder of {listing.files[0]}"
         ) from error
-    values = vectors.values
-    if vectors.files is None and len(values) != listing.rows:
-        raise ValueError(
-            f"{path} has {len(values):,} vectors without names, {listing.files[0]} lists "
-            f"{listing.rows:,} pictures: as many are needed"
-        )
-    names = vectors.files or ()
-    short = [PurePosixPath(name).name for name in names]
-    unique = {name for name, number in collections.Counter(short).items() if number == 1}
-    # A full name takes precedence over one without folders, which must be unique.
-    rows = {name: row for row, name in enumerate(short) if name in unique}
-    rows |= {name: row for row, name in enumerate(names)}
+    found = match(vectors, path, listing, options.by)
     kept, chosen = [], []
     for picture in own:
-        candidates = (
-            f"{picture.folder}/{picture.file}",
-            picture.file,
-            PurePosixPath(picture.file).name,
-        )
-        row = next((rows[name] for name in candidates if name in rows), None)
-        row = picture.row if vectors.files is None else row
+        row = found.rows.get(picture.place)
         if row is None:
-            problems.meet(f"{picture.where}: {path} has no vector for {picture.file}")
+            fault = found.faults.get(picture.place, f"has no vector for {picture.file}")
+            problems.meet(f"{picture.where}: {path} {fault}")
         else:
             kept.append(picture)
             chosen.append(row)
-    return kept, values[np.asarray(chosen, np.int64)]
+    return kept, vectors.values[np.asarray(chosen, np.int64)]
 
 
 def _of_split(listing: Listing, split: str, held_out: float) -> list[Captioned]:
