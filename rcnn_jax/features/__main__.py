@@ -16,7 +16,8 @@ rcnn_jax/data/files/image_vectors.py.
 
 Computed features are kept beside the output: after a stop or a kill the same command continues. A
 picture that cannot be read ends the command; with --damaged=skip such pictures are named and left
-out, and the exit code is then 1.
+out, and the exit code is then 1. So are pictures of a folder in formats that nothing here decodes,
+such as .heic without the package pillow-heif; other files in a folder are counted.
 """
 
 import pathlib
@@ -82,7 +83,11 @@ def main(argv: list[str]) -> int:
 
     compilation_cache.enable()
     images = None if _IMAGES.value is None else pathlib.Path(_IMAGES.value)
-    pictures = picture_lists.listed([pathlib.Path(name) for name in argv[1:]], images)
+    inputs = [pathlib.Path(name) for name in argv[1:]]
+    pictures = picture_lists.listed(inputs, images)
+    left_out, others = picture_lists.left_out(inputs)
+    for sentence in [*left_out, *filter(None, [others])]:
+        print(f"left out: {sentence}", file=sys.stderr, flush=True)
     damaged = extraction.extract(
         _BACKBONE.value,
         _WEIGHTS.value,
@@ -92,12 +97,13 @@ def main(argv: list[str]) -> int:
         skip=_DAMAGED.value == "skip",
         overwrite=_OVERWRITE.value,
         weights_from=_WEIGHTS_FROM.value,
+        left_out=[*left_out, *filter(None, [others])],
     )
     for sentence in damaged:
         print(f"left out: {sentence}", file=sys.stderr)
     if damaged:
         print(f"{len(damaged)} of {len(pictures)} pictures could not be read", file=sys.stderr)
-    return 1 if damaged else 0
+    return 1 if damaged or left_out else 0
 
 
 if __name__ == "__main__":

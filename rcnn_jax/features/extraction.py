@@ -30,6 +30,7 @@ def extract(
     skip: bool = False,
     overwrite: bool = False,
     weights_from: str | None = None,
+    left_out: Sequence[str] = (),
 ) -> list[str]:
     """Computes the features of pictures and writes them to a file.
 
@@ -44,9 +45,11 @@ def extract(
         overwrite: Whether earlier results are discarded.
         weights_from: Who trained the weights, such as "caffe" or "torchvision"; needed only where
             the file does not tell.
+        left_out: Sentences about files of the user's that are not among the pictures, which are
+            kept with the results.
 
     Returns:
-        A sentence for each picture that was left out.
+        A sentence for each of the pictures that could not be read.
 
     Raises:
         UserError: The backbone is unknown, the weights do not fit or are those of another maker
@@ -99,7 +102,7 @@ def extract(
         parts.values(numbers),
         (len(places), backbone.features),
         [pictures[place].name for place in places],
-        about | {"damaged": damaged, "job": result},
+        about | {"damaged": damaged, "left_out": list(left_out), "job": result},
     )
     parts.remove()
     print(f"{output}: features {len(places)} x {backbone.features}", flush=True)

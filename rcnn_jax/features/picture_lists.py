@@ -1,13 +1,22 @@
 """Finds the pictures that a user names: by folders, by files, or by the list of a data set."""
 
+import collections
 import dataclasses
-import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from rcnn_jax.data.files.images import SUFFIXES
+from rcnn_jax.data.datasets.captioned import json_lists, layouts
+from rcnn_jax.data.files.images import SUFFIXES, why_not_read
+from rcnn_jax.errors import shortened
 from rcnn_jax.features.parts import digest
+
+# Pictures in the common sense, of which nothing here reads the pixels.
+_GRAPHICS = (
+    ".svg", ".psd", ".pdf", ".eps", ".ps", ".ai", ".exr", ".hdr", ".pfm", ".djvu", ".dng", ".cr2",
+    ".cr3", ".nef", ".arw", ".orf", ".rw2", ".raf", ".raw", ".ico", ".xcf", ".jxr", ".bpg",
+)  # fmt: skip
+_OF_SYSTEMS = ("thumbs.db", "ehthumbs.db", "desktop.ini")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -63,6 +72,49 @@ def listed(inputs: Sequence[Path], images: Path | None = None) -> list[Listed]:
     return pictures
 
 
+def left_out(inputs: Sequence[Path]) -> tuple[list[str], str]:
+    """Says which files of folders are not among the pictures of `listed`.
+
+    Hidden files, and those in which systems keep previews and settings, are passed over.
+
+    Args:
+        inputs: Paths as those of `listed`.
+
+    Returns:
+        A sentence without a full stop for each reason why pictures are left out, which names the
+        first of them; and one that counts the files that are no pictures, `""` if there are none.
+    """
+    reasons, others = collections.defaultdict(list), collections.Counter()
+    for folder in inputs:
+        for path in _files(folder) if folder.is_dir() else ():
+            if reason := _why_left_out(path):
+                reasons[reason].append(path.relative_to(folder).as_posix())
+            elif path.suffix.lower() not in SUFFIXES:
+                others[path.suffix.lower() or "without suffix"] += 1
+    sentences = [f"{shortened(names, 5)}: {reason}" for reason, names in reasons.items()]
+    kinds = [f"{count:,} {suffix}" for suffix, count in others.most_common()]
+    noun = "file that is no picture" if others.total() == 1 else "files that are no pictures"
+    return sentences, f"{others.total():,} {noun}: {shortened(kinds, 5)}" if others else ""
+
+
+def _files(folder: Path) -> Iterator[Path]:
+    """Yields the files at any depth that are not hidden, in the order of their names."""
+    for path in sorted(folder.rglob("*")):
+        hidden = path.name.startswith(".") or path.name.lower() in _OF_SYSTEMS
+        if not hidden and (path.is_file() or path.is_symlink()) and not path.is_dir():
+            yield path
+
+
+def _why_left_out(path: Path) -> str:
+    """Returns why a file that is a picture by its name cannot be read; "" for any other."""
+    suffix = path.suffix.lower()
+    if suffix in _GRAPHICS:
+        return f"{suffix} is not read"
+    if suffix in SUFFIXES and not path.is_file():
+        return "the file that the link leads to is not there"
+    return (why_not_read(path) or "") if suffix in SUFFIXES else ""
+
+
 def fingerprint(pictures: Sequence[Listed]) -> str:
     """Computes a fingerprint by which changes of picture files are detected.
 
@@ -83,24 +135,30 @@ def fingerprint(pictures: Sequence[Listed]) -> str:
 
 
 def _of_folder(folder: Path) -> list[Listed]:
-    paths = sorted(
+    paths = [
         path
-        for path in folder.rglob("*")
-        if path.suffix.lower() in SUFFIXES and not path.name.startswith(".") and path.is_file()
-    )
+        for path in _files(folder)
+        if path.suffix.lower() in SUFFIXES and not _why_left_out(path)
+    ]
     if not paths:
-        raise ValueError(f"{folder} holds no pictures, whose names end in {', '.join(SUFFIXES)}")
+        sentences, others = left_out([folder])
+        there = "; ".join([*sentences, *filter(None, [others])])
+        raise ValueError(
+            f"{folder} holds no pictures that are read, but {there}"
+            if there
+            else f"{folder} holds no pictures, whose names end in {', '.join(SUFFIXES)}"
+        )
     return [Listed(path, path.relative_to(folder).as_posix()) for path in paths]
 
 
 def _of_list(path: Path, folder: Path) -> list[Listed]:
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise ValueError(f"{path} is no JSON: {error}") from error
+    content = json_lists.read(path)
     images = content.get("images") if isinstance(content, dict) else None
     if not isinstance(images, list) or not images:
-        raise ValueError(f"{path} has no list 'images', or an empty one")
+        what = layouts.of_json(content)
+        raise ValueError(
+            f"{path} has no list 'images', or an empty one" + (f": it is {what}" if what else "")
+        )
     pictures = [_entry(path, folder, place, entry) for place, entry in enumerate(images)]
     numbers = [picture.number for picture in pictures]
     if None in numbers:

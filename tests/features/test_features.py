@@ -257,6 +257,27 @@ def test_the_door_computes_and_counts_what_it_left_out(door, tmp_path):
     assert read(tmp_path / "features.npz").files == ("a.png",)
 
 
+def test_the_door_names_what_a_folder_holds_besides(door, tmp_path):
+    shutil.copy(flat_backbone.__file__, tmp_path)
+    (tmp_path / "folder").mkdir()
+    for name in ("a.png", "b.jp2", "c.avif", "d.jfif"):
+        Image.new("RGB", (40, 30), "red").save(tmp_path / "folder" / name)
+    for name in ("scan.cr2", "notes.txt", ".hidden"):
+        (tmp_path / "folder" / name).write_bytes(b"x")
+    given = ("--backbone=flat_backbone:MINE", "--weights=random", "folder")
+    said = ["scan.cr2: .cr2 is not read", "1 file that is no picture: 1 .txt"]
+    result = door("features", *given)
+    assert result.returncode == 1, result.stderr
+    assert result.stderr.splitlines() == [f"left out: {sentence}" for sentence in said]
+    found = read(tmp_path / "features.npz")
+    assert found.files == ("a.png", "b.jp2", "c.avif", "d.jfif")
+    assert found.about["left_out"] == said
+    # The features are there already; a file that is no picture is no reason to worry.
+    (tmp_path / "folder" / "scan.cr2").unlink()
+    result = door("features", *given)
+    assert (result.returncode, result.stderr) == (0, f"left out: {said[1]}\n")
+
+
 RELEASED = "pretrained/squeezenet_v1.0_deep_compression/squeezenet_v1.0_deepcompressed.npz"
 
 

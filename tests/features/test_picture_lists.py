@@ -4,7 +4,8 @@ import json
 
 import pytest
 
-from rcnn_jax.features.picture_lists import listed
+from rcnn_jax.features import picture_lists
+from rcnn_jax.features.picture_lists import left_out, listed
 
 
 def made(folder, *names):
@@ -56,7 +57,7 @@ def test_the_list_of_coco(tmp_path):
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        ("{", "is no JSON"),
+        ("{", "dataset.json:1: no JSON"),
         ([], "no list 'images'"),
         ({"images": []}, "or an empty one"),
         ({"images": [{"imgid": 0}]}, r"images\[0\] has no 'filename'"),
@@ -79,3 +80,44 @@ def test_what_is_not_there(tmp_path):
         listed([tmp_path / "gone"])
     with pytest.raises(ValueError, match="holds no pictures, whose names end in"):
         listed([tmp_path])
+
+
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16"])
+def test_a_list_in_other_encodings(tmp_path, encoding):
+    content = json.dumps({"images": [{"filename": "é.jpg"}]}, ensure_ascii=False)
+    (tmp_path / "dataset.json").write_text(content, encoding)
+    assert names(listed([tmp_path / "dataset.json"])) == ["é.jpg"]
+
+
+def test_a_list_of_another_kind(tmp_path):
+    path = written(tmp_path, [{"image_id": 1, "caption": "a"}])
+    with pytest.raises(ValueError, match="it is a list of results for the COCO server"):
+        listed([path])
+
+
+def test_what_is_left_out_of_a_folder(tmp_path, monkeypatch):
+    there = picture_lists.why_not_read
+    monkeypatch.setattr(
+        picture_lists, "why_not_read", lambda p: "needs x" if p.suffix == ".HEIC" else there(p)
+    )
+    phones = [f"sub/{n:02}.HEIC" for n in range(12)]
+    made(tmp_path, "a.png", "b.avif", "c.jfif", *phones, "d.DNG", "e.svg")
+    made(tmp_path, "notes.txt", "more.txt", "README", "d.json", "sub/Thumbs.db", ".DS_Store")
+    made(tmp_path, ".hidden.heic", "sub/._a.png", "desktop.ini")
+    (tmp_path / "gone.jpg").symlink_to("nowhere.jpg")
+    assert names(listed([tmp_path])) == ["a.png", "b.avif", "c.jfif"]
+    assert left_out([tmp_path, tmp_path / "a.png"]) == (
+        [
+            "d.DNG: .dng is not read",
+            "e.svg: .svg is not read",
+            "gone.jpg: the file that the link leads to is not there",
+            "sub/00.HEIC, sub/01.HEIC, sub/02.HEIC, sub/03.HEIC, sub/04.HEIC and 7 more: needs x",
+        ],
+        "4 files that are no pictures: 2 .txt, 1 without suffix, 1 .json",
+    )
+    assert left_out([tmp_path / "a.png"]) == ([], "")
+    (tmp_path / "sub" / "x.txt").touch()
+    with pytest.raises(ValueError, match=r"sub holds no pictures that are read, but 00.HEIC, .* "):
+        listed([tmp_path / "sub"])
+    with pytest.raises(ValueError, match=r"needs x; 1 file that is no picture: 1 \.txt"):
+        listed([tmp_path / "sub"])

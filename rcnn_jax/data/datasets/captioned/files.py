@@ -2,7 +2,7 @@
 
 | name of the data set | content of the path |
 |---|---|
-| `captioned:PATH` | A list with one line for each caption: a picture, a tab, the caption; several lines a picture. Or a folder with `captions.tsv`, or with `train.tsv`, `validation.tsv` and `test.tsv`. |
+| `captioned:PATH` | A list with one line for each caption: a picture, a tab, the caption; several lines a picture; with or without the quotation marks of csv, see `rcnn_jax.data.files.text_lines.tab_separated`. Or a folder with `captions.tsv`, or with `train.tsv`, `validation.tsv` and `test.tsv`. |
 | `karpathy:FILE` | `dataset.json` of Karpathy's distribution of Flickr8k, Flickr30k and COCO, already tokenised; its splits, with `val` renamed to `validation`, and `restval`. |
 | `coco_captions:FILE` | `captions_*.json` of COCO; the options `validation` and `test` name further such files. |
 | `flickr8k:FOLDER` | `Flickr8k.token.txt` and `Flickr_8k.trainImages.txt`, `dev` and `test`; or one file in the format of the first, as Flickr30k has it. |
@@ -11,22 +11,26 @@ Pictures without given splits are split by a hash of their names; see
 `rcnn_jax.data.splits.split_of`. Options follow the path, as in
 `karpathy:coco/dataset.json?features=vgg_feats.mat&damaged=skip`: they are the attributes of
 `pictures.Options` in this folder. Pictures are searched for below the folder of the list, those of
-COCO beside the folder `annotations`, and files that options name beside the list. Words are
+COCO beside the folder `annotations`, and files that options name beside the list. The vectors of a
+features file belong to the pictures that an array of names or numbers in it names, whatever it is
+called; without one they belong to the `imgid` of the list, or, with the option `by=position`, to
+the pictures in the order of the list; see `vectors` in this folder. Words are
 separated by white space once punctuation is removed: captions in scripts without spaces must be
 segmented beforehand.
 """  # noqa: E501 - a table has long lines
 
 import functools
-import json
 import unicodedata
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from rcnn_jax.data import roots
+from rcnn_jax.data.datasets.captioned import json_lists, layouts
+from rcnn_jax.data.datasets.captioned.json_lists import list_of, value_of
 from rcnn_jax.data.datasets.captioned.listing import Captioned, Listing
 from rcnn_jax.data.datasets.captioned.pictures import Options, spec
-from rcnn_jax.data.files.text_lines import numbered_lines
+from rcnn_jax.data.files.text_lines import numbered_lines, tab_separated
 from rcnn_jax.data.spec import DatasetSpec
 from rcnn_jax.data.splits import SPLITS
 
@@ -143,18 +147,16 @@ def _captioned(path: Path) -> Listing:
         lists = {split: path / f"{split}.tsv" for split in SPLITS}
         lists = {split: file for split, file in lists.items() if file.is_file()}
         if bool(lists) == whole.is_file():
+            what = "" if lists else layouts.of_folder(path)
             raise FileNotFoundError(
                 f"{path} holds {'both' if lists else 'neither'} captions.tsv and lists of splits "
                 f"({', '.join(f'{split}.tsv' for split in SPLITS)}): one of them is needed"
+                + (f"; {what}" if what else "")
             )
         lists = lists or {None: whole}
     gathered, pictures, named = _Pictures(), [], {}
     for split, file in lists.items():
-        for where, line in _lines(file):
-            name, tab, sentence = line.partition("\t")
-            name = name.strip()
-            if not tab or not name or "\t" in sentence.strip():
-                raise ValueError(f"{where}: one tab between picture and caption was expected")
+        for where, (name, sentence) in _pairs(file):
             if named.setdefault(name, (split, where))[0] != split:
                 raise ValueError(f"{where}: {name} belongs to the split {named[name][0]!r} as well")
             gathered.add(name, sentence, where)
@@ -168,24 +170,43 @@ def _captioned(path: Path) -> Listing:
     )
 
 
+def _pairs(path: Path) -> Iterator[tuple[str, tuple[str, str]]]:
+    """Yields the pictures and captions of a list with their locations for messages."""
+    rows = tab_separated(path)
+    if not rows:
+        raise ValueError(f"{path} holds no line")
+    for number, (where, fields) in enumerate(rows, 1):
+        name, sentence, *rest = (*fields, "", "")
+        name = name.strip()
+        if len(fields) < 2 or not name or "".join(rest).strip():
+            what = _what_else(path)
+            raise ValueError(f"{where}: one tab between picture and caption was expected{what}")
+        if what := layouts.of_row(name, sentence, number):
+            raise ValueError(f"{where}: {what}")
+        yield where, (name, sentence)
+
+
 def _karpathy(path: Path) -> Listing:
     """Reads a `dataset.json`."""
     gathered, pictures = _Pictures(), []
-    images = _list(_json(path), "images", str(path))
+    content = json_lists.read(path)
+    if not any("sentences" in image for image in json_lists.objects(content, "images")):
+        json_lists.refuse(content, path)
+    images = list_of(content, "images", str(path))
     for index, image in enumerate(images):
         where = f"{path}: image {index}"
-        file = _value(image, "filename", str, where)
+        file = value_of(image, "filename", str, where)
         where = f"{where} ({file})"
         split = image.get("split")
         if split is not None and split not in _KARPATHY_SPLITS:
             raise ValueError(
                 f"{where}: split is one of {', '.join(_KARPATHY_SPLITS)}, got {split!r}"
             )
-        for sentence in _list(image, "sentences", where):
+        for sentence in list_of(image, "sentences", where):
             if isinstance(sentence, dict) and "tokens" in sentence:
-                text = " ".join(map(str, _list(sentence, "tokens", where)))
+                text = " ".join(map(str, list_of(sentence, "tokens", where)))
             else:
-                text = _value(sentence, "raw", str, where)
+                text = value_of(sentence, "raw", str, where)
             gathered.add(index, text, where)
         if sentences := gathered.take(index, where, file):
             split = None if split is None else _KARPATHY_SPLITS[split]
@@ -207,18 +228,22 @@ def _coco(path: Path, validation: str, test: str) -> Listing:
     files = {"train" if files else None: path, **files}
     gathered, pictures, rows = _Pictures(), [], 0
     for split, file in files.items():
-        content = _json(file)
+        content = json_lists.read(file)
+        if not any(
+            "caption" in annotation for annotation in json_lists.objects(content, "annotations")
+        ):
+            json_lists.refuse(content, file)
         images = {}
-        for index, image in enumerate(_list(content, "images", str(file))):
+        for index, image in enumerate(list_of(content, "images", str(file))):
             where = f"{file}: image {index}"
-            key = _value(image, "id", int, where)
+            key = value_of(image, "id", int, where)
             if key in images:
                 raise ValueError(f"{where} has the id {key} of another")
-            images[key] = _value(image, "file_name", str, where)
-        for index, annotation in enumerate(_list(content, "annotations", str(file))):
+            images[key] = value_of(image, "file_name", str, where)
+        for index, annotation in enumerate(list_of(content, "annotations", str(file))):
             where = f"{file}: annotation {index}"
-            image = _value(annotation, "image_id", int, where)
-            caption = _value(annotation, "caption", str, where)
+            image = value_of(annotation, "image_id", int, where)
+            caption = value_of(annotation, "caption", str, where)
             if image in images:
                 gathered.add((split, image), caption, where)
             else:
@@ -240,17 +265,22 @@ def _flickr8k(path: Path) -> Listing:
     if path.is_dir():
         folder = path
         places = [path / _TOKENS, path / "Flickr8k_text" / _TOKENS]
-        token_files = roots.find_files(
-            "flickr8k", [place.parent for place in places], [[_TOKENS]],
-            "the authors' page of Flickr8k",
-        )  # fmt: skip
+        try:
+            token_files = roots.find_files(
+                "flickr8k", [place.parent for place in places], [[_TOKENS]],
+                "the authors' page of Flickr8k",
+            )  # fmt: skip
+        except FileNotFoundError as error:
+            what = layouts.of_folder(path)
+            raise FileNotFoundError(f"{error}{f'; {what}' if what else ''}") from None
         tokens = token_files[0]
     gathered, first = _Pictures(), {}
     for where, line in _lines(tokens):
         name, tab, sentence = line.partition("\t")
         file, sign, number = name.strip().rpartition("#")
         if not tab or not sign or not number.isdigit():
-            raise ValueError(f"{where}: a line like 'name.jpg#0<TAB>caption' was expected")
+            what = _what_else(tokens)
+            raise ValueError(f"{where}: a line like 'name.jpg#0<TAB>caption' was expected{what}")
         first.setdefault(file, where)
         gathered.add(file, sentence, where)
     lists = {
@@ -274,36 +304,15 @@ def _flickr8k(path: Path) -> Listing:
     return Listing(pictures, gathered.problems, files, folder, folder, len(first))
 
 
+def _what_else(path: Path) -> str:
+    """Returns what a list that is none looks like, as the end of a sentence."""
+    what = layouts.of_lines(path, [line for _, line in _lines(path)[:2]])
+    return f", but {what}" if what else ""
+
+
 def _lines(path: Path) -> list[tuple[str, str]]:
     """Returns the lines that are not blank, with their locations for messages."""
     lines = [(where, line) for where, line in numbered_lines(path) if line.strip()]
     if not lines:
         raise ValueError(f"{path} holds no line")
     return lines
-
-
-def _json(path: Path) -> Any:
-    """Reads a JSON file."""
-    if path.is_dir():
-        raise ValueError(f"{path} is a folder, not a JSON file of captions")
-    try:
-        return json.loads(path.read_bytes().decode("utf-8-sig"))
-    except json.JSONDecodeError as error:
-        raise ValueError(f"{path}:{error.lineno}: no JSON: {error.msg}") from None
-    except UnicodeDecodeError as error:
-        raise ValueError(f"{path}: byte {error.start} is no UTF-8") from None
-
-
-def _list(holder: Any, key: str, where: str) -> Sequence[Any]:
-    """Returns a list in a JSON object."""
-    return _value(holder, key, list, where)
-
-
-def _value(holder: Any, key: str, kind: type, where: str) -> Any:
-    """Returns a value in a JSON object, after checking its type."""
-    value = holder.get(key) if isinstance(holder, dict) else None
-    if type(value) is not kind or value == "":
-        raise ValueError(
-            f"{where} has no {key!r} of type {kind.__name__}: {json.dumps(value)[:80]}"
-        )
-    return value

@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from rcnn_jax.data import roots
 from rcnn_jax.data.columns import LazyColumn, from_files
 from rcnn_jax.data.datasets.captioned.listing import Captioned, Listing
 from rcnn_jax.data.datasets.captioned.vectors import match
@@ -26,6 +27,12 @@ from rcnn_jax.data.text.sentences import TEXT
 from rcnn_jax.output.digests import json_digest
 
 _NOUN = "pictures"  # what examples are called in messages
+# What the same files are read as since the version 1.1.0.
+_OF_LISTS = "texts of a list that csv has put into quotation marks are read without these"
+_OF_VECTORS = (
+    "vectors belong to the pictures that any array of a features file names; names in other arrays "
+    "than files and filenames were not looked at, and vectors were taken by their place"
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -150,22 +157,48 @@ def spec(
             "file": [_bytes(picture.file) for picture in selected],
         }
 
+    def of_file(file: Path) -> list[tuple[str, Mapping[str, np.ndarray]]]:
+        whole = roots.data_root(None) / Path(path).expanduser()
+        base = whole if whole.is_dir() else whole.parent
+        return _of_file(file, options.array, base / Path(options.features).expanduser())
+
+    notes = [_OF_VECTORS if options.features else RELEASE_NOTE]
+    notes += [_OF_LISTS] if kind == "captioned" else []
     return DatasetSpec(
         name=kind if not options.changes and not read_as else f"{kind}_{digest}",
-        version="1.0.0" if options.features else "1.1.0",
+        version="1.1.0",
         features={**given, "captions": TEXT, "file": TEXT},
         splits=dict.fromkeys(splits),
         files=files,
         read=read,
         description=f"Pictures with sentences of {path}.",
         read_file=None if options.features else lambda f: {"image": read_photograph(f, fit)},
-        read_several=functools.partial(_of_file, array=options.array) if options.features else None,
-        release_notes={} if options.features else {"1.1.0": RELEASE_NOTE},
+        read_several=of_file if options.features else None,
+        release_notes={"1.1.0": "; ".join(notes)},
     )
 
 
-def _of_file(path: Path, array: str) -> list[tuple[str, Mapping[str, np.ndarray]]]:
-    """Returns the vectors of a features file with the names or numbers of their pictures."""
+def _of_file(
+    path: Path, array: str, trained_on: Path
+) -> list[tuple[str, Mapping[str, np.ndarray]]]:
+    """Returns the vectors of a features file with the names or numbers of their pictures.
+
+    Args:
+        path: Path of the file.
+        array: Name of the array in the features file of the data set.
+        trained_on: Path of the latter, which need not exist.
+
+    Raises:
+        ValueError: If the file is none of features; the message says how features are made.
+    """
+    if path.suffix not in image_vectors.SUFFIXES and path.is_file():
+        about = image_vectors.read_about(trained_on)
+        backbone, weights = about.get("backbone", "NAME"), about.get("weights", "FILE")
+        raise ValueError(
+            f"{path} is no file of features, which this run reads in place of pictures: make one "
+            f"by python -m rcnn_jax.features --backbone={backbone} --weights={weights} "
+            f"--output=features.npz {path}, and name features.npz here"
+        )
     try:
         vectors = image_vectors.read(path, array)
     except ValueError:
