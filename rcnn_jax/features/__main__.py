@@ -12,7 +12,8 @@ Backbones without a suffix are for the weights of the network's authors, `_torch
 torchvision, which expect other pixels; a file of the other maker is refused. Where a file does not
 tell whose weights it holds, such as a Caffe VGG under torchvision's names, --weights_from=caffe
 says it. The result is an .npz file, or Karpathy's vgg_feats.mat with a column for each imgid; see
-rcnn_jax/data/files/image_vectors.py.
+rcnn_jax/data/files/image_vectors.py. For pictures without imgid, its columns are in their order,
+and the option by=position of a data set of captions reads them so.
 
 Computed features are kept beside the output: after a stop or a kill the same command continues. A
 picture that cannot be read ends the command; with --damaged=skip such pictures are named and left

@@ -218,10 +218,12 @@ class _Folder:
 
     def find(self, picture: Captioned) -> Path | str:
         """Returns the picture's path, or a sentence that explains why there is none."""
-        for candidate in (self.path / picture.folder / picture.file, self.path / picture.file):
-            if candidate.is_file():
-                return candidate
-        matches = self._names.get(PurePosixPath(picture.file).name, ())
+        names = dict.fromkeys((picture.file, picture.file.replace("\\", "/")))
+        for folder in (self.path / picture.folder, self.path):
+            for candidate in (folder / name for name in names):
+                if candidate.is_file():
+                    return candidate
+        matches = self._names.get(PurePosixPath([*names][-1]).name, ())
         if len(matches) == 1:
             return matches[0]
         which = f"more than one picture {picture.file}" if matches else f"no picture {picture.file}"

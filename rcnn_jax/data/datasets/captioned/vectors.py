@@ -230,12 +230,15 @@ def _by_texts(pictures: Sequence[Captioned], array: str, texts: Sequence[str]) -
 
 def _path(text: str) -> str:
     """Returns a name in the one form in which names are compared."""
-    return posixpath.normpath(unicodedata.normalize("NFC", text.strip()).replace("\\", "/"))
+    text = unicodedata.normalize("NFC", text).strip().replace("\\", "/")
+    # There may be a hundred thousand names, few of which need it.
+    return posixpath.normpath(text) if "//" in text or "./" in text else text
 
 
 def _stem(text: str) -> str:
-    root, suffix = posixpath.splitext(_path(text))
-    return root if suffix.lower() in _STORED else root + suffix
+    path = _path(text)
+    root, dot, suffix = path.rpartition(".")
+    return root if f"{dot}{suffix}".lower() in _STORED and root[-1:] not in ("", "/") else path
 
 
 def _suffix(text: str) -> bool:

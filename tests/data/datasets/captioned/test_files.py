@@ -374,6 +374,20 @@ def test_captions_without_pictures_and_the_reverse(own, capsys):
         opened(own.parent, "captioned:own/captions.tsv?held_out=0&size=4")
 
 
+@pytest.mark.parametrize("name", ["d.avif", "d.HEIC", "sub/d.jp2", "d.jfif"])
+def test_pictures_of_every_format_are_missed_in_a_list(own, name):
+    (own / name).write_bytes(b"x")
+    (own / "notes.txt").write_text("no picture")
+    with pytest.raises(ValueError, match=rf"{name} has no caption in .*captions.tsv; damaged=skip"):
+        opened(own.parent, WHOLE)
+
+
+def test_paths_of_windows(own):
+    content = (own / "captions.tsv").read_text("utf-8-sig").replace("sub/b.jpg", "sub\\b.jpg")
+    (own / "captions.tsv").write_text(content, "utf-8")
+    assert list(listed(opened(own.parent, WHOLE))) == ["a.png", "sub\\b.jpg", "c.png"]
+
+
 def test_captions_that_say_nothing(own, capsys):
     with (own / "captions.tsv").open("a") as file:
         file.write("a.png\t . \nd.png\t\n")
