@@ -22,7 +22,7 @@ from typing import IO, Any
 
 import numpy as np
 
-from rcnn_jax.data.files import object_arrays
+from rcnn_jax.data.files import vector_names
 from rcnn_jax.errors import shortened
 
 SUFFIXES = (".npz", ".mat")
@@ -111,7 +111,7 @@ def _read_npz(path: Path, array: str) -> Features:
         raise ValueError("it is no .npz file, or a damaged one")
     # The file is opened here because NumPy leaves a damaged file open.
     with path.open("rb") as opened, np.load(opened, allow_pickle=False) as file:
-        headers = {name: _header(file, name) for name in file.files}
+        headers = {name: vector_names.header(file, name) for name in file.files}
         name = array or ("features" if "features" in headers else "")
         if not name:
             matrices = [
@@ -134,57 +134,17 @@ def _read_npz(path: Path, array: str) -> Features:
         found, unread = {}, {}
         for other in sorted(headers, key=lambda n: n not in _NAMES):
             shape, kind = headers[other]
-            if other in (name, "about") or not shape or kind not in "USOiu":
+            if other in (name, "about") or kind not in "USOiu":
                 continue
-            if not _one_axis(shape, len(values)):
-                if kind in "USO" and len(shape) == 1:
-                    unread[other] = f"has {shape[0]} names for {len(values)} vectors"
+            if not vector_names.one_axis(shape, len(values)):
+                if kind in "USO" and (shape or kind == "O"):
+                    unread[other] = vector_names.unfit(shape, len(values))
                 continue
             try:
-                found[other] = _entries(file, other, kind)
+                found[other] = vector_names.entries(file, other, kind)
             except ValueError as error:
                 unread[other] = f"cannot be read: {error}"
         return _named(values, _about(file), found, unread)
-
-
-def _header(file: Any, name: str) -> tuple[tuple[int, ...], str]:
-    """Returns the shape of an array in a `.npz` and the letter of the kind of its dtype."""
-    member = name if name in file.zip.namelist() else f"{name}.npy"
-    with file.zip.open(member) as opened:
-        try:
-            version = np.lib.format.read_magic(opened)
-            read = (
-                np.lib.format.read_array_header_1_0
-                if version == (1, 0)
-                else np.lib.format.read_array_header_2_0
-            )
-            shape, _, dtype = read(opened)
-        except ValueError:  # A file of another kind may lie in the archive.
-            return (), ""
-        return shape, dtype.kind
-
-
-def _entries(file: Any, name: str, kind: str) -> list[str] | list[int]:
-    """Returns a one-axis array of a `.npz` as texts or integers."""
-    if kind == "O":
-        member = name if name in file.zip.namelist() else f"{name}.npy"
-        with file.zip.open(member) as opened:
-            # The header was read before, and leads to the pickle.
-            version = np.lib.format.read_magic(opened)
-            size = int.from_bytes(opened.read(2 if version == (1, 0) else 4), "little")
-            opened.read(size)
-            return object_arrays.read(opened.read())
-    return _decoded(file[name].ravel().tolist())
-
-
-def _decoded(entries: list[Any]) -> list[Any]:
-    """Decodes names that are bytes."""
-    if not entries or not isinstance(entries[0], bytes):
-        return entries
-    try:
-        return [entry.decode() for entry in entries]
-    except UnicodeDecodeError as error:
-        raise ValueError(f"the name {error.object!r} is no UTF-8") from None
 
 
 def _named(
@@ -206,11 +166,15 @@ def _read_mat(path: Path) -> Features:
     import scipy.io
 
     try:
-        variables = scipy.io.whosmat(path)
+        variables = [each for each in scipy.io.whosmat(path) if each[0] != "feats"]
+        unread = {}
         arrays = scipy.io.loadmat(path, variable_names=["feats"])
         if isinstance(arrays.get("feats"), np.ndarray) and arrays["feats"].ndim == 2:
             count = arrays["feats"].shape[1]
-            others = [n for n, shape, _ in variables if n != "feats" and _one_axis(shape, count)]
+            others = [name for name, shape, _ in variables if vector_names.one_axis(shape, count)]
+            for name, shape, kind in variables:
+                if kind in ("cell", "char") and name not in others:
+                    unread[name] = vector_names.unfit(shape, count)
             if others:
                 arrays |= scipy.io.loadmat(path, variable_names=others)
     except NotImplementedError as error:
@@ -225,27 +189,10 @@ def _read_mat(path: Path) -> Features:
     found = {}
     for name, entries in arrays.items():
         if name != "feats" and isinstance(entries, np.ndarray):
-            cells = _cells(entries.ravel())
+            cells = vector_names.cells(entries.ravel())
             if len(cells) == len(values):
                 found[name] = cells
-    return _named(values, {}, found, {})
-
-
-def _one_axis(shape: tuple[int, ...], count: int) -> bool:
-    return max(shape, default=0) == count and sum(size != 1 for size in shape) <= 1
-
-
-def _cells(entries: np.ndarray) -> list[Any]:
-    """Returns MATLAB's texts or whole numbers; empty if they are anything else."""
-    if entries.dtype.kind == "O":
-        cells = [cell.item() if getattr(cell, "size", 0) == 1 else None for cell in entries]
-        texts = [cell.rstrip() for cell in cells if isinstance(cell, str)]
-        return texts if len(texts) == len(cells) else []
-    if entries.dtype.kind == "U":
-        return [entry.rstrip() for entry in entries.tolist()]
-    if entries.dtype.kind in "iuf" and (entries == np.floor(entries)).all():
-        return [int(entry) for entry in entries.tolist()]
-    return []
+    return _named(values, {}, found, unread)
 
 
 def _float32(array: np.ndarray) -> np.ndarray:

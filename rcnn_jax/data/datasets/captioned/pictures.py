@@ -5,7 +5,6 @@
 
 import dataclasses
 import functools
-import os
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -14,11 +13,12 @@ import numpy as np
 
 from rcnn_jax.data import roots
 from rcnn_jax.data.columns import LazyColumn, from_files
+from rcnn_jax.data.datasets.captioned.folder import PictureFolder
 from rcnn_jax.data.datasets.captioned.listing import Captioned, Listing
 from rcnn_jax.data.datasets.captioned.vectors import match
 from rcnn_jax.data.datasets.problems import REMEDY, Problems
 from rcnn_jax.data.files import image_vectors
-from rcnn_jax.data.files.images import RELEASE_NOTE, SUFFIXES
+from rcnn_jax.data.files.images import RELEASE_NOTE
 from rcnn_jax.data.files.photographs import Fit, read_photograph
 from rcnn_jax.data.records.damage import CHOICES
 from rcnn_jax.data.spec import Columns, DatasetSpec, Feature
@@ -140,7 +140,7 @@ def spec(
         listing, selected, _ = chosen(root, split)
         if options.features:
             return [*listing.files, _beside(listing, options.features)]
-        folder = _Folder(_images(listing, options))
+        folder = PictureFolder(_images(listing, options))
         pictures = (folder.find(picture) for picture in selected)
         return [*listing.files, *(place for place in pictures if isinstance(place, Path))]
 
@@ -211,39 +211,6 @@ def _of_file(
 
 
 @dataclasses.dataclass(frozen=True)
-class _Folder:
-    """Finds pictures below a folder."""
-
-    path: Path
-
-    def find(self, picture: Captioned) -> Path | str:
-        """Returns the picture's path, or a sentence that explains why there is none."""
-        names = dict.fromkeys((picture.file, picture.file.replace("\\", "/")))
-        for folder in (self.path / picture.folder, self.path):
-            for candidate in (folder / name for name in names):
-                if candidate.is_file():
-                    return candidate
-        matches = self._names.get(PurePosixPath([*names][-1]).name, ())
-        if len(matches) == 1:
-            return matches[0]
-        which = f"more than one picture {picture.file}" if matches else f"no picture {picture.file}"
-        return f"{picture.where}: there is {which} in {self.path}"
-
-    @functools.cached_property
-    def _names(self) -> Mapping[str, Sequence[Path]]:
-        paths: dict[str, list[Path]] = {}
-        for folder, _, names in os.walk(self.path):
-            for name in names:
-                paths.setdefault(name, []).append(Path(folder, name))
-        return paths
-
-    def pictures(self) -> list[Path]:
-        """Returns all files with the suffix of a picture, in alphabetical order."""
-        files = (path for paths in self._names.values() for path in paths)
-        return sorted(p for p in files if p.suffix.lower() in SUFFIXES and p.name[0] != ".")
-
-
-@dataclasses.dataclass(frozen=True)
 class _Place:
     """A picture that exists, with its location for messages."""
 
@@ -259,7 +226,7 @@ def _pixels(
     problems: Problems,
 ) -> tuple[list[Captioned], LazyColumn]:
     """Returns the pictures of a split that can be read, and a column that reads them."""
-    folder = _Folder(_images(listing, options))
+    folder = PictureFolder(_images(listing, options))
     kept, images = [], []
     read = functools.partial(read_photograph, fit=fit)
     for picture in own:

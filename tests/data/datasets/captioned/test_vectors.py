@@ -142,6 +142,13 @@ def test_names_of_matlab(tmp_path):
     ):
         scipy.io.savemat(tmp_path / "f.mat", features | more)
         assert given(tmp_path, name) == RIGHT
+    # Anything else stands beside Karpathy's features, whose column is the imgid.
+    for more in ({"loss": np.full(COUNT, np.inf)}, {"mean": np.ones(COUNT) / 3}, {"about": "x"}):
+        scipy.io.savemat(tmp_path / "f.mat", {"feats": VECTORS.T} | more)
+        assert given(tmp_path, name) == RIGHT
+    scipy.io.savemat(tmp_path / "f.mat", {"feats": VECTORS.T, "names": objects(names[:7])})
+    with pytest.raises(ValueError, match=r"its array 'names' has .*; by=imgid or by=position"):
+        given(tmp_path, name)
 
 
 def test_part_of_a_list_with_the_features_of_the_whole_one(tmp_path, capsys):
@@ -157,7 +164,7 @@ def test_part_of_a_list_with_the_features_of_the_whole_one(tmp_path, capsys):
     assert len(said) == 6  # for 12, 6 and 3 pictures, of which the second count comes twice
     assert said[0] == (
         f"note: 12 pictures of {tmp_path}/dataset.json take their vectors from "
-        f"{tmp_path}/vgg_feats.mat by imgid, as it holds no names"
+        f"{tmp_path}/vgg_feats.mat by imgid, as its 12 vectors of 2 numbers have no names"
     )
     # Names need no imgid.
     for imgids in ([None] * COUNT, [3] * COUNT, ["x"] * COUNT, [-1] * COUNT):
@@ -187,7 +194,7 @@ def test_imgids_that_are_no_columns(tmp_path):
 
 def test_by_position_only_on_request(tmp_path, capsys):
     np.savez(tmp_path / "f.npz", features=VECTORS, files=FILES)
-    np.savez(tmp_path / "bare.npz", features=VECTORS, names=FILES[:7])
+    np.savez(tmp_path / "bare.npz", features=VECTORS, words=FILES[:7])
     scipy.io.savemat(tmp_path / "f.mat", {"feats": VECTORS.T})
     coco(tmp_path)
     (tmp_path / "captions.tsv").write_text(
@@ -201,8 +208,6 @@ def test_by_position_only_on_request(tmp_path, capsys):
                 given(tmp_path, f"{name}?features={file}")
             more = "&held_out=0" if name.startswith("captioned") else ""
             assert given(tmp_path, f"{name}?features={file}&by=position{more}") == RIGHT
-    with pytest.raises(ValueError, match=r"\(its array 'names' has 7 names for 12 vectors\), and"):
-        given(tmp_path, "coco_captions:captions.json?features=bare.npz")
     said = capsys.readouterr().err.splitlines()
     assert len(said) == 6
     assert all("by their position in the list" in line for line in said)
@@ -214,6 +219,36 @@ def test_by_position_only_on_request(tmp_path, capsys):
     dataset(tmp_path, range(6))
     with pytest.raises(ValueError, match=r"f.npz has 12 vectors, .*dataset.json lists 6 pictures"):
         given(tmp_path, asked)
+
+
+@pytest.mark.parametrize(
+    ("names", "says"),
+    [
+        (FILES[:7], "has 7 names for 12 vectors"),
+        ([[name, "train"] for name in FILES], "has the shape [12, 2], not a name for each of 12"),
+        (np.array({"0": FILES}, object), "has the shape [], not a name for each of 12 vectors"),
+        (objects([*FILES[:11], None]), "cannot be read: its element 11 is None, which is no name"),
+        (objects([*FILES[:11], b"\xff"]), "cannot be read: 'utf-8' codec can't decode"),
+    ],
+)
+def test_names_that_are_none_are_not_passed_over(tmp_path, names, says):
+    """The list has imgids, by which vectors would be taken in silence."""
+    dataset(tmp_path)
+    for array in ("names", "image_paths", "img_ids"):
+        np.savez(tmp_path / "f.npz", allow_pickle=True, features=VECTORS, **{array: names})
+        with pytest.raises(ValueError, match="by=imgid or by=position at the end") as error:
+            given(tmp_path)
+        assert f"f.npz: its array {array!r} {says}" in str(error.value)
+        assert given(tmp_path, "karpathy:dataset.json?features=f.npz&by=imgid") == RIGHT
+
+
+def test_axes_that_are_the_wrong_way_round(tmp_path):
+    dataset(tmp_path)
+    scipy.io.savemat(tmp_path / "f.mat", {"feats": np.tile(VECTORS, 10)})
+    np.savez(tmp_path / "f.npz", features=np.tile(VECTORS, 10).T)
+    for file in ("f.mat", "f.npz"):
+        with pytest.raises(ValueError, match="has 20 vectors of 12 numbers for as many pictures"):
+            given(tmp_path, f"karpathy:dataset.json?features={file}")
 
 
 @pytest.mark.parametrize("names", [[f"{n}.jpg" for n in range(COUNT)], list("abcdefghijkl")])
@@ -365,7 +400,7 @@ def test_objects_are_never_run(tmp_path, capsys):
     dataset(tmp_path)
     for name, says in (
         ("files", "its array 'files' cannot be read: it is no array of names: it names builtins"),
-        ("names", r"its array 'names' cannot be read: .*names builtins.print.*by=position"),
+        ("names", r"its array 'names' cannot be read: .*names builtins.print; by=imgid or by=pos"),
     ):
         np.savez(
             tmp_path / "f.npz",
