@@ -12,6 +12,7 @@ from typing import Any, Protocol, TypeVar, runtime_checkable
 
 import numpy as np
 
+from rcnn_jax.data import notices
 from rcnn_jax.data.sources import ArraySource, Example, Source, check_indices, select
 from rcnn_jax.data.spec import Feature, padding
 from rcnn_jax.errors import UsageError, did_you_mean
@@ -209,6 +210,7 @@ def read_each(
     for index in range(len(source)):
         example = source[index]
         yield read(example, index) if example.get("mask", 1) else None
+    notices.sum_up()
 
 
 def read_columns(source: Source, names: Sequence[str], what: str) -> Iterator[Example | None]:

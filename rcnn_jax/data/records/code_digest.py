@@ -23,7 +23,7 @@ _PACKAGE = __name__.partition(".")[0]
 # Modules that every data set of this package uses and that do not affect the examples.
 _PLUMBING = frozenset(
     f"{_PACKAGE}.data.{name}"
-    for name in ("columns", "path_options", "records.damage", "roots", "sources", "spec")
+    for name in ("columns", "notices", "path_options", "records.damage", "roots", "sources", "spec")
 )
 _PLAIN = (bool, int, float, complex, str, bytes, type(None))
 _LIBRARIES = tuple(

@@ -4,8 +4,10 @@ import numpy as np
 import pytest
 import scipy.io.wavfile
 
+from rcnn_jax.data import notices
 from rcnn_jax.data.datasets.draws import Draws
 from rcnn_jax.data.datasets.lines import spoken_digits
+from rcnn_jax.data.files import audio
 from rcnn_jax.data.files.audio import log_mel, read_frames, read_wav
 from rcnn_jax.data.text.alphabet import decoded
 
@@ -86,7 +88,7 @@ def test_what_is_no_recording(tmp_path):
     (tmp_path / "cut.wav").write_bytes(whole.read_bytes()[:-1001])
     (tmp_path / "text.wav").write_bytes(b"hello")
     for name, says in (
-        ("silent", "holds 0 samples at 8000 a second"),
+        ("silent", "holds no samples"),
         ("short", "20 samples at 8000 a second are too few for one frame"),
         ("nan", "samples that are no numbers"),
         ("cut", "cannot be read as a wav file"),
@@ -96,6 +98,162 @@ def test_what_is_no_recording(tmp_path):
             read_frames(tmp_path / f"{name}.wav", RATE, 12)
     with pytest.raises(FileNotFoundError):
         read_wav(tmp_path / "gone.wav", RATE)
+
+
+def test_one_channel_or_the_average_of_all(tmp_path):
+    path = tmp_path / "a.wav"
+    channels = np.stack([SOUND, SOUND[::-1], np.zeros_like(SOUND)], axis=1)
+    scipy.io.wavfile.write(path, RATE, channels)
+    for number in range(3):
+        np.testing.assert_array_equal(read_wav(path, RATE, number), channels[:, number])
+    np.testing.assert_allclose(read_wav(path, RATE), channels.mean(axis=1), atol=1e-3)
+    with pytest.raises(ValueError, match=r"a\.wav has 3 channels, counted from 0, .* no channel 3"):
+        read_wav(path, RATE, 3)
+    scipy.io.wavfile.write(path, RATE, SOUND)
+    np.testing.assert_array_equal(read_wav(path, RATE, 0), SOUND)
+    with pytest.raises(
+        ValueError, match=r"a\.wav has one channel, counted from 0, and no channel 1"
+    ):
+        read_wav(path, RATE, 1)
+    names = ("mean", "left", "right", "0", "12")
+    assert [audio.channel_number(name) for name in names] == [None, 0, 1, 0, 12]
+    for name in ("", "middle", "-1", "1.0", "\u0663"):
+        with pytest.raises(
+            ValueError, match=f"^channel={name} is no channel: allowed are mean, le"
+        ):
+            audio.channel_number(name)
+
+
+def test_channels_that_averaging_weakens(tmp_path, capsys):
+    """Each file is named once with its levels; others, such as two microphones, are not."""
+    noise = np.random.default_rng(1).normal(0, 3_000, (6, 4_000))
+    one, other, silent = noise[0], noise[1], np.zeros(4_000)
+    path, warnings = tmp_path / "a.wav", audio.notices()
+    for channels, says in (
+        ((one, -one), "averaging its 2 channels cancels them out (levels in dB of full scale: -21"),
+        ((one, silent), "averaging its 2 channels lowers the loudest of them by 6.0 dB (levels in"),
+        ((one, silent), "-21, silent); one alone is read by the option channel of recordings:PATH"),
+        ((silent, one), "such as recordings:PATH?channel=1"),
+        ((silent, one + 900), "such as recordings:PATH?channel=1"),
+        ((one, other / 200), "by 6.0 dB (levels in dB of full scale: -21, -67)"),
+        ((one, 0.6 * other - 0.8 * one), "lowers the loudest of them by 10."),
+        ((silent, silent, one, silent, silent, silent), "its 6 channels lowers the loudest of them "
+         "by 15.6 dB"),
+        ((*noise[:2] / 30, one, *noise[3:] / 30), "(levels in dB of full scale: -50, -50, -21,"),
+        ((one, one), ""),
+        ((one, one / 2), ""),
+        ((one, other), ""),
+        ((one, 0.9 * other - 0.4 * one), ""),
+        (tuple(noise), ""),
+        ((one, silent + 500, one), "by 3.5 dB"),
+        ((silent, silent), ""),
+        ((silent + 500, silent - 500), ""),
+        ((one,), ""),
+    ):  # fmt: skip
+        samples = np.round(np.stack(channels, axis=1)).astype(np.int16)
+        scipy.io.wavfile.write(path, RATE, samples if len(channels) > 1 else samples[:, 0])
+        warnings = audio.notices()
+        for _ in range(2):
+            read_wav(path, RATE, None, warnings)
+        shown = capsys.readouterr().err
+        assert says in shown
+        assert shown.count("\n") == shown.count(f"warning: {path}") == bool(says), says
+        read_wav(path, RATE, 0, audio.notices())
+        assert capsys.readouterr().err == ""
+
+
+def test_warnings_about_many_files_are_counted(tmp_path, capsys):
+    both = np.stack([SOUND, 0 * SOUND], axis=1)
+    warnings = audio.notices()
+    for number in range(24):
+        scipy.io.wavfile.write(tmp_path / f"{number}.wav", RATE, both)
+    for last in (5, 24, 24):
+        for number in range(last):
+            read_wav(tmp_path / f"{number}.wav", RATE, None, warnings)
+        notices.sum_up()
+        notices.sum_up()
+    lines = capsys.readouterr().err.splitlines()
+    assert [line.partition(": averaging")[0] for line in lines[:3]] == [
+        f"warning: {tmp_path / f'{number}.wav'}" for number in range(3)
+    ]
+    assert lines[3:] == [
+        f"warning: {count} recordings lose much by averaging their channels; the first 3 are named "
+        "above"
+        for count in (5, 24)
+    ]
+
+
+def test_floating_samples_beyond_full_scale(tmp_path):
+    path = tmp_path / "a.wav"
+    for scale in (32768, 8 * 32768 / 9_000, 1 << 31):
+        values = SOUND * (scale / 32768)
+        scipy.io.wavfile.write(path, RATE, values.astype(np.float32))
+        peak = np.abs(values).max()
+        if peak <= 8:
+            continue
+        with pytest.raises(ValueError, match=rf"a.wav holds .* to {peak:,.0f}, .* x / 32768"):
+            read_wav(path, RATE)
+    # Parts of full scale may well be beyond it.
+    for loudest in (1.5, 7.9):
+        values = (SOUND / np.abs(SOUND).max() * loudest).astype(np.float32)
+        scipy.io.wavfile.write(path, RATE, values)
+        np.testing.assert_allclose(read_wav(path, RATE), values * 32768, rtol=1e-6)
+    for value in (np.nan, np.inf, -np.inf):
+        values = np.where(np.arange(len(SOUND)) == 7, value, SOUND / 32768)
+        scipy.io.wavfile.write(path, RATE, np.stack([SOUND / 32768, values], axis=1))
+        for channel in (None, 1):
+            with pytest.raises(ValueError, match="holds samples that are no numbers"):
+                read_wav(path, RATE, channel)
+
+
+def test_integers_of_few_bits_in_many(tmp_path, capsys):
+    """Read by the type that they have, and a warning says how quiet that is."""
+    path = tmp_path / "a.wav"
+    peak = int(np.abs(SOUND.astype(int)).max())
+    for values, says in (
+        (SOUND.astype(np.int32), f"holds integers of 32 bits, none of them beyond {peak:,}: it is"),
+        (SOUND.astype(np.int32) * 251, f"none of them beyond {peak * 251:,}: it is read as -5"),
+        (SOUND.astype(np.int64), "holds integers of 64 bits"),
+        (SOUND.astype(np.int32) << 16, ""),
+        (SOUND.astype(np.int32) * 65_521, ""),
+        (SOUND.astype(np.int32) // 64 << 8, ""),  # a quiet recording of 24 bits
+        (SOUND.astype(np.int32) * 0, ""),
+        (SOUND // 300, ""),
+    ):
+        scipy.io.wavfile.write(path, RATE, values)
+        found = read_wav(path, RATE, None, audio.notices())
+        np.testing.assert_array_equal(
+            found, (values * (32768 / -float(np.iinfo(values.dtype).min))).astype(np.float32)
+        )
+        shown = capsys.readouterr().err
+        assert says in shown
+        assert shown.count("\n") == bool(says)
+
+
+@pytest.mark.parametrize(("rate", "most"), [(8_000, 95), (16_000, 126), (44_100, 267)])
+def test_how_many_bands_there_are(rate, most):
+    """The rule is that of the library, for every number."""
+    silence = np.zeros(rate // 50, np.float32)
+
+    def made(bins):
+        try:
+            return log_mel(silence, rate, bins).shape == (2, bins)
+        except ValueError:
+            return False
+
+    for bins in (-1, *range(5), *range(60, 300, 7), most - 1, most, most + 1):
+        assert audio.bins_fit(rate, bins) == (bins >= 3 and made(bins)) == (3 <= bins <= most)
+    audio.check_bins(rate, most)
+    for bins in (-1, 0, 2, most + 1, 100_000):
+        says = f"^bins={bins}: at rate={rate} there are 3 to {most} bands"
+        with pytest.raises(ValueError, match=says):
+            audio.check_bins(rate, bins)
+
+
+@pytest.mark.parametrize("rate", [-8_000, 0, 1, 40, 100, 8_000_000_000])
+def test_rates_that_are_none(rate):
+    with pytest.raises(ValueError, match=f"^rate={rate} is no sampling rate"):
+        audio.check_bins(rate, 40)
 
 
 @pytest.fixture

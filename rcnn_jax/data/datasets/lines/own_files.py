@@ -22,6 +22,10 @@ decides once, by the majority of the training split, what they show, and treats 
 run alike; `--config.encoder.polarity=dark_ink`, `bright_ink` or, for a data set that mixes both,
 `each` decide otherwise. It needs the feature `inverted`: if `config.data.features` leaves it out,
 each picture is taken by its own evidence. `rcnn_jax.data.files.images` says which files are read.
+
+Wav files have integer or floating samples, the latter as parts of 1, mu-law or A-law, also as
+programs write them to a pipe. `recordings:PATH?channel=left` reads one of several channels, which
+are averaged otherwise; `rate=8000` and `bins=40` say how frames are computed.
 """
 
 import functools
@@ -37,8 +41,7 @@ from rcnn_jax.data.datasets.lines.found import Found, Kind, Line
 from rcnn_jax.data.datasets.lines.kinds import PICTURES, RECORDINGS
 from rcnn_jax.data.datasets.lines.lists import read_list
 from rcnn_jax.data.datasets.problems import REMEDY, Problems
-from rcnn_jax.data.files import images
-from rcnn_jax.data.files.audio import read_frames
+from rcnn_jax.data.files import audio, images
 from rcnn_jax.data.files.line_images import read_grey, with_polarity
 from rcnn_jax.data.spec import Columns, DatasetSpec, Feature
 from rcnn_jax.data.splits import SPLITS, split_of
@@ -96,6 +99,7 @@ def recordings(
     bins: int = 80,
     damaged: str = "stop",
     suffix: str = "",
+    channel: str = audio.MEAN,
 ) -> DatasetSpec:
     """Returns a user's wav files as a data set.
 
@@ -103,18 +107,30 @@ def recordings(
 
     Args:
         path: Path of a folder or a list, below the data root or absolute; see the module docstring.
-        name: Name of the data set, to which the rate is appended because records are stored by
-            name.
+        name: Name of the data set, to which the rate and the channel are appended because records
+            are stored by name.
         held_out: Share of files for validation, and again for test, where the user has no splits.
         rate: Samples per second; recordings at another rate are resampled.
-        bins: Number of bands of the mel scale.
+        bins: Number of bands of the mel scale, which the rate limits: 95 at 8000, 126 at 16000.
         damaged: `stop` at the first recording that is unreadable or has no text, and at the first
             text that is empty or has no recording; or `skip` these, and report and count them.
         suffix: What follows the name of the text in the name of its recording, as for `pictures`.
+        channel: The channel that is read: `left`, `right` or its number from 0; `mean` averages
+            all, of which a warning says where it makes a recording much quieter.
+
+    Raises:
+        ValueError: If an option lies outside its range.
     """
-    read = functools.partial(read_frames, rate=rate, bins=bins)
+    try:
+        audio.check_bins(rate, bins)
+        number = audio.channel_number(channel)
+    except ValueError as error:
+        raise ValueError(f"{name}:{path}: {error}") from None
+    read = functools.partial(
+        audio.read_frames, rate=rate, bins=bins, channel=number, warnings=audio.notices()
+    )
     readers: Readers = {"frames": (Feature((None, bins), "float32"), read)}
-    name = f"{name}_{rate}_hz"
+    name = f"{name}_{rate}_hz" + ("" if number is None else f"_channel_{number}")
     options = {"held_out": held_out, "damaged": damaged, "suffix": suffix}
     return _spec(name, path, RECORDINGS, readers, {"1.1.0": _QUOTES}, **options)
 

@@ -9,6 +9,7 @@ from rcnn_jax.data import catalog, sources
 from rcnn_jax.data.datasets.lines import own_files
 from rcnn_jax.data.datasets.lines.own_files import SPLITS, pictures, split_of
 from rcnn_jax.data.encoders.transcripts import Transcripts
+from rcnn_jax.data.records import code_digest
 from rcnn_jax.data.text.alphabet import decoded
 
 
@@ -198,3 +199,58 @@ def test_recordings(tmp_path):
     (train / "a.wav").write_bytes(b"RIFF")
     with pytest.raises(ValueError, match=r"a.txt: .*a.wav cannot be read as a wav file"):
         opened(tmp_path, "recordings:mine")
+
+
+def test_one_channel_of_recordings_is_read_wherever_they_are(tmp_path, capsys):
+    """By the source of training, the records of a stream, and the reader of a single file."""
+    train = tmp_path / "mine" / "train"
+    train.mkdir(parents=True)
+    sound = (9_000 * np.sin(np.arange(8_000) / 3)).astype(np.int16)
+    scipy.io.wavfile.write(train / "a.wav", 16_000, sound)
+    (train / "a.txt").write_text("one")
+    expected = opened(tmp_path, "recordings:mine")[0]["frames"]
+    both = np.stack([sound[::-1], sound, 0 * sound], axis=1)
+    scipy.io.wavfile.write(train / "a.wav", 16_000, both)
+    found = {}
+    for channel in ("mean", "left", "0", "right", "1"):
+        name = f"recordings:mine?channel={channel}"
+        found[channel] = catalog.load_spec(name).read_file(train / "a.wav")["frames"]
+        for residency in ("memory", "stream") if channel in ("mean", "right") else ("memory",):
+            stored = opened(tmp_path, name, residency=residency)[0]["frames"]
+            np.testing.assert_array_equal(stored, found[channel])
+    np.testing.assert_array_equal(found["right"], expected)
+    np.testing.assert_array_equal(found["right"], found["1"])
+    np.testing.assert_array_equal(found["left"], found["0"])
+    assert np.abs(found["left"] - expected).max() > 0.1
+    assert np.abs(found["mean"] - expected).max() > 0.1
+    warnings = capsys.readouterr().err.splitlines()
+    assert warnings
+    assert all("a.wav: averaging its 3 channels" in line for line in warnings)
+    with pytest.raises(ValueError, match=r"a\.txt: .*a\.wav has 3 channels, .* no channel 3"):
+        opened(tmp_path, "recordings:mine?channel=3")
+
+
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        ("bins=128", "bins=128: at rate=16000 there are 3 to 126 bands"),
+        ("rate=8000&bins=96", "bins=96: at rate=8000 there are 3 to 95 bands"),
+        ("bins=0", "bins=0: at rate=16000 there are 3 to 126 bands"),
+        ("rate=0", "rate=0 is no sampling rate"),
+        ("channel=middle", "channel=middle is no channel: allowed are mean, left, right and a"),
+    ],
+)
+def test_wrong_options_are_named_before_a_file_is_read(tmp_path, options, says):
+    with pytest.raises(ValueError, match=f"^recordings:nowhere: {says}"):
+        opened(tmp_path, f"recordings:nowhere?{options}")
+
+
+def test_warnings_about_recordings_do_not_move_their_records(tmp_path):
+    """Records lie under a digest of the code, to which what was warned of does not belong."""
+    sound = (9_000 * np.sin(np.arange(8_000) / 3)).astype(np.int16)
+    scipy.io.wavfile.write(tmp_path / "a.wav", 16_000, np.stack([sound, -sound], axis=1))
+    (tmp_path / "a.txt").write_text("one")
+    spec = catalog.load_spec(f"recordings:{tmp_path}?held_out=0")
+    before = code_digest.code_digest(spec.read)
+    assert spec.columns(tmp_path, "train")["frames"][0].shape == (50, 80)
+    assert code_digest.code_digest(spec.read) == before
