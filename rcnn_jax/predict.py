@@ -11,11 +11,10 @@ caption, or the class of an image with its probability; --n_best=N also prints t
 answers. --output=FILE writes the same as JSON. A task may also make files, such as masks:
 --output=FOLDER/ writes them, named after the input file (street_mask.png), together with
 predictions.json. Files that cannot be read are named and left out, and the exit code is then 1.
-Only the workdir is needed. All files are scaled to one size and processed in batches.
+Only the workdir is needed. Files are processed in batches of similar size, and answered in order.
 """
 
 import copy
-import itertools
 import json
 import os
 import pathlib
@@ -153,7 +152,7 @@ def predict(
 
     from rcnn_jax.data.sources import ArraySource
     from rcnn_jax.data.text.sentences import TEXT
-    from rcnn_jax.experiment import evaluation_run, file_examples
+    from rcnn_jax.experiment import by_size, evaluation_run, file_examples
     from rcnn_jax.training.parallel import distributed
 
     features, read = file_examples.reader(config, path)
@@ -181,7 +180,8 @@ def predict(
     config = copy.deepcopy(config)
     config.evaluation_batch_size = min(config.evaluation_batch_size, rows)
     config.data.residency = "memory"
-    run = evaluation_run.evaluation_of(config, path, source, "files", {})
+    together = by_size.encoded_together
+    run = evaluation_run.evaluation_of(config, path, source, "files", encode=together)
     task = run.task
     missing = [name for name in task.reads if name not in run.source.features]
     if missing or not task.reads:
@@ -198,19 +198,13 @@ def predict(
         )
     restored = evaluation_run.restore_step(run, path, step)
     task = task.answering(n_best)
-    batches = run.predictions(restored.state.evaluated(), task)
-    results_of_batches = itertools.chain.from_iterable(
-        _said(
-            config.task.name,
-            task,
-            predicted,
-            features,
-            n_best,
-            output is not None and task.has_files,
-        )
-        for predicted in batches
-    )
-    for name, stem, (answers, made) in zip(kept, stems, results_of_batches, strict=True):
+
+    def said(predicted: Mapping[str, Any]) -> list[tuple[list[Answer], Mapping[str, bytes]]]:
+        makes_files = output is not None and task.has_files
+        return list(_said(config.task.name, task, predicted, features, n_best, makes_files))
+
+    found = by_size.predictions(run, restored.state.evaluated(), task, source, said)
+    for name, stem, (answers, made) in zip(kept, stems, found, strict=True):
         yield Prediction(name, stem, answers, made)
 
 

@@ -127,6 +127,37 @@ images = np.array([[20, 220, 30], [30, 10, 210]])[:, None, None] * np.ones((2, 4
 print(json.dumps(rcnn_jax.load("run").answers(images)))
 """
 
+BY_SIZE = """
+import json
+import pathlib
+from rcnn_jax import predict
+from rcnn_jax.configuration import loading
+from rcnn_jax.data import grouping
+
+shapes = []
+find = grouping.groups
+
+
+def groups(lengths, **options):
+    found = find(lengths, program=0, **options)
+    shapes.append([(group.rows, group.length) for group in found])
+    return found
+
+
+grouping.groups = groups
+config = loading.for_evaluation("run/config.json")
+run, files = pathlib.Path("run"), [pathlib.Path(f"w{n}.png") for n in range(4)]
+
+
+def answers(*files):
+    return [[each.name, each.answers[0]] for each in predict.predict(config, run, files)]
+
+
+together = answers(*files)
+[alone] = answers(files[3])
+print(json.dumps([shapes, together, alone]))
+"""
+
 
 @pytest.fixture
 def trained(door, tmp_path):
@@ -198,6 +229,20 @@ def test_lines_are_read_as_the_run_read_its_own(door, trained):
     assert head.split() == ["file", "text", "confidence"]
     assert row.split()[:2] == ["2.png", "ba"]
     assert float(row.split()[2]) == pytest.approx(rows[1]["confidence"], abs=2e-4)
+
+    # Files of several sizes are several batches; the answers are in order, and the same as alone.
+    lines = ["ba", "aéb" * 9, "bb", "é"]
+    for number, text in enumerate(lines):
+        Image.fromarray(picture(text)).save(folder / f"w{number}.png")
+    (folder / "by_size.py").write_text(BY_SIZE)
+    result = door(folder / "by_size.py")
+    assert result.returncode == 0, result.stderr
+    shapes, rows, (name, answer) = json.loads(result.stdout)
+    assert shapes == [[[3, 7], [1, 82]], [[1, 4]]]
+    assert [name for name, _ in rows] == [f"w{number}.png" for number in range(4)]
+    assert [rows[number][1]["text"] for number in (0, 2, 3)] == ["ba", "bb", "é"]
+    confidence = pytest.approx(answer["confidence"], abs=1e-5)
+    assert rows[3] == [name, answer | {"confidence": confidence}]
 
     result = door("predict", "--workdir=run")
     assert (result.returncode, result.stdout) == (2, "")

@@ -168,6 +168,7 @@ def evaluation_of(
     source: Source,
     name: str,
     call: Mapping[str, Any] = NO_ARGUMENTS,
+    encode: Callable[[Config, Encoding | None, Source], Source] = encoded,
 ) -> EvaluationRun:
     """Builds the components that a workdir's config names, for examples from any source.
 
@@ -177,6 +178,7 @@ def evaluation_of(
         source: Examples as the data set stores them.
         name: Name of the examples, which takes the place of a split's name.
         call: Further keyword arguments of the model's call.
+        encode: Encodes the examples, given the config, the encoding and the examples.
 
     Returns:
         The components of the evaluation.
@@ -189,7 +191,7 @@ def evaluation_of(
     devices = evaluation_devices()
     reader = Reader.load(config, Workdir(path).assets)
     encoding = reader.bind([source])
-    source = encoded(config, encoding, source)
+    source = encode(config, encoding, source)
     task = build_task(config, reader.assets, encoding, source.features, **call)
     batch = batch_shapes(config, source)
     return EvaluationRun(

@@ -47,6 +47,47 @@ class Encoding(Protocol):
 
 
 @runtime_checkable
+class SizedEncoding(Encoding, Protocol):
+    """An encoding that pads examples to the longest of a split, or to any length from there on.
+
+    Files of different length are then padded in groups of similar length, and not all of them to
+    the longest.
+    """
+
+    @property
+    def multiple(self) -> int:
+        """Padded lengths are multiples of this."""
+        ...
+
+    def extents(self, source: Source) -> np.ndarray:
+        """Returns the lengths of examples without padding, and reports what is strange about them.
+
+        Args:
+            source: The examples as the data set stores them, all of which can be read.
+
+        Returns:
+            Lengths `int64[examples]`.
+
+        Raises:
+            ValueError: If an example cannot be encoded; the message names it.
+        """
+        ...
+
+    def wrap(self, source: Source, longest: int = 0) -> Source:
+        """Returns examples that are padded to one shape.
+
+        Args:
+            source: The examples as the data set stores them.
+            longest: Length to which they are padded at least. If it is above 0, they are a part of
+                examples that `extents` has seen, and nothing is reported again.
+
+        Raises:
+            ValueError: If an example cannot be encoded; the message names it.
+        """
+        ...
+
+
+@runtime_checkable
 class Encoder(Protocol):
     """The interface of the object that `config.encoder` creates from the section's other keys.
 

@@ -202,7 +202,28 @@ class BoundTranscripts:
         """`alphabet`, the tuple of characters, in which that of id i has index i - 1."""
         return {"alphabet": self.alphabet.characters}
 
-    def wrap(self, source: Source) -> EncodedSource:
+    @property
+    def multiple(self) -> int:
+        """Padded widths or times are multiples of this."""
+        return self.encoder.multiple
+
+    def extents(self, source: Source) -> np.ndarray:
+        """Returns the widths or times of lines as they are encoded, before they are padded.
+
+        It reports to stderr what `wrap` does.
+
+        Args:
+            source: The lines as the data set stores them, all of which can be read.
+
+        Returns:
+            Widths or times `int64[examples]`.
+
+        Raises:
+            ValueError: If a line cannot be encoded; see `wrap`.
+        """
+        return np.array(self._measured(source, reports=True)[0], np.int64)
+
+    def wrap(self, source: Source, longest: int = 0) -> EncodedSource:
         """Returns a split whose lines are encoded.
 
         Every line is read to find the longest. One line on stderr reports characters outside the
@@ -211,6 +232,8 @@ class BoundTranscripts:
 
         Args:
             source: The split as the data set stores it.
+            longest: Width or time to which lines are padded if none of them is longer. If it is
+                above 0, the lines are a part of those of which `extents` has reported.
 
         Raises:
             ValueError: If a line has no text or no extent, if its frames have another number of
@@ -219,26 +242,8 @@ class BoundTranscripts:
         """
         kind, policy = _kind(source), self._policy(source)
         polarity = Polarity.of(self.encoder.polarity, self.assets, source)
-        longest, most, strange, first, turned = 1, 1, 0, "", []
-        for line in self.encoder.lines(source, kind):
-            longest = max(longest, self._extent(line))
-            most = max(most, len(self._labels(line, policy)))
-            unknown = self.alphabet.unknown(line.text)
-            if unknown and not strange:
-                first = _name(line, unknown[0])
-            strange += len(unknown)
-            if kind == "image" and polarity.contradicted(line.values, line.inverted):
-                turned.append(line.where)
-        if kind == "image":
-            polarity_lib.report(polarity, turned, len(source))
-        if strange:
-            what = "they count as errors" if policy == "keep" else "they are left out of it"
-            print(
-                "warning: the text of a split has characters that the alphabet has not, "
-                f"{strange:,} in all; {what}; the first is {first}",
-                file=sys.stderr,
-                flush=True,
-            )
+        extents, most = self._measured(source, reports=not longest)
+        longest = max([longest, 1, *extents])
         longest = -(-longest // self.encoder.multiple) * self.encoder.multiple
         if kind == "image":
             values = Feature((self._height, longest, 1), "uint8")
@@ -252,6 +257,32 @@ class BoundTranscripts:
                 features[name] = feature
         encode = functools.partial(self._encode, features, kind, policy, polarity)
         return EncodedSource(source, encode, features)
+
+    def _measured(self, source: Source, *, reports: bool) -> tuple[list[int], int]:
+        """Returns the extents of all lines and the largest number of labels, at least 1."""
+        kind, policy = _kind(source), self._policy(source)
+        polarity = Polarity.of(self.encoder.polarity, self.assets, source)
+        extents, most, strange, first, turned = [], 1, 0, "", []
+        for line in self.encoder.lines(source, kind):
+            extents.append(self._extent(line))
+            most = max(most, len(self._labels(line, policy)))
+            unknown = self.alphabet.unknown(line.text)
+            if unknown and not strange:
+                first = _name(line, unknown[0])
+            strange += len(unknown)
+            if reports and kind == "image" and polarity.contradicted(line.values, line.inverted):
+                turned.append(line.where)
+        if reports and kind == "image":
+            polarity_lib.report(polarity, turned, len(source))
+        if reports and strange:
+            what = "they count as errors" if policy == "keep" else "they are left out of it"
+            print(
+                "warning: the text of a split has characters that the alphabet has not, "
+                f"{strange:,} in all; {what}; the first is {first}",
+                file=sys.stderr,
+                flush=True,
+            )
+        return extents, most
 
     @property
     def _height(self) -> int:

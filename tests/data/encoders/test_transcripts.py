@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 
 from rcnn_jax.data import assets as assets_lib
-from rcnn_jax.data.encoders.base import Encoder, Encoding
+from rcnn_jax.data.encoders.base import Encoder, Encoding, SizedEncoding
 from rcnn_jax.data.encoders.transcripts import Transcripts
-from rcnn_jax.data.sources import ArraySource
+from rcnn_jax.data.sources import ArraySource, View
 from rcnn_jax.data.spec import Feature
 from rcnn_jax.data.text.alphabet import Alphabet
 
@@ -40,6 +40,44 @@ def encoded(train, test, **arguments):
     encoder = Transcripts(**arguments)
     bound = encoder.bind(encoder.fit(train), [test])
     return bound, bound.wrap(test)
+
+
+@pytest.mark.parametrize("make", [pictures, recordings])
+def test_lines_can_be_padded_in_groups(make):
+    """Each has the extent that it is encoded with, and what it holds does not depend on padding."""
+    source = make(TRAIN)
+    encoder = Transcripts(multiple=4)
+    bound = encoder.bind(encoder.fit(source))
+    assert isinstance(bound, SizedEncoding)
+    assert bound.multiple == 4
+    whole = bound.wrap(source)
+    kind = "image" if make is pictures else "frames"
+    axis = 1 if kind == "image" else 0
+    extents = bound.extents(source)
+    assert extents.dtype == np.int64
+    assert extents.tolist() == [int(whole[i]["length"]) for i in range(4)]
+    for rows, longest in (([0], 0), ([0], 17), ([1, 3], 4), ([2], 99)):
+        group = bound.wrap(View(source, np.array(rows)), longest)
+        expected = max(longest, int(extents[rows].max()))
+        assert group.features[kind].shape[axis] == -(-expected // 4) * 4
+        for place, row in enumerate(rows):
+            alone = np.moveaxis(group[place][kind], axis, 0)
+            among = np.moveaxis(whole[row][kind], axis, 0)
+            length = int(extents[row])
+            np.testing.assert_array_equal(alone[:length], among[:length])
+            assert not alone[length:].any()
+
+
+def test_what_is_strange_is_said_once_of_all_groups(capsys):
+    source = pictures(TEST)
+    encoder = Transcripts(unknown_in_training="drop")
+    bound = encoder.bind(encoder.fit(pictures(TRAIN)), [source])
+    for wrap in (bound.extents, bound.wrap):
+        wrap(source)
+        assert capsys.readouterr().err.count("2 in all; they count as errors") == 1
+    for rows in ([0], [1, 2], [3]):
+        bound.wrap(View(source, np.array(rows)), 1)
+    assert capsys.readouterr().err == ""
 
 
 def test_pictures_become_one_shape_and_text_ids(capsys):
