@@ -30,6 +30,7 @@ _STARTS = (
 # What can be brought into no other format by a converter of sounds.
 _NO_SOUND = (
     (0, b"version https://git-lfs", "a pointer of Git LFS, which `git lfs pull` replaces"),
+    (0, b"/annex/objects/", "a pointer of git-annex, which `git annex get` replaces"),
     (0, b"MThd", "a MIDI file, which holds notes and no sound"),
     (0, b"PK\x03\x04", "a zip archive"),
     (0, b"\x1f\x8b", "compressed by gzip"),
@@ -98,6 +99,8 @@ def what_it_is(path: Path, start: bytes) -> str:
     name, suffix = _found(start)
     if name:
         return f"{path} is {name}, recordings are read from wav files: {converted(path, suffix)}"
+    if not any(start):
+        return f"{path} cannot be read as a wav file: it begins with {len(start)} bytes of zeros"
     if start.startswith(b"RIFF"):
         return f"{path} cannot be read as a wav file: it is {start[8:12]!r} in RIFF, not 'WAVE'"
     return f"{path} cannot be read as a wav file: it begins with {start[:4]!r}, not with 'RIFF'"

@@ -211,6 +211,8 @@ def test_telephone_recordings(tmp_path, codec, law):
         ("a.wav", b"RIFF\0\1\0\0WEBPVP8 ", "it is b'WEBP' in RIFF, not 'WAVE'"),
         ("a.wav", b"version https://git-lfs.github.com/spec/v1", "pointer of Git LFS"),
         ("a.wav", b"<!doctype html>", "it is a web page"),
+        ("a.wav", b"/annex/objects/SHA256E-s1--0.wav", "a pointer of git-annex"),
+        ("a.wav", bytes(1_000), "it begins with 128 bytes of zeros"),
         ("a.wav", b"hello", "cannot be read as a wav file: it begins with b'hell'"),
         ("a.wav", b"", "is empty: it has 0 bytes"),
         ("a.wav", b"R", "cannot be read as a wav file"),
