@@ -12,6 +12,7 @@ import numpy as np
 from jaxtyping import Array, Bool
 
 from rcnn_jax.data.encoders.transcripts import MADE
+from rcnn_jax.data.text.visual_order import VisualOrder
 from rcnn_jax.decoding import ctc
 from rcnn_jax.metrics import edit_distance
 from rcnn_jax.tasks.base import Batch, PyTree, found_answers, real_examples
@@ -39,6 +40,12 @@ class Transcription(SummedTask):
     loss; their shares are metrics, also in training. Evaluation treats them like all other lines,
     and a character that the model cannot output counts as an error.
 
+    CTC reads pictures from left to right, so that the labels of lines with characters from right to
+    left, such as Hebrew and Arabic, are in visual order; see `visual_order`. Whatever is told is in
+    logical order, the order of the files: answers, references, tables, and the texts whose edits
+    make up the error rates. References are the labels turned back, as answers are, so that an
+    answer that equals the labels has no error. Loss, confidence and beam search compare labels.
+
     The confidence of an answer is its probability, the sum over all paths of its labelling:
     `exp(-loss)` of the answer itself. CTC maximises this for the true labelling. In a trained
     network it usually exceeds the share of lines that are correct; `calibration_error` measures by
@@ -46,6 +53,7 @@ class Transcription(SummedTask):
 
     Attributes:
         alphabet: Characters, where the character of id i is at index i - 1.
+        visual_order: Turns labels to logical order; None where they are in logical order.
         inputs: Name of the feature that the model reads.
         beam_width: Number of prefixes in the beam that searches for the most probable labelling. 0:
             the labelling of the most probable path, which is faster and usually the same.
@@ -53,6 +61,7 @@ class Transcription(SummedTask):
     """
 
     alphabet: Sequence[str]
+    visual_order: VisualOrder | None = None
     inputs: str = "image"
     beam_width: int = 0
     n_best: int = 1
@@ -178,13 +187,15 @@ class Transcription(SummedTask):
         """Returns ids as text; an unknown id becomes a character that is not in the alphabet.
 
         Args:
-            ids: Ids of characters, from 1.
+            ids: Ids of characters, from 1, in the order of labels.
 
         Returns:
-            One character for each id.
+            One character for each id, in logical order. Brackets among characters from right to
+            left are mirrored.
         """
         characters, stranger = self._characters, self._stranger
-        return "".join(characters.get(int(number), stranger) for number in ids)
+        text = "".join(characters.get(int(number), stranger) for number in ids)
+        return text if self.visual_order is None else self.visual_order.logical(text)
 
     @functools.cached_property
     def _characters(self) -> dict[int, str]:

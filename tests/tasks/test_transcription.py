@@ -10,7 +10,9 @@ import optax
 import pytest
 
 from rcnn_jax.data.spec import Feature
+from rcnn_jax.data.text.visual_order import VisualOrder
 from rcnn_jax.data.transforms import chain
+from rcnn_jax.decoding import ctc
 from rcnn_jax.layers.normalization import real_rows
 from rcnn_jax.models.transcriber import Transcriber
 from rcnn_jax.tasks.classification import Classification
@@ -196,6 +198,65 @@ def test_a_net_of_nan_has_error_rates_and_no_calibration():
     assert np.isnan(found["calibration_error"])
     assert found["cer"] == 1 / 8
     assert make().tables([pair])["calibration"] == []
+
+
+def test_lines_from_right_to_left_are_told_in_logical_order():
+    """Labels are as a picture shows them; what is compared and told is as files have it."""
+    order = VisualOrder("auto", "R")
+    alphabet = tuple(" ()12abאבגד")
+    task = make(model=Given(len(alphabet) + 1), alphabet=alphabet, visual_order=order)
+    texts = ["אב (גד)", "א ab 12 (ב)", "ab (1)"]
+    shown = [[1 + alphabet.index(letter) for letter in order.visual(text)] for text in texts]
+    assert ["".join(alphabet[i - 1] for i in ids) for ids in shown] == [
+        "(דג) בא", "(ב) ab 12 א", "ab (1)",
+    ]  # fmt: skip
+    size, most = len(texts), max(map(len, shown))
+    batch = {
+        "labels": np.array([ids + [0] * (most - len(ids)) for ids in shown], np.int32),
+        "label_length": np.array([len(ids) for ids in shown], np.int32),
+        "length": np.full(size, 40, np.int32),
+        "mask": np.ones(size, np.float32),
+    }
+    right = {
+        "labels": batch["labels"][:, None],
+        "label_lengths": batch["label_length"][:, None],
+        "confidences": np.full((size, 1), 0.5, np.float32),
+    }
+    assert [line[0]["text"] for line in task.answers(right, {}, 1)] == texts
+    found = task.evaluate([(right, batch)])
+    assert (found["cer"], found["wer"], found["sequence_accuracy"]) == (0, 0, 1)
+    # One letter of the first line is read as another one.
+    wrong = right | {"labels": right["labels"].copy()}
+    wrong["labels"][0, 0, 1] = 1 + alphabet.index("א")
+    assert task.evaluate([(wrong, batch)])["cer"] == pytest.approx(1 / sum(map(len, texts)))
+    tables = task.tables([(wrong, batch)])
+    assert tables["confusions"] == [{"written": "ד", "read": "א", "times": 1}]
+    first = tables["lines"][0]
+    assert (first["text"], first["reference"]) == ("אב (גא)", texts[0])
+    # Without an order, as in runs from before there was one, labels are told as they are.
+    plain = make(model=Given(len(alphabet) + 1), alphabet=alphabet)
+    assert plain.answers(right, {}, 1)[0][0]["text"] == "(דג) בא"
+
+
+def test_a_lexicon_of_words_from_right_to_left_is_in_the_order_of_labels():
+    """The search follows the picture from left to right: words are turned for it."""
+    order, alphabet = VisualOrder("auto", "R"), "אבגד"
+
+    def ids(text):
+        return [1 + alphabet.index(letter) for letter in text]
+
+    lexicon = ctc.lexicon_of([ids(order.visual(word)) for word in ("אבג", "אד")], classes=5)
+
+    def allows(text):
+        state = 0
+        for label in ids(text):
+            state = lexicon.next_state[state, label] if state >= 0 else -1
+        return state >= 0 and bool(lexicon.is_word[state])
+
+    task = make(model=Given(5), alphabet=alphabet, visual_order=order)
+    assert allows("גבא")
+    assert not allows("אבג")
+    assert task.text(ids("גבא")) == "אבג"
 
 
 def test_what_is_not_in_the_alphabet_is_never_taken_for_a_character_of_it():

@@ -16,11 +16,14 @@ from rcnn_jax.data.files.line_images import to_height, width_at
 from rcnn_jax.data.sources import Example, Source
 from rcnn_jax.data.spec import Feature, padding
 from rcnn_jax.data.text.alphabet import NORMALIZATIONS, Alphabet, decoded, normalized
+from rcnn_jax.data.text.bidirectional import has_right_to_left
+from rcnn_jax.data.text.visual_order import BASE_DIRECTIONS, VisualOrder
 
 # Features of encoded examples beside the lines, as `rcnn_jax.tasks.transcription` reads them.
 MADE = ("length", "labels", "label_length")
 IN_TRAINING = ("error", "drop")
 ELSEWHERE = ("keep", "drop", "error")
+ORDERS = ("auto", "visual", "logical")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -59,13 +62,25 @@ class Transcripts:
         unknown: Treatment of such characters in splits that are evaluated: `keep` gives them an id
             that no model can predict, so that they count as errors; `drop` removes them; `error`
             raises.
+        order: Order of the labels of texts with characters from right to left, such as Hebrew and
+            Arabic. `logical` is that of the text itself; recordings have it. `visual` is what a
+            picture shows from left to right, see `rcnn_jax.data.text.visual_order`: CTC reads along
+            the width of a picture and can learn no other. `auto` is `visual` for pictures and
+            `logical` for recordings. Pictures whose texts are in visual order already need
+            `logical`. What the task tells is turned back to logical order.
+        base_direction: Direction that the lines of pictures with characters from right to left are
+            set in, which determines where their punctuation, numbers and Latin words stand. `auto`:
+            a line whose letters have one direction has that one, and a line with letters of both
+            that of most such lines in the training split, by their first letters. `R` or `L`: all
+            have that one, as in a page or paragraph from right to left. `line`: each has that of
+            its first letter; which one it was is then not seen in a line with letters of both.
 
     Raises:
         ValueError: If an argument lies outside its range, or both `alphabet` and `min_count` are
             given.
     """
 
-    offers = ("classes", "alphabet")
+    offers = ("classes", "alphabet", "visual_order")
     required = ("classes",)
 
     height: int = 0
@@ -78,6 +93,8 @@ class Transcripts:
     polarity: str = "fitted"
     unknown_in_training: str = "error"
     unknown: str = "keep"
+    order: str = "auto"
+    base_direction: str = "auto"
 
     def __post_init__(self) -> None:
         for name, allowed in (
@@ -85,6 +102,8 @@ class Transcripts:
             ("unknown_in_training", IN_TRAINING),
             ("unknown", ELSEWHERE),
             ("polarity", polarity_lib.CHOICES),
+            ("order", ORDERS),
+            ("base_direction", BASE_DIRECTIONS),
         ):
             if getattr(self, name) not in allowed:
                 raise ValueError(
@@ -104,21 +123,32 @@ class Transcripts:
         return {}
 
     def fit(self, source: Source) -> dict[str, np.ndarray]:
-        """Fits the alphabet, the height of lines and the statistics of frames.
+        """Fits the alphabet, the order of texts, the height of lines and the statistics of frames.
+
+        One line on stderr reports how many texts are turned to visual order, and how many of them
+        do not come back from it as they were.
 
         Args:
             source: The training split.
 
         Returns:
             `alphabet` `uint32[characters]`, and `line_height` `int32[]` for pictures, with
-            `dark_ink` `bool[]` where the data set says which of them it has inverted. For frames
-            that are standardized, `frame_mean` and `frame_deviation`, each `float32[bins]`.
+            `dark_ink` `bool[]` where the data set says which of them it has inverted, and
+            `text_order` `uint8[bytes]` where texts have characters from right to left, empty for
+            logical order. For frames that are standardized, `frame_mean` and `frame_deviation`,
+            each `float32[bins]`.
 
         Raises:
             ValueError: If a line has no text or no extent, or has characters outside the alphabet
-                where that is an error.
+                where that is an error; if frames are to have texts in visual order; or if
+                python-bidi is needed and not installed.
         """
         kind, highest, texts = _kind(source), 1, []
+        if kind == "frames" and self.order == "visual":
+            raise ValueError(
+                "order='visual' is for pictures; recordings have their texts in logical order, the "
+                "order of time: use 'logical' or 'auto'"
+            )
         total, squares, count = np.zeros(()), np.zeros(()), 0
         for line in self.lines(source, kind, ("text",)):
             # The values are not kept: a training split may be larger than memory.
@@ -129,6 +159,11 @@ class Transcripts:
                 frames = line.values.astype(np.float64)
                 total, squares = total + frames.sum(axis=0), squares + (frames**2).sum(axis=0)
                 count += len(frames)
+        order = None
+        if kind == "image" and self.order != "logical":
+            order = self._fitted_order(texts)
+        if order is not None:
+            texts = [line.turned(order) for line in texts]
         given = tuple(dict.fromkeys(normalized(self.alphabet, self.normalization)))
         alphabet = Alphabet(given or _counted(texts, self.min_count))
         if self.unknown_in_training == "error":
@@ -139,6 +174,10 @@ class Transcripts:
             assets["line_height"] = np.array(self.height or highest, np.int32)
             if FLAG in source.features and self.polarity == "fitted":
                 assets |= polarity_lib.fit(np.array([bool(line.inverted) for line in texts]))
+            if order is not None:
+                assets["text_order"] = order.to_array()
+            elif _are_right_to_left(alphabet):
+                assets["text_order"] = np.zeros(0, np.uint8)
         elif self.standardize and count:
             mean = total / count
             deviation = np.sqrt(np.maximum(squares / count - mean**2, 0))
@@ -147,10 +186,32 @@ class Transcripts:
             assets["frame_deviation"] = np.where(deviation < 1e-6, 1, deviation).astype(np.float32)
         return assets
 
+    def _fitted_order(self, lines: Sequence["_Line"]) -> VisualOrder | None:
+        """Returns the visual order of the training split, None if all of it is left to right."""
+        texts = [line.text for line in lines if has_right_to_left(line.text)]
+        if not texts:
+            return None
+        order = VisualOrder.fit(texts, self.base_direction)
+        changed = [found for found in order.differing(texts) if found is not None]
+        told = ""
+        if changed:
+            told = f", such as {changed[0][0]!r}, which becomes {changed[0][1]!r}"
+        print(
+            f"transcripts: {len(texts):,} of {len(lines):,} texts have characters from right to "
+            "left; they are learnt in the order that a picture shows and turned back in answers, "
+            f"in which {len(changed):,} of these {len(texts):,} change{told}",
+            file=sys.stderr,
+            flush=True,
+        )
+        return order
+
     def bind(
         self, assets: Mapping[str, np.ndarray], others: Sequence[Source] = ()
     ) -> "BoundTranscripts":
         """Returns the encoder bound to what it learned from the training split.
+
+        One line on stderr says so if the assets are of a run from before there was `order`, and it
+        learnt texts with characters from right to left of pictures.
 
         Args:
             assets: Arrays that `fit` returned, possibly among others.
@@ -158,10 +219,16 @@ class Transcripts:
                 to all other splits.
 
         Raises:
-            ValueError: If the asset `alphabet` is missing or does not hold an alphabet.
+            ValueError: If the asset `alphabet` is missing or does not hold an alphabet, or if
+                `text_order` does not hold an order.
         """
-        alphabet = Alphabet.from_array(asset(assets, "alphabet"))
-        return BoundTranscripts(self, alphabet, dict(assets), tuple(others))
+        alphabet, order = Alphabet.from_array(asset(assets, "alphabet")), None
+        stored = assets.get("text_order")
+        if stored is not None and stored.size:
+            order = VisualOrder.from_array(stored)
+        elif stored is None and "line_height" in assets and _are_right_to_left(alphabet):
+            _tell_of_logical_order(alphabet)
+        return BoundTranscripts(self, alphabet, dict(assets), order, tuple(others))
 
     def lines(self, source: Source, kind: str, further: tuple[str, ...] = ()) -> Iterator["_Line"]:
         """Returns an iterator over the lines of a split that could be read, in order.
@@ -184,12 +251,14 @@ class BoundTranscripts:
         encoder: The encoder before binding.
         alphabet: The characters that the model can predict.
         assets: `line_height`, or `frame_mean` and `frame_deviation`, possibly among others.
+        order: The visual order of labels; None for logical order.
         evaluated: Splits that are not trained on.
     """
 
     encoder: Transcripts
     alphabet: Alphabet
     assets: Mapping[str, np.ndarray]
+    order: VisualOrder | None = None
     evaluated: tuple[Source, ...] = dataclasses.field(default=(), repr=False)
 
     @property
@@ -199,8 +268,11 @@ class BoundTranscripts:
 
     @property
     def for_task(self) -> Mapping[str, Any]:
-        """`alphabet`, the tuple of characters, in which that of id i has index i - 1."""
-        return {"alphabet": self.alphabet.characters}
+        """`alphabet`, characters of which that of id i has index i - 1, and `visual_order`.
+
+        `visual_order` is the `VisualOrder` of the labels; None where they are in logical order.
+        """
+        return {"alphabet": self.alphabet.characters, "visual_order": self.order}
 
     @property
     def multiple(self) -> int:
@@ -227,8 +299,9 @@ class BoundTranscripts:
         """Returns a split whose lines are encoded.
 
         Every line is read to find the longest. One line on stderr reports characters outside the
-        alphabet that are kept or dropped, and one pictures whose ink clearly has another polarity
-        than that of the run. A split without the feature `text` is encoded without labels.
+        alphabet that are kept or dropped, one the texts of an evaluated split that do not come back
+        from visual order as they were, and one pictures whose ink clearly has another polarity than
+        that of the run. A split without the feature `text` is encoded without labels.
 
         Args:
             source: The split as the data set stores it.
@@ -263,7 +336,11 @@ class BoundTranscripts:
         kind, policy = _kind(source), self._policy(source)
         polarity = Polarity.of(self.encoder.polarity, self.assets, source)
         extents, most, strange, first, turned = [], 1, 0, "", []
+        evaluated, texts = self._is_evaluated(source), []
         for line in self.encoder.lines(source, kind):
+            if evaluated and self.order is not None:
+                texts.append(line.text)
+            line = line.turned(self.order)
             extents.append(self._extent(line))
             most = max(most, len(self._labels(line, policy)))
             unknown = self.alphabet.unknown(line.text)
@@ -282,15 +359,21 @@ class BoundTranscripts:
                 file=sys.stderr,
                 flush=True,
             )
+        if reports and self.order is not None:
+            _tell_of_changes(list(self.order.differing(texts)))
         return extents, most
 
     @property
     def _height(self) -> int:
         return int(asset(self.assets, "line_height"))
 
+    def _is_evaluated(self, source: Source) -> bool:
+        return any(source is other for other in self.evaluated)
+
     def _policy(self, source: Source) -> str:
-        evaluated = any(source is other for other in self.evaluated)
-        return self.encoder.unknown if evaluated else self.encoder.unknown_in_training
+        if self._is_evaluated(source):
+            return self.encoder.unknown
+        return self.encoder.unknown_in_training
 
     def _extent(self, line: "_Line") -> int:
         if line.values.ndim == 3:
@@ -330,7 +413,7 @@ class BoundTranscripts:
         example: Example,
         index: int,
     ) -> Example:
-        line = _line(kind, self.encoder.normalization, example, index)
+        line = _line(kind, self.encoder.normalization, example, index).turned(self.order)
         encoded = padding(features)
         kept = [name for name in features if name in example and name != kind]
         encoded |= {name: np.asarray(example[name]) for name in kept}
@@ -354,7 +437,7 @@ class _Line:
 
     Attributes:
         values: Picture `uint8[height, width, 1]` or frames `float32[time, bins]`.
-        text: Normalized text; `""` in a split without texts.
+        text: Normalized text, in the order of labels; `""` in a split without texts.
         where: Description of the line for messages.
         inverted: Whether a picture's grey values were inverted; None if the data set does not say.
     """
@@ -363,6 +446,15 @@ class _Line:
     text: str
     where: str
     inverted: bool | None = None
+
+    def turned(self, order: VisualOrder | None) -> "_Line":
+        """Returns the line with its text in visual order, or the line itself without an order."""
+        if order is None:
+            return self
+        try:
+            return dataclasses.replace(self, text=order.visual(self.text))
+        except ValueError as error:
+            raise ValueError(f"{self.where}: {error}") from None
 
 
 def _line(kind: str, normalization: str, example: Example, index: int) -> _Line:
@@ -415,6 +507,36 @@ def _counted(lines: Sequence[_Line], min_count: int) -> tuple[str, ...]:
     return characters
 
 
+def _are_right_to_left(alphabet: Alphabet) -> bool:
+    return has_right_to_left("".join(alphabet.characters))
+
+
+@functools.cache
+def _tell_of_logical_order(alphabet: Alphabet) -> None:
+    """Says once of an older run that its texts were not turned to visual order."""
+    del alphabet
+    print(
+        "warning: this run is older than config.encoder.order: it learnt its texts with characters "
+        "from right to left in the order of their files, usually logical order, which CTC cannot "
+        "see in pictures, and answers in that order; only a new run learns the visual order",
+        file=sys.stderr,
+        flush=True,
+    )
+
+
+def _tell_of_changes(differing: Sequence[tuple[str, str] | None]) -> None:
+    changed = [found for found in differing if found is not None]
+    if changed:
+        text, back = changed[0]
+        print(
+            f"warning: {len(changed):,} of {len(differing):,} texts of a split with characters "
+            "from right to left do not come back from visual order as they were, and are compared "
+            f"as they come back, such as {text!r} as {back!r}",
+            file=sys.stderr,
+            flush=True,
+        )
+
+
 def _refuse_unknown(line: _Line, alphabet: Alphabet) -> None:
     for place in alphabet.unknown(line.text)[:1]:
         raise ValueError(
@@ -424,4 +546,5 @@ def _refuse_unknown(line: _Line, alphabet: Alphabet) -> None:
 
 def _name(line: _Line, place: int) -> str:
     character = line.text[place]
-    return f"{character!r} (U+{ord(character):04X}) at position {place} of {line.where}"
+    side = " from the left" if has_right_to_left(line.text) else ""
+    return f"{character!r} (U+{ord(character):04X}) at position {place}{side} of {line.where}"

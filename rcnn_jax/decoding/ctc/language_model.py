@@ -1,6 +1,9 @@
 """Language models and lexica for beam search: tables of label sequences, and lists of words.
 
 The tables are NumPy or JAX arrays whose values are known, so that they are constants inside `jit`.
+Labels have the order in which the logits are read. For pictures of text from right to left this is
+visual order: texts that a table or a list is made of are turned by
+`rcnn_jax.data.text.visual_order.VisualOrder.visual` first.
 """
 
 from collections.abc import Iterable, Sequence

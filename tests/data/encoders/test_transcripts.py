@@ -88,7 +88,7 @@ def test_pictures_become_one_shape_and_text_ids(capsys):
     assert {*bound.for_model, *bound.for_task} == {*Transcripts.offers}
     assert Transcripts().for_model == {}
     assert bound.for_model == {"classes": 4}
-    assert bound.for_task == {"alphabet": (" ", "a", "b")}
+    assert bound.for_task == {"alphabet": (" ", "a", "b"), "visual_order": None}
     batch = source.gather(np.array([3, 0, 2, 1]))
     assert {n: rows.shape[1:] for n, rows in batch.items()} == {
         n: feature.shape for n, feature in source.features.items()
@@ -177,7 +177,7 @@ def test_characters_outside_the_alphabet(capsys):
         Transcripts(min_count=2).fit(train)
     encoder = Transcripts(alphabet="ba", unknown_in_training="drop")
     bound = encoder.bind(encoder.fit(train), [train])
-    assert bound.for_task == {"alphabet": ("b", "a")}
+    assert bound.for_task == {"alphabet": ("b", "a"), "visual_order": None}
     # As a split that is evaluated it keeps what the one that is trained on drops.
     assert bound.wrap(train)[1]["labels"].tolist() == [3, 2, 1]
     training = pictures(["ab", "cab"])
@@ -192,8 +192,86 @@ def test_what_it_learnt_lies_in_the_workdir(tmp_path):
     encoder, train = Transcripts(), pictures(["ab", "ü \U0001d11e"])
     assets_lib.save(tmp_path, encoder.fit(train))
     bound = encoder.bind(assets_lib.load(tmp_path), [])
-    assert bound.for_task == {"alphabet": (" ", "a", "b", "ü", "\U0001d11e")}
+    assert bound.for_task == {"alphabet": (" ", "a", "b", "ü", "\U0001d11e"), "visual_order": None}
     assert bound.wrap(train)[1]["labels"].tolist() == [4, 1, 5]
+
+
+HEBREW = ["שלום (12)", "אבג abc 5", "ab", "נָא\u200f"]
+SEEN = ["(12) םולש", "abc 5 גבא", "ab", "אנָ"]
+
+
+def labels(source, alphabet):
+    batch = source.gather(np.arange(len(source)))
+    rows = zip(batch["labels"], batch["label_length"], strict=True)
+    return ["".join(alphabet[i - 1] for i in row[:count]) for row, count in rows]
+
+
+def test_texts_from_right_to_left_are_labelled_as_pictures_show_them(capsys, tmp_path):
+    train = pictures(HEBREW)
+    assets = Transcripts().fit(train)
+    told = capsys.readouterr().err
+    assert told.startswith("transcripts: 3 of 4 texts have characters from right to left;")
+    assert told.endswith(" 0 of these 3 change\n")
+    # As a workdir keeps it, and for a split that is evaluated.
+    assets_lib.save(tmp_path, assets)
+    bound = Transcripts().bind(assets_lib.load(tmp_path), [train])
+    alphabet = bound.for_task["alphabet"]
+    assert alphabet == tuple(sorted(set("".join(SEEN))))
+    assert labels(bound.wrap(train), alphabet) == SEEN
+    order = bound.for_task["visual_order"]
+    assert [order.logical(text) for text in SEEN] == [*HEBREW[:3], "נָא"]
+    # The alphabet has characters in the shape that is seen.
+    with pytest.raises(ValueError, match=r"'\(' .* at position 0 from the left of line 0"):
+        Transcripts(alphabet=")אב").fit(pictures(["אב)"]))
+    assert not capsys.readouterr().err.count("warning")
+
+
+def test_texts_keep_their_order_where_nothing_is_seen_from_right_to_left(capsys):
+    for source, arguments in (
+        (recordings(HEBREW), {}),
+        (recordings(HEBREW), {"order": "logical"}),
+        (pictures(HEBREW), {"order": "logical"}),
+    ):
+        bound, wrapped = encoded(source, source, **arguments)
+        assert labels(wrapped, bound.for_task["alphabet"]) == HEBREW
+        assert bound.for_task["visual_order"] is None
+    assert not capsys.readouterr().err
+    with pytest.raises(ValueError, match="order='visual' is for pictures; recordings have"):
+        Transcripts(order="visual").fit(recordings(HEBREW))
+    for base, seen in (("auto", ".בא"), ("L", "בא."), ("R", ".בא"), ("line", ".בא")):
+        train = pictures(["אב."])
+        bound, wrapped = encoded(train, train, order="visual", base_direction=base)
+        assert labels(wrapped, bound.for_task["alphabet"]) == [seen]
+    # Text without such characters has no order to be kept.
+    assert set(Transcripts().fit(pictures(TRAIN))) == {"alphabet", "line_height"}
+
+
+def test_texts_that_do_not_come_back_are_counted(capsys):
+    train = pictures(["אב 5 gb", "אב gb 5", "גד gb 7"])
+    bound, _ = encoded(train, train)
+    told = capsys.readouterr().err.splitlines()
+    assert len(told) == 2
+    assert "in which 1 of these 3 change, such as 'אב 5 gb', which becomes 'אב gb 5'" in told[0]
+    assert told[1].startswith("warning: 1 of 3 texts of a split with characters from right to left")
+    assert told[1].endswith("such as 'אב 5 gb' as 'אב gb 5'")
+    bound.wrap(pictures(["אב 5 gb"]))
+    assert not capsys.readouterr().err
+
+
+def test_a_run_from_before_there_was_an_order_keeps_that_of_its_files(capsys):
+    train = pictures(HEBREW)
+    assets = Transcripts(order="logical").fit(train)
+    del assets["text_order"]
+    for _ in range(2):
+        bound = Transcripts().bind(assets, [train])
+        assert labels(bound.wrap(train), bound.for_task["alphabet"]) == HEBREW
+    told = capsys.readouterr().err
+    assert told.startswith("warning: this run is older than config.encoder.order")
+    assert told.count("\n") == 1
+    # Nothing is said of recordings and of other alphabets.
+    Transcripts().bind(Transcripts().fit(recordings(HEBREW)))
+    Transcripts().bind(Transcripts().fit(pictures(TRAIN)))
+    assert not capsys.readouterr().err
 
 
 def test_lines_that_could_not_be_read_are_padding():
@@ -253,3 +331,9 @@ def test_what_is_refused():
     for characters in ((), ("a", "b", "a"), ("ab",)):
         with pytest.raises(ValueError, match="at least one character and each once"):
             Alphabet(characters)
+    for arguments, message in (
+        ({"order": "eye"}, "order is one of auto, visual, logical, got 'eye'"),
+        ({"base_direction": "rtl"}, "base_direction is one of auto, line, L, R, got 'rtl'"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            Transcripts(**arguments)

@@ -26,6 +26,10 @@ each picture is taken by its own evidence. `rcnn_jax.data.files.images` says whi
 Wav files have integer or floating samples, the latter as parts of 1, mu-law or A-law, also as
 programs write them to a pipe. `recordings:PATH?channel=left` reads one of several channels, which
 are averaged otherwise; `rate=8000` and `bins=40` say how frames are computed.
+
+Texts are in logical order, in which they are read and typed, also those from right to left such as
+Hebrew and Arabic: `rcnn_jax.data.encoders.transcripts` turns the texts of pictures to the order
+that the picture shows, and answers are turned back. This needs python-bidi (`rcnn-jax[bidi]`).
 """
 
 import functools
