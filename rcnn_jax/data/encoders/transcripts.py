@@ -196,10 +196,12 @@ class Transcripts:
         told = ""
         if changed:
             told = f", such as {changed[0][0]!r}, which becomes {changed[0][1]!r}"
+        base = "of the first letter" if order.base == "line" else order.direction
         print(
             f"transcripts: {len(texts):,} of {len(lines):,} texts have characters from right to "
-            "left; they are learnt in the order that a picture shows and turned back in answers, "
-            f"in which {len(changed):,} of these {len(texts):,} change{told}",
+            f"left; they are learnt in the order that a picture shows, with base direction {base}, "
+            f"and turned back in answers, in which {len(changed):,} of these {len(texts):,} "
+            f"change{told}",
             file=sys.stderr,
             flush=True,
         )

@@ -110,11 +110,13 @@ class VisualOrder:
         if not bidirectional.has_right_to_left(seen):
             return seen
         # The same references are turned back at every evaluation.
-        if seen not in self._known:
+        told = self._known.get(seen)
+        if told is None:
+            told = self._chosen(seen, self._readings(seen))
             if len(self._known) >= _KEPT:
                 self._known.clear()
-            self._known[seen] = self._chosen(seen, self._readings(seen))
-        return self._known[seen]
+            self._known[seen] = told
+        return told
 
     @functools.cached_property
     def _known(self) -> dict[str, str]:

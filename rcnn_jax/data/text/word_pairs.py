@@ -28,7 +28,7 @@ class WordPairs:
     from it in digits and in signs at the ends of words, else by those with other numbers, else by
     those with other words. In lines from right to left, where numbers change places with Latin
     words only, this holds for pairs of a number and such a word; and for pairs of an empty word and
-    each word that has both, which are counted in addition.
+    each word that is composed of both or has brackets, which are counted in addition.
 
     Attributes:
         counts: Tuples `(base direction, word, next word, right, wrong)`.
@@ -92,18 +92,18 @@ class WordPairs:
 
 
 def _pairs(text: str) -> list[Pair]:
-    """Returns the pairs of words of a text: neighbours, and single words with number and letter."""
+    """Returns the pairs of neighbours in a text, and of an empty word and each composed one."""
     words = text.split()
-    single = [("", word) for word in words if _has_number(word) and _has_latin(word)]
-    return [*itertools.pairwise(("", *words, "")), *single]
+    composed = [("", word) for word in words if _is_composed(word)]
+    return [*itertools.pairwise(("", *words, "")), *composed]
 
 
 def _generalized(pair: Pair, base: str) -> Iterator[tuple[str, int, str, str]]:
     """Yields what a pair is an example of, from itself to its types of words alone."""
     yield (base, 0, *pair)
     one, other = pair
-    numbers = _has_number(one) or _has_number(other)
-    if base == "R" and not (numbers and (_has_latin(one) or _has_latin(other))):
+    across = (_has_number(one) and _has_latin(other)) or (_has_latin(one) and _has_number(other))
+    if base == "R" and not across and not (one == "" and _is_composed(other)):
         return
     pair = _each(lambda word: _DIGITS.sub("0", _ENDS.sub("", word)), pair)
     yield (base, 1, *pair)
@@ -114,6 +114,11 @@ def _generalized(pair: Pair, base: str) -> Iterator[tuple[str, int, str, str]]:
 
 def _each(change: Callable[[str], str], pair: Pair) -> Pair:
     return change(pair[0]), change(pair[1])
+
+
+def _is_composed(word: str) -> bool:
+    """Returns whether a word has parts that may change places: Latin, and a number or brackets."""
+    return _has_latin(word) and (_has_number(word) or bool(brackets(word)[0]))
 
 
 def _has_number(word: str) -> bool:

@@ -143,6 +143,8 @@ def test_texts_that_look_alike_are_read_as_in_the_training_split():
     fresh = VisualOrder("auto", "R")
     assert [fresh.logical(each) for each in seen[1:3]] == [he("CD gb 77,"), he("usb 5 AB")]
     assert fresh.logical(he("covid-19 BA")) == he("AB covid-19")
+    assert fresh.logical(he("f(x) BA")) == he("AB f(x)")
+    assert VisualOrder.fit([he("CD (y)g")]).logical(he("f(x) BA")) == he("AB (x)f")
     # Brackets are closed where that is possible.
     assert fresh.logical(he("usb (3) BA")) == he("AB usb (3)")
     assert WordPairs().choose(["(a b", "(a) b"], "R") == "(a) b"
