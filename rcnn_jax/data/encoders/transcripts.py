@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from rcnn_jax.data.encoders import polarity as polarity_lib
+from rcnn_jax.data.encoders import text_order
 from rcnn_jax.data.encoders.base import EncodedSource, asset, read_each
 from rcnn_jax.data.encoders.polarity import FLAG, Polarity
 from rcnn_jax.data.files.line_images import to_height, width_at
@@ -23,7 +24,6 @@ from rcnn_jax.data.text.visual_order import BASE_DIRECTIONS, VisualOrder
 MADE = ("length", "labels", "label_length")
 IN_TRAINING = ("error", "drop")
 ELSEWHERE = ("keep", "drop", "error")
-ORDERS = ("auto", "visual", "logical")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -102,7 +102,7 @@ class Transcripts:
             ("unknown_in_training", IN_TRAINING),
             ("unknown", ELSEWHERE),
             ("polarity", polarity_lib.CHOICES),
-            ("order", ORDERS),
+            ("order", text_order.ORDERS),
             ("base_direction", BASE_DIRECTIONS),
         ):
             if getattr(self, name) not in allowed:
@@ -144,11 +144,7 @@ class Transcripts:
                 python-bidi is needed and not installed.
         """
         kind, highest, texts = _kind(source), 1, []
-        if kind == "frames" and self.order == "visual":
-            raise ValueError(
-                "order='visual' is for pictures; recordings have their texts in logical order, the "
-                "order of time: use 'logical' or 'auto'"
-            )
+        text_order.check(self.order, kind)
         total, squares, count = np.zeros(()), np.zeros(()), 0
         for line in self.lines(source, kind, ("text",)):
             # The values are not kept: a training split may be larger than memory.
@@ -159,11 +155,8 @@ class Transcripts:
                 frames = line.values.astype(np.float64)
                 total, squares = total + frames.sum(axis=0), squares + (frames**2).sum(axis=0)
                 count += len(frames)
-        order = None
-        if kind == "image" and self.order != "logical":
-            order = self._fitted_order(texts)
-        if order is not None:
-            texts = [line.turned(order) for line in texts]
+        order = text_order.fit([line.text for line in texts], kind, self.order, self.base_direction)
+        texts = [line.in_order(order) for line in texts]
         given = tuple(dict.fromkeys(normalized(self.alphabet, self.normalization)))
         alphabet = Alphabet(given or _counted(texts, self.min_count))
         if self.unknown_in_training == "error":
@@ -174,10 +167,7 @@ class Transcripts:
             assets["line_height"] = np.array(self.height or highest, np.int32)
             if FLAG in source.features and self.polarity == "fitted":
                 assets |= polarity_lib.fit(np.array([bool(line.inverted) for line in texts]))
-            if order is not None:
-                assets["text_order"] = order.to_array()
-            elif _are_right_to_left(alphabet):
-                assets["text_order"] = np.zeros(0, np.uint8)
+            assets |= text_order.to_asset(order, alphabet)
         elif self.standardize and count:
             mean = total / count
             deviation = np.sqrt(np.maximum(squares / count - mean**2, 0))
@@ -185,27 +175,6 @@ class Transcripts:
             # A constant bin carries no information; it is only centred.
             assets["frame_deviation"] = np.where(deviation < 1e-6, 1, deviation).astype(np.float32)
         return assets
-
-    def _fitted_order(self, lines: Sequence["_Line"]) -> VisualOrder | None:
-        """Returns the visual order of the training split, None if all of it is left to right."""
-        texts = [line.text for line in lines if has_right_to_left(line.text)]
-        if not texts:
-            return None
-        order = VisualOrder.fit(texts, self.base_direction)
-        changed = [found for found in order.differing(texts) if found is not None]
-        told = ""
-        if changed:
-            told = f", such as {changed[0][0]!r}, which becomes {changed[0][1]!r}"
-        base = "of the first letter" if order.base == "line" else order.direction
-        print(
-            f"transcripts: {len(texts):,} of {len(lines):,} texts have characters from right to "
-            f"left; they are learnt in the order that a picture shows, with base direction {base}, "
-            f"and turned back in answers, in which {len(changed):,} of these {len(texts):,} "
-            f"change{told}",
-            file=sys.stderr,
-            flush=True,
-        )
-        return order
 
     def bind(
         self, assets: Mapping[str, np.ndarray], others: Sequence[Source] = ()
@@ -224,12 +193,8 @@ class Transcripts:
             ValueError: If the asset `alphabet` is missing or does not hold an alphabet, or if
                 `text_order` does not hold an order.
         """
-        alphabet, order = Alphabet.from_array(asset(assets, "alphabet")), None
-        stored = assets.get("text_order")
-        if stored is not None and stored.size:
-            order = VisualOrder.from_array(stored)
-        elif stored is None and "line_height" in assets and _are_right_to_left(alphabet):
-            _tell_of_logical_order(alphabet)
+        alphabet = Alphabet.from_array(asset(assets, "alphabet"))
+        order = text_order.from_assets(assets, alphabet)
         return BoundTranscripts(self, alphabet, dict(assets), order, tuple(others))
 
     def lines(self, source: Source, kind: str, further: tuple[str, ...] = ()) -> Iterator["_Line"]:
@@ -338,11 +303,10 @@ class BoundTranscripts:
         kind, policy = _kind(source), self._policy(source)
         polarity = Polarity.of(self.encoder.polarity, self.assets, source)
         extents, most, strange, first, turned = [], 1, 0, "", []
-        evaluated, texts = self._is_evaluated(source), []
+        texts, evaluated = [], self._is_evaluated(source)
         for line in self.encoder.lines(source, kind):
-            if evaluated and self.order is not None:
-                texts.append(line.text)
-            line = line.turned(self.order)
+            texts += [line.text] if evaluated and self.order is not None else []
+            line = line.in_order(self.order)
             extents.append(self._extent(line))
             most = max(most, len(self._labels(line, policy)))
             unknown = self.alphabet.unknown(line.text)
@@ -361,8 +325,8 @@ class BoundTranscripts:
                 file=sys.stderr,
                 flush=True,
             )
-        if reports and self.order is not None:
-            _tell_of_changes(list(self.order.differing(texts)))
+        if reports:
+            text_order.report(self.order, texts)
         return extents, most
 
     @property
@@ -415,7 +379,7 @@ class BoundTranscripts:
         example: Example,
         index: int,
     ) -> Example:
-        line = _line(kind, self.encoder.normalization, example, index).turned(self.order)
+        line = _line(kind, self.encoder.normalization, example, index).in_order(self.order)
         encoded = padding(features)
         kept = [name for name in features if name in example and name != kind]
         encoded |= {name: np.asarray(example[name]) for name in kept}
@@ -449,7 +413,7 @@ class _Line:
     where: str
     inverted: bool | None = None
 
-    def turned(self, order: VisualOrder | None) -> "_Line":
+    def in_order(self, order: VisualOrder | None) -> "_Line":
         """Returns the line with its text in visual order, or the line itself without an order."""
         if order is None:
             return self
@@ -507,36 +471,6 @@ def _counted(lines: Sequence[_Line], min_count: int) -> tuple[str, ...]:
             f"{len(lines):,} lines"
         )
     return characters
-
-
-def _are_right_to_left(alphabet: Alphabet) -> bool:
-    return has_right_to_left("".join(alphabet.characters))
-
-
-@functools.cache
-def _tell_of_logical_order(alphabet: Alphabet) -> None:
-    """Says once of an older run that its texts were not turned to visual order."""
-    del alphabet
-    print(
-        "warning: this run is older than config.encoder.order: it learnt its texts with characters "
-        "from right to left in the order of their files, usually logical order, which CTC cannot "
-        "see in pictures, and answers in that order; only a new run learns the visual order",
-        file=sys.stderr,
-        flush=True,
-    )
-
-
-def _tell_of_changes(differing: Sequence[tuple[str, str] | None]) -> None:
-    changed = [found for found in differing if found is not None]
-    if changed:
-        text, back = changed[0]
-        print(
-            f"warning: {len(changed):,} of {len(differing):,} texts of a split with characters "
-            "from right to left do not come back from visual order as they were, and are compared "
-            f"as they come back, such as {text!r} as {back!r}",
-            file=sys.stderr,
-            flush=True,
-        )
 
 
 def _refuse_unknown(line: _Line, alphabet: Alphabet) -> None:

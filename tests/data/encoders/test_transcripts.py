@@ -253,7 +253,7 @@ def test_texts_that_do_not_come_back_are_counted(capsys):
     assert len(told) == 2
     assert "in which 1 of these 3 change, such as 'אב 5 gb', which becomes 'אב gb 5'" in told[0]
     assert told[1].startswith("warning: 1 of 3 texts of a split with characters from right to left")
-    assert told[1].endswith("such as 'אב 5 gb' as 'אב gb 5'")
+    assert told[1].endswith("as they come back, such as 'אב 5 gb', which becomes 'אב gb 5'")
     bound.wrap(pictures(["אב 5 gb"]))
     assert not capsys.readouterr().err
 
