@@ -11,6 +11,7 @@ from collections.abc import Sequence
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import lax
 from jaxtyping import Array, Float
 
@@ -30,15 +31,17 @@ def pool_padding(
         padding: Padding rule, or explicit (before, after) pairs. `"VALID"` uses only windows inside
             the input. `"SAME"` gives `ceil(size / stride)` outputs and splits the padding over both
             ends, as TensorFlow does. `"CEIL"` starts the first window at the first pixel and lets
-            the last one extend beyond the end, as cuda-convnet and Caffe do. On sizes divisible by
-            the stride, `"CEIL"` and `"SAME"` give the same windows of size `stride + 1`: 32 -> 16
-            -> 8 and 24 -> 12 -> 6 for 3/2.
+            the last one extend beyond the end, as cuda-convnet, Caffe and the ceil mode of PyTorch
+            do; a window that would begin beyond the last pixel is left out, which occurs only if
+            strides are larger than windows. On sizes divisible by the stride, `"CEIL"` and `"SAME"`
+            give the same windows of size `stride + 1`: 32 -> 16 -> 8 and 24 -> 12 -> 6 for 3/2.
 
     Returns:
-        One (before, after) pair for each spatial axis.
+        One (before, after) pair for each spatial axis. Every window contains a pixel.
 
     Raises:
-        ValueError: If ranks differ, a size is not positive, a rule is unknown, or no window fits.
+        ValueError: If ranks differ, a size is not positive, a rule is unknown, no window fits, or a
+            window would contain only padding.
 
     Example:
         >>> from rcnn_jax.layers.pooling import pool_padding
@@ -67,8 +70,10 @@ def pool_padding(
     elif padding == "SAME":
         pads = tuple(lax.padtype_to_pads(sizes, window, strides, "SAME"))
     elif padding == "CEIL":
+        # Counts windows until one reaches the end, of which the last must begin inside.
         outputs = [
-            max(-(-(n - w) // s), 0) + 1 for n, w, s in zip(sizes, window, strides, strict=True)
+            min(max(-(-(n - w) // s), 0) + 1, -(-n // s))
+            for n, w, s in zip(sizes, window, strides, strict=True)
         ]
         pads = tuple(
             (0, max((o - 1) * s + w - n, 0))
@@ -81,6 +86,14 @@ def pool_padding(
             raise ValueError(
                 f"no pooling window {tuple(window)} fits into spatial shape {tuple(sizes)} with "
                 f"padding {padding}"
+            )
+    for n, w, s, (before, after) in zip(sizes, window, strides, pads, strict=True):
+        last = (before + n + after - w) // s * s
+        if before >= w or last >= before + n:
+            raise ValueError(
+                f"pooling padding {pads} leaves a window {tuple(window)} without a pixel of "
+                f"spatial shape {tuple(sizes)}, whose largest value and mean do not exist: pad by "
+                "less than the window"
             )
     return tuple((int(before), int(after)) for before, after in pads)
 
@@ -107,8 +120,8 @@ def max_pool(
         Maxima `[batch, *pooled, channels]` in the dtype of `x`.
 
     Raises:
-        ValueError: If ranks differ, a size is not positive, the padding is unknown, or no window
-            fits.
+        ValueError: If ranks differ, a size is not positive, the padding is unknown, no window fits,
+            or one would contain only padding.
 
     Example:
         >>> import jax.numpy as jnp
@@ -226,15 +239,17 @@ def avg_pool(
         strides: Stride along each spatial axis.
         padding: `"VALID"`, `"SAME"`, `"CEIL"` or explicit (before, after) pairs; see
             `pool_padding`.
-        count_padding: Whether to divide by the window size also where a window extends beyond the
-            edge, instead of by the number of pixels inside the input.
+        count_padding: Whether places in the padding count as pixels of value 0, so that every sum
+            is divided by the window size. Otherwise it is divided by the number of pixels inside
+            the input. Beyond the end of the input `"CEIL"` has no padding but nothing at all, which
+            never counts, as in PyTorch and ONNX.
 
     Returns:
         Means `[batch, *pooled, channels]` in the dtype of `x`.
 
     Raises:
-        ValueError: If ranks differ, a size is not positive, the padding is unknown, or no window
-            fits.
+        ValueError: If ranks differ, a size is not positive, the padding is unknown, no window fits,
+            or one would contain only padding.
 
     Example:
         >>> import jax.numpy as jnp
@@ -248,14 +263,15 @@ def avg_pool(
     def window_sum(values: Array) -> Array:
         return lax.reduce_window(
             values,
-            jnp.zeros((), values.dtype),
+            # A number that is known inside jit: only then is the window a sum with a gradient.
+            np.zeros((), values.dtype),
             lax.add,
             (1, *window, 1),
             (1, *strides, 1),
             ((0, 0), *pads, (0, 0)),
         )
 
-    if count_padding or not any(itertools.chain(*pads)):
+    if (count_padding and padding != "CEIL") or not any(itertools.chain(*pads)):
         return window_sum(x) / jnp.asarray(math.prod(window), x.dtype)
     counts = window_sum(jnp.ones((1, *x.shape[1:-1], 1), x.dtype))
     return window_sum(x) / counts

@@ -44,7 +44,9 @@ maxout = functools.partial(
 )
 rcnn = functools.partial(RCNN, features=8, steps=1, pool_strides=(2, 1))
 depth_matched = functools.partial(depth_matched_cnn, features=8, steps=1, pool_strides=(2, 1))
-nin = functools.partial(NIN, features=((8, 8), (8, 8), (8,)), kernel_sizes=(5, 3, 3))
+nin = functools.partial(
+    NIN, features=((8, 8), (8, 8), (8,)), kernel_sizes=(5, 3, 3), pools=("max", "average")
+)
 squeezenet = functools.partial(
     SqueezeNet, squeezes=(4, 6), pools_behind=(), stem_features=8, stem_window=5, stem_padding=2,
     last_relu=False,
