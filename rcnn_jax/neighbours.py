@@ -80,7 +80,8 @@ def measure(
         as `n` and the number of training pictures as `among`.
 
     Raises:
-        UserError: The run is not a captioning run, or a split is missing.
+        UserError: The run is not a captioning run, a split is missing, or the vector of a picture
+            has NaN or infinity.
     """
     # Imported here because importing jax takes a second, which a mistyped flag need not wait for.
     from rcnn_jax.experiment import data, evaluation_run
@@ -91,8 +92,8 @@ def measure(
     if not isinstance(task, Captioning) or run.encoding is None:
         raise UserError(f"--workdir={path} is a run of {config.task.name}, not of captioning.")
     training = run.encoding.wrap(data.open_split(config, "train", data_dir))
-    asked, references, features = _read(run.source, task)
-    known, answers, _ = _read(training, task)
+    asked, references, features = _read(run.source, task, run.split)
+    known, answers, _ = _read(training, task, "train")
     captions = []
     for start in range(0, len(asked), _ROWS):
         for place in np.argmax(asked[start : start + _ROWS] @ known.T, axis=1):
@@ -105,7 +106,9 @@ def measure(
     }
 
 
-def _read(source: Any, task: Any) -> tuple[np.ndarray, list[list[str]], dict[str, np.ndarray]]:
+def _read(
+    source: Any, task: Any, split: str
+) -> tuple[np.ndarray, list[list[str]], dict[str, np.ndarray]]:
     """Returns vectors of unit length, sentences and judged features of all readable examples."""
     vectors, sentences, columns = [], [], {}
     for row in range(len(source)):
@@ -113,6 +116,12 @@ def _read(source: Any, task: Any) -> tuple[np.ndarray, list[list[str]], dict[str
         if not example.get("mask", 1):
             continue
         value = np.asarray(example[task.inputs], np.float32)
+        if not np.isfinite(value).all():
+            # It would be the nearest of every picture, or have the first one as its nearest.
+            raise UserError(
+                f"{task.inputs!r} of example {row} of {split} has NaN or infinity, so that nothing "
+                "is near to it: repair the file that holds it, or leave the example out."
+            )
         vectors.append(_blurred(value) if value.ndim == 3 else value)
         sentences.append(task.said_of(example))
         for name, value in task.further(example).items():

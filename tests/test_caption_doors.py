@@ -1,12 +1,15 @@
 """Captioning through the doors: trained on shapes, evaluated, asked about a file."""
 
 import json
+import types
 
 import numpy as np
 import pytest
 from PIL import Image
 
+from rcnn_jax import neighbours
 from rcnn_jax.data.datasets.shapes.dataset import example
+from rcnn_jax.errors import UserError
 from rcnn_jax.training.checkpoints import reading
 
 pytestmark = pytest.mark.one_row
@@ -160,3 +163,20 @@ def test_vectors_of_a_list_and_their_nearest_neighbours(door, tmp_path):
     assert result.returncode == 1
     assert [json.loads(line) for line in result.stdout.splitlines()] == said
     assert "short.npz holds features of shape [3], the run was trained on [5]" in result.stderr
+
+
+@pytest.mark.parametrize("bad", [np.nan, -np.nan, np.inf])
+def test_a_picture_that_is_no_number_has_no_neighbour(bad):
+    """It would be the nearest of every picture, or have the first of all as its own."""
+    vectors = np.eye(3, 4, dtype=np.float32)
+    vectors[1, 2] = bad
+    task = types.SimpleNamespace(
+        inputs="features", said_of=lambda example: ["a dog"], further=lambda example: {}
+    )
+    examples = [{"features": vector} for vector in vectors]
+    with pytest.raises(UserError, match=r"'features' of example 1 of train has NaN or infinity"):
+        neighbours._read(examples, task, "train")
+    examples[1]["mask"] = 0  # not a picture at all
+    table, sentences, _ = neighbours._read(examples, task, "train")
+    assert table.tolist() == vectors[[0, 2]].tolist()
+    assert sentences == [["a dog"]] * 2

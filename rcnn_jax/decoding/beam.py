@@ -15,7 +15,7 @@ from jaxtyping import Array, Float, Int, PyTree
 
 from rcnn_jax.data.text.vocabulary import PAD
 from rcnn_jax.decoding.sampling import Step, allowed_logits
-from rcnn_jax.decoding.top_k import best_of
+from rcnn_jax.decoding.top_k import best_of, top_k
 
 
 class Beams(NamedTuple):
@@ -27,7 +27,8 @@ class Beams(NamedTuple):
         lengths: Number of ids including the end id, `int32[batch, n_best]`; 0 where fewer sequences
             were found.
         log_probs: Natural logarithms of the sequences' probabilities, `[batch, n_best]`; -inf where
-            fewer sequences were found.
+            fewer sequences were found. All of a search are NaN, and its lengths 0, where an id had
+            no distribution: a logit was NaN or inf, or all were -inf.
         scores: The order of the sequences, `log_probs / lengths ** length_power`,
             `[batch, n_best]`.
     """
@@ -47,6 +48,7 @@ class _Search(NamedTuple):
     log_probs: Array  # [batch, width], -inf for an unused entry of the beam
     state: PyTree
     found: Beams
+    broken: Array  # whether an id had no distribution, [batch]
 
 
 def beam_search(
@@ -114,10 +116,7 @@ def beam_search(
     dtype = jnp.promote_types(jax.eval_shape(step, start, state)[0].dtype, jnp.float32)
 
     def running(search: _Search) -> Array:
-        # Upper bound on what is reachable: further ids only reduce the probability, and the
-        # largest length divides it by most.
-        hope = search.log_probs.max(axis=1) / steps**length_power
-        return (search.number < steps) & jnp.any(hope > search.found.scores[:, -1])
+        return (search.number < steps) & jnp.any(_unfinished(search, length_power))
 
     def body(search: _Search) -> _Search:
         return _advance(step, search, end_id, length_power, banned)
@@ -135,8 +134,25 @@ def beam_search(
             jnp.full((batch, n_best), -jnp.inf, dtype),
             jnp.full((batch, n_best), -jnp.inf, dtype),
         ),
+        jnp.zeros((batch,), bool),
     )
-    return jax.lax.while_loop(running, body, first).found
+    last = jax.lax.while_loop(running, body, first)
+    ids, lengths, log_probs, scores = last.found
+    broken = last.broken[:, None]
+    return Beams(
+        jnp.where(broken[..., None], PAD, ids),
+        jnp.where(broken, 0, lengths),
+        jnp.where(broken, jnp.nan, log_probs),
+        jnp.where(broken, jnp.nan, scores),
+    )
+
+
+def _unfinished(search: _Search, length_power: float) -> Array:
+    """Returns whether a sequence of each beam can still overtake those found, `bool[batch]`."""
+    # Upper bound on what is reachable: further ids only reduce the probability, and the largest
+    # length divides it by most.
+    hope = search.log_probs.max(axis=1) / search.ids.shape[2] ** length_power
+    return (hope > search.found.scores[:, -1]) & ~search.broken
 
 
 def _advance(
@@ -144,15 +160,20 @@ def _advance(
 ) -> _Search:
     """Performs one step of the search."""
     batch, width, steps = search.ids.shape
+    # What other searches still do must not change one that is over.
+    over = ~_unfinished(search, length_power)[:, None]
+    before = jnp.where(over, -jnp.inf, search.log_probs)
     logits, state = step(search.last.reshape(-1), search.state)
     logits, total = allowed_logits(logits, banned)
     # The best continuations overall are among the best ones of each sequence: two small selections
     # replace a large one, and only the selected logits are normalised to log-probabilities.
     each = min(width, logits.shape[-1])
     best, ids = best_of(logits, each)
-    best -= total[:, None]
-    totals = search.log_probs[..., None] + best.reshape(batch, width, each)
-    log_probs, positions = jax.lax.top_k(totals.reshape(batch, width * each), width)
+    best = (best - total[:, None]).reshape(batch, width, each)
+    # An unused entry of the beam has no continuation, whatever the model returns for it.
+    totals = jnp.where(before[..., None] == -jnp.inf, -jnp.inf, before[..., None] + best)
+    broken = search.broken | jnp.isnan(totals).any(axis=(1, 2))
+    log_probs, positions = top_k(totals.reshape(batch, width * each), width)
     parents = positions // each
     last = jnp.take_along_axis(ids.reshape(batch, width * each), positions, axis=1)
     written = jnp.take_along_axis(search.ids, parents[..., None], axis=1)
@@ -165,7 +186,7 @@ def _advance(
         search.found, written, jnp.where(ended, log_probs, -jnp.inf), length, length_power
     )
     log_probs = jnp.where(ended, -jnp.inf, log_probs)
-    return _Search(length, written, last, log_probs, state, finished)
+    return _Search(length, written, last, log_probs, state, finished, broken)
 
 
 def _merged(
@@ -179,7 +200,7 @@ def _merged(
         log_probs / length.astype(log_probs.dtype) ** length_power,
     )
     both = jax.tree.map(lambda one, other: jnp.concatenate([one, other], axis=1), found, new)
-    scores, positions = jax.lax.top_k(both.scores, found.scores.shape[1])
+    scores, positions = top_k(both.scores, found.scores.shape[1])
     ids = jnp.take_along_axis(both.ids, positions[..., None], axis=1)
     return Beams(
         jnp.where((scores == -jnp.inf)[..., None], PAD, ids),

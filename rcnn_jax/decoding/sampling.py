@@ -14,6 +14,7 @@ import numpy as np
 from jaxtyping import Array, Float, Int, PyTree
 
 from rcnn_jax.data.text.vocabulary import PAD
+from rcnn_jax.decoding import top_k as selection
 
 Step = Callable[[Array, PyTree], tuple[Array, PyTree]]
 Choose = Callable[[Array, Array], Array]
@@ -25,7 +26,9 @@ class Written(NamedTuple):
     Attributes:
         ids: Generated ids, `int32[rows, steps]`, including the end id, and `PAD` after it.
         lengths: Number of ids including the end id, `int32[rows]`.
-        log_probs: Natural logarithm of the probability of all ids of a row, `[rows]`.
+        log_probs: Natural logarithm of the probability of all ids of a row, `[rows]`. It is NaN,
+            and the row has no ids, where an id had no distribution: a logit was NaN or inf, or all
+            were -inf.
     """
 
     ids: Int[Array, "rows steps"]
@@ -37,7 +40,8 @@ def allowed_logits(logits: Array, banned: Sequence[int] = ()) -> tuple[Array, Ar
     """Returns logits with -inf for banned ids, and the logarithm of the softmax's denominator.
 
     Their difference is the log-probability of each id. The probabilities of the allowed ids are
-    those of the model: they are not renormalised.
+    those of the model: they are not renormalised. A row whose logits have no softmax gets the
+    logarithm NaN.
 
     Args:
         logits: Logits of the next id, `[rows, classes]`.
@@ -57,6 +61,8 @@ def allowed_logits(logits: Array, banned: Sequence[int] = ()) -> tuple[Array, Ar
         )
     logits = logits.astype(jnp.promote_types(logits.dtype, jnp.float32))
     total = jax.nn.logsumexp(logits, axis=-1)
+    # Not finite where a logit, be it of a banned id, is NaN or inf, or all are -inf.
+    total = jnp.where(jnp.isfinite(total), total, jnp.nan)
     if banned:
         free = np.ones(classes, bool)
         free[list(banned)] = False
@@ -152,7 +158,7 @@ def sample(
 
     def choose(log_probs: Array, number: Array) -> Array:
         if top_k:
-            least = jax.lax.top_k(log_probs, min(top_k, log_probs.shape[-1]))[0][..., -1:]
+            least = selection.top_k(log_probs, min(top_k, log_probs.shape[-1]))[0][..., -1:]
             log_probs = jnp.where(log_probs >= least, log_probs, -jnp.inf)
         now = jax.vmap(jax.random.fold_in, (0, None))(keys, number)
         return jax.vmap(jax.random.categorical)(now, log_probs / temperature)
@@ -176,7 +182,7 @@ def _write(
 
     def running(carry: PyTree) -> Array:
         number, _, _, written = carry
-        return (number < steps) & ~jnp.all(_ended(written, end_id))
+        return (number < steps) & ~jnp.all(_over(written, end_id))
 
     def body(carry: PyTree) -> PyTree:
         number, last, state, written = carry
@@ -185,7 +191,9 @@ def _write(
         log_probs = logits - total[:, None]
         chosen = choose(log_probs, number).astype(jnp.int32)
         chosen_log_probs = jnp.take_along_axis(log_probs, chosen[:, None], axis=1)[:, 0]
-        mask = ~_ended(written, end_id)
+        # Whatever was chosen: without a distribution no id is a choice.
+        chosen_log_probs = jnp.where(jnp.isnan(log_probs).any(axis=1), jnp.nan, chosen_log_probs)
+        mask = ~_over(written, end_id)
         shown = jnp.where(mask, chosen, PAD)
         return (
             number + 1,
@@ -205,9 +213,15 @@ def _write(
         jnp.zeros((rows,), jnp.int32),
         jnp.zeros((rows,), dtype),
     )
-    return jax.lax.while_loop(running, body, (jnp.int32(0), start, state, nothing))[-1]
+    written = jax.lax.while_loop(running, body, (jnp.int32(0), start, state, nothing))[-1]
+    broken = jnp.isnan(written.log_probs)
+    return Written(
+        jnp.where(broken[:, None], PAD, written.ids),
+        jnp.where(broken, 0, written.lengths),
+        written.log_probs,
+    )
 
 
-def _ended(written: Written, end_id: int) -> Array:
-    """Returns whether each row contains the end id."""
-    return jnp.any(written.ids == end_id, axis=1)
+def _over(written: Written, end_id: int) -> Array:
+    """Returns whether each row contains the end id or has an id without a distribution."""
+    return jnp.any(written.ids == end_id, axis=1) | jnp.isnan(written.log_probs)

@@ -57,7 +57,8 @@ def chunk_counts(
 
     Args:
         gold: Ids of the true tags, `[batch, time]`.
-        predicted: Ids of the predicted tags, `[batch, time]`.
+        predicted: Ids of the predicted tags, `[batch, time]`; a token with a negative id has no
+            answer and so belongs to no chunk.
         mask: True for the tokens that count, `[batch, time]`; a sentence ends where it is false.
         tags: Chunk types of the ids.
 
@@ -83,7 +84,7 @@ def chunk_counts(
 def _spans(ids: Array, mask: Array, tags: TagKinds) -> tuple[Array, Array, Array]:
     """Returns whether a chunk begins at each token, where its chunk ends, and its type's index."""
     outside = len(tags.kinds)
-    kind = jnp.where(mask, jnp.asarray(tags.kind)[ids], outside)
+    kind = jnp.where(mask & (ids >= 0), jnp.asarray(tags.kind)[ids], outside)
     before = jnp.pad(kind[:, :-1], ((0, 0), (1, 0)), constant_values=outside)
     # An I continues a chunk where the previous token has the same type, be it B or I.
     goes_on = jnp.asarray(tags.inside)[ids] & (kind == before) & (kind != outside)

@@ -15,6 +15,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from rcnn_jax.metrics.best_class import best_class
+
 
 @dataclasses.dataclass(frozen=True)
 class _OfConfusion(abc.ABC):
@@ -24,7 +26,9 @@ class _OfConfusion(abc.ABC):
         classes: Number of classes C.
         label: Name of the feature that holds the true classes, integers `[batch, ...]`.
         prediction: Name of the prediction: classes of the same shape as `label`, or scores with one
-            more axis, `[batch, ..., classes]`, of which the greatest counts.
+            more axis, `[batch, ..., classes]`, of which the greatest counts. A place with the class
+            -1, as behind the end of a sequence, is left out; any other number outside [0, C), and
+            NaN among scores, is a wrong answer.
         void: Value of `label` that marks the absence of a class and is left out, as is every other
             value outside [0, C).
     """
@@ -46,7 +50,8 @@ class _OfConfusion(abc.ABC):
             batch: Dict of arrays `[batch, ...]` with a `mask` and the feature that `label` names.
 
         Returns:
-            `int32[classes, classes]` with true classes in rows and predicted ones in columns.
+            `int32[classes, classes + 1]` with true classes in rows and predicted ones in columns,
+            of which the last counts answers that are no class.
 
         Raises:
             ValueError: A name is unknown, the labels are not integers, or the shapes do not match.
@@ -65,7 +70,7 @@ class _OfConfusion(abc.ABC):
                 f"{type(self).__name__} counts classes, and {self.label!r} is {true.dtype}"
             )
         if predicted.ndim == true.ndim + 1:
-            predicted = jnp.argmax(predicted, axis=-1)
+            predicted = best_class(predicted)
         if predicted.shape != true.shape:
             raise ValueError(
                 f"{type(self).__name__} compares {self.prediction!r} {list(predicted.shape)} with "
@@ -74,17 +79,21 @@ class _OfConfusion(abc.ABC):
             )
         mask = batch["mask"].reshape(-1, *[1] * (true.ndim - 1)) > 0
         known = mask & (true != self.void) & (true >= 0) & (true < self.classes)
+        known &= predicted != -1
+        columns, size = self.classes + 1, self.classes * (self.classes + 1)
+        is_class = (predicted >= 0) & (predicted < self.classes)
+        column = jnp.where(is_class, predicted, self.classes).astype(jnp.int32)
         # An additional last bin collects the examples that do not count.
-        pairs = jnp.where(known, true * self.classes + predicted, self.classes**2)
-        counted = jnp.bincount(pairs.reshape(-1), length=self.classes**2 + 1)
-        return counted[:-1].reshape(self.classes, self.classes)
+        pairs = jnp.where(known, true.astype(jnp.int32) * columns + column, size)
+        counted = jnp.bincount(pairs.reshape(-1), length=size + 1)
+        return counted[:-1].reshape(self.classes, columns)
 
     @abc.abstractmethod
     def value(self, totals: np.ndarray) -> float:
         """Computes the metric from the confusion matrix of a split.
 
         Args:
-            totals: Sum of the confusion matrices of all batches, `[classes, classes]`.
+            totals: Sum of the confusion matrices of all batches, `[classes, classes + 1]`.
 
         Returns:
             The value of the metric.
@@ -104,22 +113,24 @@ class MeanIoU(_OfConfusion):
     Example:
         >>> import jax.numpy as jnp
         >>> import numpy as np
+
+    from rcnn_jax.metrics.best_class import best_class
         >>> from rcnn_jax.metrics.ratios import MeanIoU
         >>> metric = MeanIoU(classes=2, prediction="labels")
         >>> batch = {"label": jnp.array([0, 0, 1, 1]), "mask": jnp.ones(4)}
         >>> confusion = metric.sums({"labels": jnp.array([0, 1, 1, 1])}, batch)
         >>> confusion.tolist(), round(metric.value(np.asarray(confusion)), 3)
-        ([[1, 1], [0, 2]], 0.583)
+        ([[1, 1, 0], [0, 2, 0]], 0.583)
     """
 
     def value(self, totals: np.ndarray) -> float:
         """Returns the mean IoU in [0, 1]; NaN where no class occurs.
 
         Args:
-            totals: Confusion matrix of the split, `[classes, classes]`.
+            totals: Confusion matrix of the split, `[classes, classes + 1]`.
         """
         both = np.diagonal(totals)
-        union = totals.sum(0) + totals.sum(1) - both
+        union = totals.sum(0)[: len(both)] + totals.sum(1) - both
         present = union > 0
         return float(np.mean(both[present] / union[present])) if present.any() else math.nan
 
@@ -135,7 +146,7 @@ class MeanClassAccuracy(_OfConfusion):
         """Returns the mean accuracy in [0, 1]; NaN where no class occurs.
 
         Args:
-            totals: Confusion matrix of the split, `[classes, classes]`.
+            totals: Confusion matrix of the split, `[classes, classes + 1]`.
         """
         present = totals.sum(1) > 0
         right = np.diagonal(totals)[present] / totals.sum(1)[present]
@@ -153,9 +164,9 @@ class MacroF1(_OfConfusion):
         """Returns the mean F1 in [0, 1]; NaN where no class occurs.
 
         Args:
-            totals: Confusion matrix of the split, `[classes, classes]`.
+            totals: Confusion matrix of the split, `[classes, classes + 1]`.
         """
-        counted = totals.sum(0) + totals.sum(1)
+        counted = totals.sum(0)[: len(totals)] + totals.sum(1)
         present = counted > 0
         f1 = 2 * np.diagonal(totals)[present] / counted[present]
         return float(np.mean(f1)) if present.any() else math.nan

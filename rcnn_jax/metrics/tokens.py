@@ -5,6 +5,7 @@ import jax.numpy as jnp
 import optax
 from jaxtyping import Bool, Float, Int
 
+from rcnn_jax.metrics.best_class import best_class
 from rcnn_jax.metrics.stray_labels import nan_where
 
 
@@ -22,13 +23,13 @@ def token_sums(
         mask: True for the tokens that count, `[batch, time]`.
 
     Returns:
-        `error`, (wrong tokens, tokens), where an id beyond the classes counts as an error; and
-        `loss`, (cross-entropy in nats, tokens whose id is one of the classes). The loss is NaN
-        where an id is negative.
+        `error`, (wrong tokens, tokens), where a token counts as an error if its id is beyond the
+        classes or its logits have NaN; and `loss`, (cross-entropy in nats, tokens whose id is one
+        of the classes). The loss is NaN where an id is negative.
     """
     known = mask & (ids < logits.shape[-1])
     losses = optax.softmax_cross_entropy_with_integer_labels(logits, jnp.where(known, ids, 0))
-    wrong = mask & (jnp.argmax(logits, axis=-1) != ids)
+    wrong = mask & (best_class(logits) != ids)
     tokens, counted = (each.sum().astype(logits.dtype) for each in (mask, known))
     return {
         "error": (wrong.sum().astype(logits.dtype), tokens),

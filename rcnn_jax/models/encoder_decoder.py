@@ -202,7 +202,28 @@ def greedy(
         steps: Largest number of ids to be written, at least 1.
 
     Returns:
-        Target ids `int32[batch, steps]` up to the first `EOS`, followed by `PAD`.
+        Target ids `int32[batch, steps]` up to the first `EOS`, followed by `PAD`; only `PAD` where
+        the model is broken, see `written`.
+    """
+    return written(model, variables, x, lengths, steps).ids
+
+
+def written(
+    model: EncoderDecoder, variables: PyTree, x: Array, lengths: Any, steps: int
+) -> sampling.Written:
+    """Decodes greedily, and returns the probabilities of the sequences beside their ids.
+
+    Args:
+        model: Encoder-decoder that writes.
+        variables: Variables of the model.
+        x: Source ids, integers `[batch, time]`.
+        lengths: Number of real steps of each source, integers `[batch]`. None means that all steps
+            are real.
+        steps: Largest number of ids to be written, at least 1.
+
+    Returns:
+        Ids, lengths and log-probabilities of the target sequences; the latter are NaN where logits
+        are.
     """
 
     def step(ids: Array, carries: PyTree) -> tuple[Array, PyTree]:
@@ -212,4 +233,4 @@ def greedy(
         return logits[:, 0], carries  # pyright: ignore[reportIndexIssue]
 
     carries = model.apply(variables, x, train=False, lengths=lengths, method="encode")
-    return sampling.greedy(step, carries, len(x), steps=steps, start_id=BOS, end_id=EOS).ids
+    return sampling.greedy(step, carries, len(x), steps=steps, start_id=BOS, end_id=EOS)

@@ -14,6 +14,7 @@ from rcnn_jax.data.encoders.captions import MADE
 from rcnn_jax.data.text.vocabulary import BOS, EOS, PAD, UNK
 from rcnn_jax.decoding.beam import beam_search
 from rcnn_jax.decoding.sampling import sample
+from rcnn_jax.decoding.top_k import top_k
 from rcnn_jax.layers.masks import time_mask
 from rcnn_jax.layers.randomness import example_keys
 from rcnn_jax.metrics import captions as scores
@@ -191,7 +192,9 @@ class Captioning(SummedTask):
             `ids` `int32[batch, n_best, max_steps]`, -1 after the end; `lengths`
             `int32[batch, n_best]`, including EOS, 0 where fewer sentences were found; and
             `log_probs` `[batch, n_best]`, the natural logarithms of their probabilities, -inf where
-            fewer sentences were found.
+            fewer sentences were found. A sentence with a word that has no distribution, because a
+            logit is NaN or inf, has no ids and the logarithm NaN; beam search then has no sentence
+            of that picture.
         """
         batch = self.evaluation_transform(batch, None)
         model: Any = self.model
@@ -235,7 +238,7 @@ class Captioning(SummedTask):
         drawn = jax.tree.map(
             lambda leaf: leaf.reshape(len(keys), self.n_best, *leaf.shape[1:]), drawn
         )
-        order = jnp.argsort(-drawn.log_probs, axis=1)
+        _, order = top_k(drawn.log_probs, self.n_best)
         return jax.tree.map(lambda leaf: _rows(leaf, order), drawn)
 
     def sentence(self, ids: Iterable[int]) -> str:

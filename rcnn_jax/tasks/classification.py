@@ -10,6 +10,7 @@ import numpy as np
 import optax
 from jaxtyping import Float
 
+from rcnn_jax.metrics.best_class import best_class
 from rcnn_jax.metrics.stray_labels import nan_where
 from rcnn_jax.tasks.base import Batch, LossOutput, PyTree, wide
 from rcnn_jax.tasks.images import ImageTask
@@ -109,7 +110,7 @@ class Classification(ImageTask):
         target = optax.smooth_labels(target, self.label_smoothing)
         mask = batch["mask"].astype(logits.dtype)
         losses = jax.vmap(optax.softmax_cross_entropy, in_axes=(0, None))(answers, target)
-        wrong = jnp.argmax(answers[-1], -1) != batch[self.label]
+        wrong = best_class(answers[-1]) != batch[self.label]
         return LossOutput(
             total=nan_where(self._strays(batch, logits.shape[-1]), (mask * losses.mean(0)).sum()),
             count=mask.sum(),
@@ -175,7 +176,7 @@ class Classification(ImageTask):
         rank = jnp.sum((log_p > label_log_p) | ((log_p == label_log_p) & earlier), axis=-1)
         count, loss = mask.sum(), (mask * -label_log_p[:, 0]).sum()
         sums = {
-            "error": ((mask * (jnp.argmax(log_p, -1) != label)).sum(), count),
+            "error": ((mask * (best_class(log_p) != label)).sum(), count),
             "loss": (nan_where(self._strays(batch, log_p.shape[-1]), loss), count),
         }
         if log_p.shape[-1] > 10:
@@ -191,19 +192,21 @@ class Classification(ImageTask):
 
     def counts(
         self, params: PyTree, model_state: PyTree, batch: Batch
-    ) -> dict[str, Float[jax.Array, "classes classes"]]:
+    ) -> dict[str, Float[jax.Array, "classes *classes"]]:
         """Returns the confusion matrix of a batch; see `BaseTask.counts`.
 
         Returns:
             `confusion` `[classes, classes]`: how many examples of each true class (row) were
-            assigned to each class (column).
+            assigned to each class (column); and `examples` `[classes]`, how many each true class
+            has. These are more where probabilities are NaN, which assigns an example to no class.
         """
         log_p = self._log_probabilities(params, model_state, batch)[-1]
         classes = log_p.shape[-1]
         true = jax.nn.one_hot(batch[self.label], classes) * batch["mask"][:, None]
-        taken = jax.nn.one_hot(jnp.argmax(log_p, -1), classes)
+        taken = jax.nn.one_hot(best_class(log_p), classes)
         # A product in reduced precision would round integers of the size of a batch.
-        return {"confusion": jnp.matmul(true.T, taken, precision="highest")}
+        confusion = jnp.matmul(true.T, taken, precision="highest")
+        return {"confusion": confusion, "examples": true.sum(axis=0)}
 
     def details(
         self, counts: Mapping[str, np.ndarray], features: Mapping[str, Any]
@@ -217,20 +220,22 @@ class Classification(ImageTask):
         Returns:
             `classes`, a list of `{"class", "n", "error", "taken_for", "times"}`, where `taken_for`
             is the most frequent wrong answer and `times` its count; and `confusion`, a list of
-            rows, whose rows are true and whose columns are predicted classes, by index.
+            rows, whose rows are true and whose columns are predicted classes, by index. An example
+            that has no answer, because its probabilities are NaN, is wrong and in no column.
         """
         confusion = np.rint(counts["confusion"]).astype(int)
+        examples = np.rint(counts.get("examples", confusion.sum(axis=1))).astype(int)
         names = self.class_names(features, len(confusion))
         rows = []
         for number, row in enumerate(confusion):
             wrong = row.copy()
             wrong[number] = 0
-            total, most = int(row.sum()), int(wrong.argmax())
+            total, most = int(examples[number]), int(wrong.argmax())
             rows.append(
                 {
                     "class": names[number],
                     "n": total,
-                    "error": float(wrong.sum() / total) if total else None,
+                    "error": float((total - row[number]) / total) if total else None,
                     "taken_for": names[most] if wrong[most] else None,
                     "times": int(wrong[most]),
                 }

@@ -105,14 +105,15 @@ class ImageTask(InputTask):
 
         Returns:
             For each example a list of dicts with the name of a class or label, under the key that
-            `answer` holds, and its `probability`, the most probable first.
+            `answer` holds, and its `probability`, the most probable first. A probability that is
+            NaN comes before all others.
         """
         probabilities = np.asarray(predicted["probabilities"])
         names = self.class_names(features, probabilities.shape[-1])
         return [
             [
                 {self.answer: names[number], "probability": float(row[number])}
-                for number in np.argsort(-row, kind="stable")[:n_best].tolist()
+                for number in _order(row)[:n_best].tolist()
             ]
             for row in probabilities
         ]
@@ -130,3 +131,9 @@ class ImageTask(InputTask):
         """
         names = features[self.label].names if self.label in features else ()
         return names if len(names) == number else tuple(map(str, range(number)))
+
+
+def _order(probabilities: np.ndarray) -> np.ndarray:
+    """Returns the positions of the values in descending order, NaN first."""
+    # NumPy sorts NaN behind every number, where the best answers would hide it.
+    return np.argsort(np.where(np.isnan(probabilities), -np.inf, -probabilities), kind="stable")

@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 
 from rcnn_jax.layers.masks import time_mask
+from rcnn_jax.metrics.best_class import best_class
 from rcnn_jax.metrics.stray_labels import nan_where
 from rcnn_jax.metrics.tokens import token_sums
 from rcnn_jax.tasks.base import Batch, PyTree
@@ -82,12 +83,12 @@ class SequenceLabelling(InputTask, SummedTask):
 
         Returns:
             `labels` `int32[batch, time]`, the most probable labels, -1 beyond the length of a
-            sequence; and `log_probabilities` `[batch, time, classes]`.
+            sequence and -2 where the logits have NaN; and `log_probabilities`
+            `[batch, time, classes]`.
         """
         logits, batch = self.logits(params, model_state, batch)
-        answers = jnp.argmax(logits, axis=-1).astype(jnp.int32)
         return {
-            "labels": jnp.where(self._mask_of(batch), answers, -1),
+            "labels": jnp.where(self._mask_of(batch), best_class(logits), -1),
             "log_probabilities": jax.nn.log_softmax(logits),
         }
 

@@ -85,7 +85,7 @@ class MultiLabel(ImageTask):
         logits = wide(logits)
         labels, mask = batch[self.label], batch["mask"].astype(logits.dtype)
         losses = optax.sigmoid_binary_cross_entropy(logits, labels.astype(logits.dtype))
-        wrong = (logits >= 0) != (labels > 0)
+        wrong = jnp.where(labels > 0, ~(logits >= 0), ~(logits < 0))  # NaN is always wrong
         return LossOutput(
             total=nan_where(self._strays(batch), (mask * losses.sum(-1)).sum()),
             count=mask.sum(),
@@ -131,12 +131,10 @@ class MultiLabel(ImageTask):
         losses = -jnp.where(
             labels > 0, predicted["log_probabilities"], predicted["log_complements"]
         )
-        # An image with a NaN probability counts as an error.
-        unknown = jnp.isnan(predicted["probabilities"]).any(-1)
         images = mask.sum()
         return {
             "error": (wrong.mean(-1).sum(), images),
-            "image_error": ((mask * ((wrong.sum(-1) > 0) | unknown)).sum(), images),
+            "image_error": ((mask * (wrong.sum(-1) > 0)).sum(), images),
             "f1": (2 * hit.sum(), (2 * hit + wrong).sum()),
             "loss": (nan_where(self._strays(batch), (mask * losses.sum(-1)).sum()), images),
         }
@@ -149,10 +147,14 @@ class MultiLabel(ImageTask):
     def _decided(
         self, predicted: Mapping[str, jax.Array], batch: Batch
     ) -> tuple[Float[jax.Array, "batch labels"], ...]:
-        """Returns true positives, false negatives and false positives, 0 or 1 `[batch, labels]`."""
-        positive, holds = predicted["probabilities"] >= 0.5, batch[self.label] > 0
-        mask = batch["mask"].astype(predicted["probabilities"].dtype)[:, None]
-        return mask * (positive & holds), mask * (~positive & holds), mask * (positive & ~holds)
+        """Returns true positives, false negatives and false positives, 0 or 1 `[batch, labels]`.
+
+        A probability that is NaN is a wrong answer, whether the label holds or not.
+        """
+        probabilities, holds = predicted["probabilities"], batch[self.label] > 0
+        positive, negative = probabilities >= 0.5, probabilities < 0.5
+        mask = batch["mask"].astype(probabilities.dtype)[:, None]
+        return mask * (positive & holds), mask * (~positive & holds), mask * (~negative & ~holds)
 
     def counts(
         self, params: PyTree, model_state: PyTree, batch: Batch

@@ -9,9 +9,10 @@ import jax.numpy as jnp
 
 from rcnn_jax.data.encoders.sequence_pairs import MADE
 from rcnn_jax.data.text.vocabulary import PAD
+from rcnn_jax.decoding.sampling import Written
 from rcnn_jax.layers.masks import time_mask
 from rcnn_jax.metrics.tokens import token_sums
-from rcnn_jax.models.encoder_decoder import greedy
+from rcnn_jax.models.encoder_decoder import written
 from rcnn_jax.tasks.base import Batch, PyTree
 from rcnn_jax.tasks.summed import SummedTask
 
@@ -74,16 +75,19 @@ class SequenceToSequence(SummedTask):
 
         Returns:
             `target` `int32[batch, steps]`, with as many steps as the batch's targets have, and -1
-            after the first `EOS`.
+            after the first `EOS`; and `log_probs` `[batch]`, the natural logarithms of their
+            probabilities. Where an id has no distribution, because a logit is NaN or inf, the
+            logarithm is NaN and there is no id.
         """
-        return {"target": self._write(params, model_state, self.evaluation_transform(batch, None))}
+        found = self._write(params, model_state, self.evaluation_transform(batch, None))
+        return {"target": found.ids, "log_probs": found.log_probs}
 
-    def _write(self, params: PyTree, model_state: PyTree, batch: Batch) -> jax.Array:
+    def _write(self, params: PyTree, model_state: PyTree, batch: Batch) -> Written:
         """Decodes greedily a batch that the transforms have been applied to."""
         variables = {"params": params, **model_state}
         model: Any = self.model
         steps = batch["target"].shape[1]
-        return greedy(model, variables, batch["source"], batch["source_length"], steps)
+        return written(model, variables, batch["source"], batch["source_length"], steps)
 
     def metrics(
         self, params: PyTree, model_state: PyTree, batch: Batch
@@ -97,7 +101,7 @@ class SequenceToSequence(SummedTask):
         logits, batch = self.logits(params, model_state, batch)
         steps = time_mask(batch["target_length"], batch["target"].shape[1])
         right = jnp.where(steps, batch["target"], PAD)
-        wrong = (self._write(params, model_state, batch) != right).any(axis=1)
+        wrong = (self._write(params, model_state, batch).ids != right).any(axis=1)
         mask = batch["mask"]
         return {
             "sequence_error": ((mask * wrong).sum(), mask.sum()),

@@ -13,6 +13,7 @@ from jaxtyping import Float
 from rcnn_jax.data.encoders.word_tags import MADE
 from rcnn_jax.layers.masks import time_mask
 from rcnn_jax.metrics import chunks
+from rcnn_jax.metrics.best_class import best_class
 from rcnn_jax.metrics.chunk_counts import TagKinds, chunk_counts
 from rcnn_jax.metrics.tokens import token_sums
 from rcnn_jax.tasks.base import Batch, PyTree
@@ -98,14 +99,15 @@ class Tagging(SummedTask):
         """Returns the most probable tag of each word; see `BaseTask.predict`.
 
         Returns:
-            `tags` `int32[batch, time]`, ids of tags, -1 beyond the length of a sentence; and
-            `probabilities` `[batch, time]` of these tags, 0 beyond the length.
+            `tags` `int32[batch, time]`, ids of tags, -1 beyond the length of a sentence and -2
+            where the logits have NaN; and `probabilities` `[batch, time]` of these tags, 0 beyond
+            the length and NaN where the logits have NaN.
         """
         logits, batch = self.logits(params, model_state, batch)
         mask = _mask_of(batch)
         best = jax.nn.softmax(logits).max(axis=-1)
         return {
-            "tags": jnp.where(mask, jnp.argmax(logits, axis=-1), -1).astype(jnp.int32),
+            "tags": jnp.where(mask, best_class(logits), -1),
             "probabilities": jnp.where(mask, best, 0.0),
         }
 
@@ -144,7 +146,7 @@ class Tagging(SummedTask):
 
     def _chunks(self, logits: jax.Array, batch: Batch) -> dict[str, jax.Array]:
         """Counts gold, predicted and correct chunks of a batch by type."""
-        answers = jnp.argmax(logits, axis=-1)
+        answers = best_class(logits)
         return chunk_counts(batch["tags"], answers, _mask_of(batch), self._kinds)
 
     def counts(

@@ -14,6 +14,7 @@ from jaxtyping import Array, Bool
 from rcnn_jax.data.encoders.transcripts import MADE
 from rcnn_jax.data.text.visual_order import VisualOrder
 from rcnn_jax.decoding import ctc
+from rcnn_jax.decoding.top_k import top_k
 from rcnn_jax.metrics import edit_distance
 from rcnn_jax.tasks.base import Batch, PyTree, found_answers, real_examples
 from rcnn_jax.tasks.summed import SummedTask
@@ -159,7 +160,8 @@ class Transcription(SummedTask):
         Returns:
             `labels` `int32[batch, n_best, time]`, ids, 0 after the last; `label_lengths`
             `[batch, n_best]`; and `confidences` `[batch, n_best]` in 0..1, 0 where a beam found
-            fewer answers.
+            fewer answers. A line with a time step that has no distribution, because a logit is NaN
+            or inf, has no labels and the confidence NaN.
         """
         logits, batch = self.logits(params, model_state, batch)
         frames = self._frames(batch)
@@ -176,11 +178,11 @@ class Transcription(SummedTask):
             lambda own, many: ctc.loss(logits, frames, own, many), in_axes=1, out_axes=1
         )(labels, counts)
         confidences = jnp.where(exists, jnp.exp(-losses), 0)
-        order = jnp.argsort(confidences, axis=1, descending=True)
+        confidences, order = top_k(confidences, confidences.shape[1])
         return {
             "labels": jnp.take_along_axis(labels, order[..., None], axis=1),
             "label_lengths": jnp.take_along_axis(counts, order, axis=1),
-            "confidences": jnp.take_along_axis(confidences, order, axis=1),
+            "confidences": confidences,
         }
 
     def text(self, ids: Iterable[int]) -> str:

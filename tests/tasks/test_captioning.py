@@ -66,6 +66,22 @@ def log_probs():
     return np.take_along_axis(every, np.maximum(CAPTIONS, 0)[..., None], axis=-1)[..., 0], every
 
 
+def broken():
+    """The batch with numbers that are none in the vectors of the second and third picture."""
+    features = np.array(PLACED["features"])
+    features[1, 2], features[2] = np.array([-np.nan, np.nan], np.float32)
+    return {**PLACED, "features": jnp.asarray(features)}
+
+
+def no_answer(task, predicted):
+    assert np.isnan(predicted["log_probs"]).all(axis=1).tolist() == [False, True, True]
+    assert (predicted["ids"][1:] == PAD).all()
+    assert not predicted["lengths"][1:].any()
+    for answers in task.answers(predicted, {}, 2)[1:]:
+        assert [answer["caption"] for answer in answers] == [""]
+        assert np.isnan(answers[0]["probability"])
+
+
 def test_the_loss_is_of_real_words_and_ends():
     total, count = jax.jit(make().metrics)(params(), {}, PLACED)["loss"]
     own = log_probs()[0]
@@ -97,7 +113,9 @@ def test_all_sentences_are_learnt_or_one_at_a_time():
 def test_answers_are_the_most_probable_sentences():
     """Against every sentence there is of up to three ids."""
     task = make(max_steps=3, beam_width=7**3, n_best=4)
-    found = jax.device_get(jax.jit(task.predict)(params(), {}, PLACED))
+    predict = jax.jit(task.predict)
+    found = jax.device_get(predict(params(), {}, PLACED))
+    no_answer(task, jax.device_get(predict(params(), {}, broken())))
     words = [number for number in range(CLASSES) if number not in (UNK, BOS)]
     sentences = [
         ids
@@ -124,7 +142,8 @@ def test_answers_are_the_most_probable_sentences():
 
 def test_sentences_are_drawn_as_often_as_they_are_probable():
     task = make(temperature=1.0, n_best=2000, max_steps=2)
-    found = jax.device_get(jax.jit(task.predict)(params(), {}, PLACED))
+    predict = jax.jit(task.predict)
+    found = jax.device_get(predict(params(), {}, PLACED))
     assert (np.diff(found["log_probs"]) <= 0).all()
     allowed = np.array([n not in (UNK, BOS) for n in range(CLASSES)])
     for picture in range(3):
@@ -133,6 +152,7 @@ def test_sentences_are_drawn_as_often_as_they_are_probable():
         drawn = np.bincount(found["ids"][picture, :, 0], minlength=CLASSES) / 2000
         np.testing.assert_allclose(drawn, wanted, atol=5 * 0.5 / 2000**0.5)
         assert ((drawn > 0) <= allowed).all()
+    no_answer(task, jax.device_get(predict(params(), {}, broken())))
 
 
 def test_what_is_drawn_depends_on_picture_and_seed_alone():

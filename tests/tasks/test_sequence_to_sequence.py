@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from rcnn_jax.data.spec import Feature
-from rcnn_jax.data.text.vocabulary import EOS
+from rcnn_jax.data.text.vocabulary import EOS, PAD
 from rcnn_jax.data.transforms import chain
 from rcnn_jax.models.encoder_decoder import EncoderDecoder, greedy
 from rcnn_jax.models.tagger import Tagger
@@ -86,8 +86,20 @@ def test_ids_and_sequences_that_count(scored):
 
 def test_predictions_are_what_is_written(scored):
     params, batch, written, _ = scored
-    found = jax.jit(functools.partial(make().predict, params, {}))(batch)
+    predict = jax.jit(make().predict)
+    found = predict(params, {}, batch)
     np.testing.assert_array_equal(found["target"], written)
+    assert np.isfinite(found["log_probs"]).all()
+    assert (found["log_probs"] < 0).all()
+    # Sources whose vectors are NaN have no answer; the others have theirs.
+    table = np.array(params["source_embedding"])
+    table[1] = -np.nan
+    real = np.arange(batch["source"].shape[1]) < batch["source_length"][:, None]
+    broken = ((batch["source"] == 1) & real).any(axis=1)
+    assert 0 < broken.sum() < len(broken)
+    found = predict({**params, "source_embedding": table}, {}, batch)
+    np.testing.assert_array_equal(np.isnan(found["log_probs"]), broken)
+    np.testing.assert_array_equal(found["target"], np.where(broken[:, None], PAD, written))
 
 
 def test_what_does_not_fit():

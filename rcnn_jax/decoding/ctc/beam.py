@@ -23,6 +23,7 @@ from rcnn_jax.decoding.ctc.language_model import (
     checked_language_model,
     checked_lexicon,
 )
+from rcnn_jax.decoding.top_k import top_k
 
 
 class Beams(NamedTuple):
@@ -176,7 +177,7 @@ def _search(
         beam, _ = lax.scan(advance, begin, (scores, mask))
         whole = jnp.where(words.is_word[beam.state], 0, -jnp.inf)
         log_probs = jnp.logaddexp(beam.in_blank, beam.in_label) + whole
-        values, best = lax.top_k(log_probs + beam.bonus, n_best)
+        values, best = top_k(log_probs + beam.bonus, n_best)
         broken = jnp.any(mask[:, None] & jnp.isnan(scores))
         exists = (values > -jnp.inf) & ~broken
         nothing = jnp.where(broken, jnp.nan, -jnp.inf)
@@ -235,7 +236,7 @@ def _step(
     # The column of the blank holds the value of staying.
     value = taken + beam.bonus[:, None] + model.log_probs[beam.context]
     value = value.at[:, blank_id].set(jnp.logaddexp(stay_blank, stay_label) + beam.bonus)
-    best_value, best = lax.top_k(value.reshape(-1), width)
+    best_value, best = top_k(value.reshape(-1), width)
     source, label = best // classes, best % classes
     longer = label != blank_id
     alive = best_value > -jnp.inf

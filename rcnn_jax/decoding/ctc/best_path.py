@@ -23,7 +23,8 @@ def best_path(
 
     Returns:
         Labels `[batch, time]`, padded with `blank_id`; their number `[batch]`; and the
-        log-probability of the path `[batch]`, which does not exceed that of its labelling.
+        log-probability of the path `[batch]`, which does not exceed that of its labelling. Where
+        a frame has no distribution there are no labels, and the log-probability is NaN.
 
     Raises:
         ValueError: An argument is invalid; see `checked_logits`.
@@ -41,9 +42,11 @@ def best_path(
     """
     scores, frames = checked_logits(logits, logit_lengths, blank_id)
     mask = jnp.arange(scores.shape[1], dtype=frames.dtype)[None] < frames[:, None]
-    path = jnp.where(mask, jnp.argmax(scores, axis=2).astype(jnp.int32), blank_id)
     peak = jnp.max(jax.nn.log_softmax(scores, axis=2), axis=2)
-    return *collapse(path, blank_id), jnp.sum(jnp.where(mask, peak, 0), axis=1)
+    value = jnp.sum(jnp.where(mask, peak, 0), axis=1)
+    seen = mask & ~jnp.isnan(value)[:, None]
+    path = jnp.where(seen, jnp.argmax(scores, axis=2).astype(jnp.int32), blank_id)
+    return *collapse(path, blank_id), value
 
 
 def collapse(
