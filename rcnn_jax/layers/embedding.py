@@ -1,11 +1,12 @@
 """Lookup of vectors in a table by id, and windows of neighbouring time steps."""
 
 import jax.numpy as jnp
+from jax.typing import ArrayLike
 from jaxtyping import Array, Float, Int
 
 
 def rows(
-    table: Float[Array, "entries features"], ids: Int[Array, "*places"]
+    table: Float[ArrayLike, "entries features"], ids: Int[ArrayLike, "*places"]
 ) -> Float[Array, "*places features"]:
     """Looks up the row of each id in a table, the product of 1-of-N vectors with it.
 
@@ -24,6 +25,7 @@ def rows(
         >>> rows(table, jnp.array([1, -1, 2])).tolist()
         [[3.0, 4.0], [0.0, 0.0], [nan, nan]]
     """
+    table, ids = jnp.asarray(table), jnp.asarray(ids)
     vectors = table.at[jnp.maximum(ids, 0)].get(mode="fill", fill_value=jnp.nan)
     return jnp.where((ids >= 0)[..., None], vectors, jnp.zeros((), table.dtype))
 

@@ -17,6 +17,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 from flax.linen.dtypes import promote_dtype
+from jax.typing import ArrayLike
 from jaxtyping import Array, Float, PyTree
 
 from rcnn_jax.layers.convolution import convolve
@@ -424,7 +425,8 @@ def extend_steps(variables: PyTree, longer: PyTree) -> PyTree:
         ValueError: If the shapes of a leaf differ in more than a longer leading axis.
     """
 
-    def extend(leaf: Array, target: Array | jax.ShapeDtypeStruct) -> Array:
+    def extend(leaf: ArrayLike, target: Array | jax.ShapeDtypeStruct) -> Array:
+        leaf = jnp.asarray(leaf)
         if leaf.ndim != target.ndim or leaf.shape[1:] != target.shape[1:]:
             raise ValueError(
                 f"cannot extend an array of shape {leaf.shape} over time to {target.shape}"
@@ -432,6 +434,6 @@ def extend_steps(variables: PyTree, longer: PyTree) -> PyTree:
         if leaf.shape == target.shape:
             return leaf
         index = jnp.minimum(jnp.arange(target.shape[0]), leaf.shape[0] - 1)
-        return jnp.asarray(leaf)[index]
+        return leaf[index]
 
     return jax.tree.map(extend, variables, longer)

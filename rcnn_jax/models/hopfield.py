@@ -17,6 +17,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 from jax import lax
+from jax.typing import ArrayLike
 from jaxtyping import Array, Float, Int
 
 from rcnn_jax.layers.randomness import example_keys
@@ -90,13 +91,13 @@ def energy(
 
 
 def recall(
-    weights: Float[Array, "units units"],
-    states: Float[Array, "batch units"],
+    weights: Float[ArrayLike, "units units"],
+    states: Float[ArrayLike, "batch units"],
     key: Array | None = None,
     *,
     sweeps: int,
     synchronous: bool = False,
-    thresholds: Float[Array, "units"] | None = None,
+    thresholds: Float[ArrayLike, "units"] | None = None,
 ) -> Recall:
     """Runs the network: a unit takes the sign of its field `sum_j w(i, j) s(j) - threshold(i)`.
 
@@ -120,7 +121,9 @@ def recall(
     """
     if sweeps < 1:
         raise ValueError(f"a recall takes at least 1 sweep, got sweeps={sweeps}")
+    weights, states = jnp.asarray(weights), jnp.asarray(states)
     shift = jnp.zeros(states.shape[1], states.dtype) if thresholds is None else thresholds
+    shift = jnp.asarray(shift)
     if synchronous:
         return _recall_synchronous(weights, states, shift, sweeps)
     if key is None:
