@@ -163,7 +163,7 @@ def sample(
         now = jax.vmap(jax.random.fold_in, (0, None))(keys, number)
         return jax.vmap(jax.random.categorical)(now, log_probs / temperature)
 
-    return _write(step, state, len(keys), choose, steps, start_id, end_id, banned)
+    return _write(step, state, keys.shape[0], choose, steps, start_id, end_id, banned)
 
 
 def _write(

@@ -43,5 +43,5 @@ def soft_argmax(
     ends = [1.0 if size > 1 else 0.0 for size in sizes]
     axes = [jnp.linspace(-end, end, size) for end, size in zip(ends, sizes, strict=True)]
     places = jnp.stack([grid.ravel() for grid in jnp.meshgrid(*axes, indexing="ij")])
-    shares = jax.nn.softmax(x.reshape(len(x), -1, x.shape[-1]), axis=1)
+    shares = jax.nn.softmax(x.reshape(x.shape[0], -1, x.shape[-1]), axis=1)
     return jnp.einsum("bpc,ap->bac", shares, places.astype(x.dtype))

@@ -197,11 +197,11 @@ class Captioner(nn.Module):
             square = jnp.square(wide).mean(axis=-1, keepdims=True)
             x = (wide * jax.lax.rsqrt(square + 1e-12)).astype(x.dtype)
         vector = self.drop(self.image_encoder(x), train=train)
-        carry = zero_carry(self._cell, len(vector), vector.dtype)
+        carry = zero_carry(self._cell, vector.shape[0], vector.dtype)
         if self.image != "before":
             return {"carry": carry, "added": vector}
         _, carry = self.recurrent(vector[:, None], initial_carry=carry)
-        return {"carry": carry, "added": jnp.zeros((len(vector), 0), vector.dtype)}
+        return {"carry": carry, "added": jnp.zeros((vector.shape[0], 0), vector.dtype)}
 
     def decode(self, ids: Array, state: PyTree, *, train: bool) -> tuple[Array, PyTree]:
         """Continues sentences from a given state.

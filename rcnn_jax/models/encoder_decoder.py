@@ -233,4 +233,4 @@ def written(
         return logits[:, 0], carries  # pyright: ignore[reportIndexIssue]
 
     carries = model.apply(variables, x, train=False, lengths=lengths, method="encode")
-    return sampling.greedy(step, carries, len(x), steps=steps, start_id=BOS, end_id=EOS)
+    return sampling.greedy(step, carries, x.shape[0], steps=steps, start_id=BOS, end_id=EOS)

@@ -102,9 +102,9 @@ class GridNet(nn.Module):
 
 def _described(maps: Array) -> Array:
     """Computes maximum, sum and coordinates of each map, `[batch, 4 * channels]`."""
-    places = maps.reshape(len(maps), -1, maps.shape[-1])
+    places = maps.reshape(maps.shape[0], -1, maps.shape[-1])
     # Divided by the root of their number, so that the sum of independent positions has the standard
     # deviation of a single one.
     total = places.sum(axis=1) / places.shape[1] ** 0.5
-    where = soft_argmax(maps).reshape(len(maps), -1)
+    where = soft_argmax(maps).reshape(maps.shape[0], -1)
     return jnp.concatenate([max_along(places, 1), total, where], axis=-1)

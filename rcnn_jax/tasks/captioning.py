@@ -150,7 +150,7 @@ class Captioning(SummedTask):
         def draw(key: jax.Array, count: jax.Array) -> jax.Array:
             return jax.random.randint(key, (), 0, jnp.maximum(count, 1))
 
-        row = jax.vmap(draw)(example_keys(sentence_key, len(counts)), counts)
+        row = jax.vmap(draw)(example_keys(sentence_key, counts.shape[0]), counts)
         columns = {name: _row(batch[name], row) for name in ("captions", "caption_lengths")}
         return {**batch, **columns}
 
@@ -221,7 +221,7 @@ class Captioning(SummedTask):
         else:
             search = {"n_best": self.n_best, "length_power": self.length_power}
             width = self.beam_width
-            sequences = beam_search(step, state, len(pictures), width=width, **search, **rules)
+            sequences = beam_search(step, state, pictures.shape[0], width=width, **search, **rules)
         return {
             "ids": sequences.ids,
             "lengths": sequences.lengths,
@@ -236,7 +236,7 @@ class Captioning(SummedTask):
             step, state, row_keys, temperature=self.temperature, top_k=self.top_k, **rules
         )
         drawn = jax.tree.map(
-            lambda leaf: leaf.reshape(len(keys), self.n_best, *leaf.shape[1:]), drawn
+            lambda leaf: leaf.reshape(keys.shape[0], self.n_best, *leaf.shape[1:]), drawn
         )
         _, order = top_k(drawn.log_probs, self.n_best)
         return jax.tree.map(lambda leaf: _rows(leaf, order), drawn)
@@ -438,7 +438,7 @@ def picture_keys(seed: int, pictures: jax.Array) -> jax.Array:
     Returns:
         Typed keys `[batch]`.
     """
-    flat = pictures.reshape(len(pictures), -1).astype(jnp.float32)
+    flat = pictures.reshape(pictures.shape[0], -1).astype(jnp.float32)
     bits = jax.lax.bitcast_convert_type(flat, jnp.uint32)
     # The factors differ by position, so that moving a value changes the total, and are odd, so
     # that multiplication modulo 2**32 loses no bit.
