@@ -139,7 +139,7 @@ find = grouping.groups
 
 
 def groups(lengths, **options):
-    found = find(lengths, program=0, **options)
+    found = find(lengths, **options)
     shapes.append([(group.rows, group.length) for group in found])
     return found
 

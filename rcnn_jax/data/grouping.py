@@ -19,7 +19,7 @@ T = TypeVar("T")
 MOST_PADDED = 1.1
 """Largest ratio of the steps that are computed to those of the examples."""
 PROGRAM = 1 << 15
-"""Steps that cost less than a compilation; so much padding is allowed in any case.
+"""Steps that cost less than a compilation; it decides where several devices must pad more.
 
 On two cores of a CPU, a Transcriber with 0.2 million parameters takes 4 s to compile and 6 to 12
 microseconds a column; the largest that is shipped takes ten times as long for a column."""
@@ -59,13 +59,12 @@ def groups(
     values_per_step: int = 1,
     multiple: int = 1,
     devices: int = 1,
-    program: int | None = None,
 ) -> list[Group]:
     """Divides examples into as few groups as little padding allows.
 
     The steps that are computed, with padding and empty rows, are at most `MOST_PADDED` times those
-    of the examples, or at most `program` steps more. Where several devices cannot reach that,
-    because they must have equally many rows, every group saves at least `PROGRAM` steps.
+    of the examples. Where several devices cannot reach that, because they must have equally many
+    rows, every group saves at least `PROGRAM` steps.
 
     The groups of one call have different lengths. Between the shortest and the longest example
     there are at most 16 in an octave; a thousand lines of usual widths need about ten.
@@ -78,7 +77,6 @@ def groups(
             picture. With more than one row, a device has at most `VALUES` values of a batch.
         multiple: All lengths are padded to a multiple of this.
         devices: Number of devices, by which the number of rows is divisible.
-        program: Number of steps that cost as much as a compilation. None means `PROGRAM`.
 
     Returns:
         The groups from short to long; each example is in one of them.
@@ -88,10 +86,10 @@ def groups(
         >>> from rcnn_jax.data.grouping import groups
         >>> found = groups(np.array([90, 15_000, 100, 80]), most_rows=64)
         >>> [(group.examples.tolist(), group.length, group.rows) for group in found]
-        [([0, 2, 3], 128, 4), ([1], 16384, 1)]
+        [([0, 2, 3], 103, 3), ([1], 15024, 1)]
     """
     units = -(-np.asarray(lengths, np.int64) // multiple)
-    real, spare = int(units.sum()) * multiple, PROGRAM if program is None else program
+    real = int(units.sum()) * multiple
     plans = []
     for per_octave, empty in _FORMS:
         padded = _up(units, per_octave) * multiple
@@ -106,7 +104,7 @@ def groups(
             cost, edges = division
             if cost + PROGRAM * len(edges) < least:
                 least, best = cost + PROGRAM * len(edges), _made(padded, edges, rows)
-            if cost <= max(MOST_PADDED * real, real + spare):
+            if cost <= MOST_PADDED * real:
                 return _made(padded, edges, rows)
     return best
 
