@@ -50,7 +50,7 @@ def conlleval(gold: Sequence[Sequence[str]], predicted: Sequence[Sequence[str]])
                 f"sentence {index} has {len(true)} gold tags and {len(guess)} predicted ones"
             )
         tokens += len(true)
-        equal += sum(a == b for a, b in zip(true, guess, strict=True))
+        equal += sum(parts(a) == parts(b) for a, b in zip(true, guess, strict=True))
         true_chunks, guessed_chunks = chunks(true), chunks(guess)
         both = set(true_chunks) & set(guessed_chunks)
         for name, group in zip(counts, (true_chunks, guessed_chunks, both), strict=True):
@@ -80,7 +80,8 @@ def chunks(tags: Sequence[str]) -> list[Chunk]:
             may itself contain hyphens.
 
     Returns:
-        Chunks `(first token, token after the last, type)`; the type is `""` for a tag without one.
+        Chunks `(first token, token after the last, type)`; the type is `""` for a tag without one,
+        and for one of the type `0`, which the script takes for none.
 
     Raises:
         ValueError: A string is not such a tag.
@@ -93,9 +94,7 @@ def chunks(tags: Sequence[str]) -> list[Chunk]:
     result: list[Chunk] = []
     first, before = 0, None  # first token and type of the open chunk, None outside of chunks
     for index, tag in enumerate([*tags, "O"]):
-        prefix, _, kind = tag.partition("-")
-        if prefix not in ("B", "I", "O") or (prefix == "O" and tag != "O"):
-            raise ValueError(f"a tag must be 'O', 'B', 'I', 'B-type' or 'I-type', got {tag!r}")
+        prefix, kind = parts(tag)
         inside = None if prefix == "O" else kind
         if prefix == "I" and inside == before:
             continue
@@ -103,6 +102,30 @@ def chunks(tags: Sequence[str]) -> list[Chunk]:
             result.append((first, index, before))
         first, before = index, inside
     return result
+
+
+def parts(tag: str) -> tuple[str, str]:
+    """Splits a tag into its letter and the type of its chunk.
+
+    Args:
+        tag: `"O"`, `"B"` or `"I"`, the latter two alone or followed by a hyphen and a type.
+
+    Returns:
+        The letter, and the type or `""`. Type `0` is `""`, too: `conlleval` is a script in Perl,
+        where the text `0` is false.
+
+    Raises:
+        ValueError: The string is not such a tag.
+
+    Example:
+        >>> from rcnn_jax.metrics.chunks import parts
+        >>> parts("B-city"), parts("I"), parts("B-0")
+        (('B', 'city'), ('I', ''), ('B', ''))
+    """
+    letter, _, kind = tag.partition("-")
+    if letter not in ("B", "I", "O") or (letter == "O" and tag != "O"):
+        raise ValueError(f"a tag must be 'O', 'B', 'I', 'B-type' or 'I-type', got {tag!r}")
+    return letter, "" if kind == "0" else kind
 
 
 def ratios(gold: int | float, predicted: int | float, correct: int | float) -> dict[str, float]:

@@ -169,6 +169,10 @@ def test_what_scores_mean():
     nothing = corpus_scores({0: "", 1: "x y z"}, references)
     assert nothing["rouge_l"] == nothing["cider_d"] == 0
     assert nothing["bleu_1"] < 1e-10
+    # Of two words there are no three in a row, which the reference counts as nearly none right.
+    short = corpus_scores({0: "a dog", 1: "red ball"}, {0: ["a dog"], 1: ["red ball"]})
+    wanted = {"bleu_1": 1, "bleu_2": 1, "bleu_3": 0.01, "bleu_4": 0.001, "cider_d": 5}
+    assert {n: short[n] for n in wanted} == pytest.approx(wanted, rel=1e-6)
     # What is said of every picture tells none from another, and so it is with a single picture.
     alone = corpus_scores({0: "a dog runs"}, {0: references[0]})
     assert alone["cider_d_each"] == {0: 0}

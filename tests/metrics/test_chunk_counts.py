@@ -21,6 +21,7 @@ def test_tags_taken_apart():
     assert [tag for tag, inside in zip(TAGS, found.inside, strict=True) if inside] == [
         tag for tag in TAGS if tag.startswith("I")
     ]
+    assert TagKinds.of(("O", "B-0", "B", "I-0", "B-1")).kind.tolist() == [2, 0, 0, 0, 1]
     with pytest.raises(ValueError, match="got 'X-a'"):
         TagKinds.of(("O", "X-a"))
 

@@ -149,6 +149,7 @@ def test_a_sample_of_conll_2000_against_the_original_script():
         ("B-fromloc.city-name I-fromloc.city-name", [(0, 2, "fromloc.city-name")]),
         ("B I O I", [(0, 2, ""), (3, 4, "")]),
         ("B I-a", [(0, 1, ""), (1, 2, "a")]),
+        ("B-0 I I-0 B-00 B-0-a", [(0, 3, ""), (3, 4, "00"), (4, 5, "0-a")]),
         ("O O", []),
         ("", []),
     ],
@@ -178,6 +179,14 @@ def test_counted_by_hand():
     }
 
 
+def test_type_0_is_none_as_in_the_script():
+    """In Perl, which the script is written in, the text 0 is false; 00 and 0.0 are not."""
+    found = conlleval([["B-0", "I", "O", "B-1"]], [["B", "I-0", "O", "B-0"]])
+    assert (found["accuracy"], found["precision"], found["recall"]) == (75, 50, 50)
+    assert set(found["types"]) == {"", "1"}
+    assert conlleval([["B-0"]], [["B-00"]])["f1"] == 0
+
+
 def test_nothing_to_count():
     nothing = {"accuracy": 0, "precision": 0, "recall": 0, "f1": 0, "types": {}}
     assert conlleval([], []) == nothing
@@ -198,6 +207,7 @@ def test_a_chunk_does_not_run_over_the_end_of_a_sentence():
         ([["O"]], [], "as many predicted sentences as gold ones are needed, got 0 and 1"),
         ([["O"], ["O", "O"]], [["O"], ["O"]], "sentence 1 has 2 gold tags and 1 predicted ones"),
         ([["S-a"]], [["O"]], "a tag must be .*, got 'S-a'"),
+        ([["O"]], [["E-a"]], "a tag must be .*, got 'E-a'"),
         ([["O"]], [["O-a"]], "got 'O-a'"),
         ([["O"]], [[""]], "got ''"),
         ([["O"]], [["Ba"]], "got 'Ba'"),

@@ -4,7 +4,8 @@ COCO's evaluation tokenizes by Stanford's `PTBTokenizer -lowerCase` (CoreNLP 3.4
 list of punctuation marks. This module implements those of its rules that apply to sentences about
 pictures: clitics are split off (`don't` is `do n't`, `dog's` is `dog 's`, `cannot` is `can not`);
 words with inner hyphens, slashes or dots stay whole, and so do numbers (`1,000`, `4:21`, `3/4`);
-abbreviations and single letters keep their dot; a run of `!` and `?` is a word.
+abbreviations and single letters keep their dot, `no.` and some others only before a figure, as in
+`no. 5`; a run of `!` and `?` is a word.
 
 On 65,874 captions (COCO's validation split of 2017, 80 pictures of its training split, Flickr8k)
 the words are the same, except that Stanford's tokenizer joins `22 3/4` by a no-break space, which
@@ -15,6 +16,7 @@ single letter at the end keeps its dot; and it drops characters such as emoji, w
 """
 
 import functools
+import itertools
 import re
 import unicodedata
 
@@ -38,6 +40,8 @@ _ABBREVIATIONS = (
     "hon|pvt|cpl|sq|rt|ct|jan|feb|mar|apr|jun|jul|aug|sep|sept|oct|nov|dec|mon|tue|tues|wed|thu|"
     "thur|thurs|fri|fla|calif|ga|ala|ind|ariz|colo|conn|ky|tenn|va|okla|mich|minn|wis"
 )
+_NUMBERED = "ca|figs?|prop|nos?|art|pp|op"
+_BEFORE_FIGURES = re.compile(rf"(?<![\w.'-])(?:{_NUMBERED})\.$", re.IGNORECASE)
 _END = r"(?![^\W_])"
 _LETTER = r"[^\W\d_]"
 _WORD = r"[^\W_]+"
@@ -54,7 +58,7 @@ _ALTERNATIVES = (
     rf"{_LETTER}+?(?=n['`]t{_END})|n['`]t{_END}",
     rf"'(?:s|m|d|ll|re|ve){_END}|'n'|'(?:n|em|til|cause){_END}",
     rf"(?<!\w)'\d\ds?{_END}",
-    rf"(?:{_ABBREVIATIONS})\.{_END}",
+    rf"(?:{_ABBREVIATIONS})\.{_END}|(?:{_NUMBERED})\.(?=\d)",
     rf"{_LETTER}(?:\.{_LETTER})+\.?{_END}|(?!i){_LETTER}\.{_END}",
     rf"(?:(?<!\S)-|\+)\d+(?:[.,:/]\d+)*{_END}|\d+(?:[.,:]\d+)+(?:[-/]{_WORD})*|(?<!\S)\.\d+{_END}",
     # Irish, French and Hawaiian words, o'clock; ma'am.
@@ -80,7 +84,12 @@ def tokenize(text: str) -> list[str]:
     # A single letter keeps its dot, except at the end of a sentence.
     if chunks and len(chunks[-1]) == 2 and chunks[-1].endswith("."):
         chunks[-1] = chunks[-1][0]
-    return [word for chunk in chunks for word in _words(chunk)]
+    words = []
+    for chunk, following in itertools.zip_longest(chunks, chunks[1:], fillvalue=""):
+        words += _words(chunk)
+        if _BEFORE_FIGURES.search(chunk) and following[:1].isdigit():
+            words[-1] += "."
+    return words
 
 
 @functools.lru_cache(_REMEMBERED)

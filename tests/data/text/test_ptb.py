@@ -31,6 +31,9 @@ SENTENCES = {
     "5:54pm 5pm 12th 1980s '80s 10-year-old 3.5-inch 4x4": (
         "5:54 pm 5pm 12th 1980s '80s 10-year-old 3.5-inch 4x4"
     ),
+    "a 1/2-eaten cake, a 20-oz. bottle, a 3-lb. dog": (
+        "a 1/2-eaten cake a 20-oz bottle a 3-lb dog"
+    ),
     "$3.50 or 50% of #41 & -5 .5 5+5=x": "$ 3.50 or 50 % of # 41 & -5 .5 5 +5 = x",
     "5'10\" tall": "5 10 tall",
     "Mr. Smith of St. Ave. vs. Dec. the T.V. and U.S.A flag, e.g. D.V.D": (
@@ -62,6 +65,17 @@ def test_a_single_letter_at_the_end_loses_its_dot():
     # As in captions at hand; Stanford's looks at the capitals of the next sentence.
     assert tokenize("a sign that reads K.")[-1] == "k"
     assert tokenize("12th Ave S. and K. street") == ["12th", "ave", "s.", "and", "k.", "street"]
+
+
+def test_some_abbreviations_keep_their_dot_before_a_figure_alone():
+    """By the rule of the tokeniser: `no.`, a space or none, and a digit."""
+    for sentence, words in {
+        "bus No. 5, no.7 and (no. 8)": "bus no. 5 no. 7 and -lrb- no. 8 -rrb-",
+        "nos. 3 and 4; fig. 2": "nos. 3 and 4 fig. 2",
+        "No. It says no. five no.": "no it says no five no",
+        "casino. 5 piano. 6 e-no. 7": "casino 5 piano 6 e-no 7",
+    }.items():
+        assert tokenize(sentence) == words.split(), sentence
 
 
 def test_an_accent_in_two_signs_belongs_to_its_letter():
