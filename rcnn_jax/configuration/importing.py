@@ -170,12 +170,17 @@ def accepts(hint: Any, value: Any) -> bool:
             return isinstance(value, bool) and hint is bool
         return isinstance(value, (int, float) if hint is float else hint)
     if origin in (Sequence, tuple, list):
-        items = [item for item in typing.get_args(hint) if item is not ...]
+        items = typing.get_args(hint)
         if isinstance(value, str) or not isinstance(value, Sequence):
             return False
-        return len(items) != 1 or all(accepts(items[0], item) for item in value)
+        if origin is tuple and items and items[-1] is not ...:
+            return len(items) == len(value) and all(map(accepts, items, value))
+        return not items or all(accepts(items[0], item) for item in value)
     if origin in (Mapping, dict):
-        return isinstance(value, Mapping)
+        items = typing.get_args(hint)
+        return isinstance(value, Mapping) and (
+            not items or all(accepts(items[1], item) for item in value.values())
+        )
     return True
 
 

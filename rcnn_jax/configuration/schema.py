@@ -1,5 +1,6 @@
 """Keys of a config with their defaults, and the values that they may take."""
 
+import math
 from typing import Any
 
 from rcnn_jax.errors import UsageError, nearest
@@ -217,6 +218,9 @@ WRITERS = ("tensorboard", "wandb")
 # Lists of names, for which a text is split at commas. Patterns and flags may contain commas.
 NAME_LISTS = ("data.features", "writers")
 
+# Sequences of texts: names, patterns and flags.
+TEXTS = (*NAME_LISTS, "init_include", "xla_flags")
+
 # Keys that control how a run is carried out, not what it computes. A continued run may change them.
 RUNTIME_KEYS = (
     "parallelism", "mesh", "fsdp", "divergence", "log_every", "checkpoint_every", "keep_latest",
@@ -242,6 +246,14 @@ def check(config: Any, origin: str) -> None:
         if value not in allowed and not (example and ":" in value):
             other = f", or an import path such as {example}" if example else ""
             raise UsageError(f"{origin}: config.{key}={value!r}: {nearest(value, allowed)}{other}.")
+    for key in TEXTS:
+        value = _value(config, key)
+        other = [item for item in value if not isinstance(item, str)]
+        if other:
+            raise UsageError(
+                f"{origin}: config.{key}={value} takes texts, not {other[0]!r} of type "
+                f"{type(other[0]).__name__}."
+            )
     for name in config.writers:
         if name not in WRITERS and not (isinstance(name, str) and ":" in name):
             raise UsageError(
@@ -322,7 +334,7 @@ def check(config: Any, origin: str) -> None:
         pairs = config.optimizer[key]
         for pair in pairs:
             whole = isinstance(pair, tuple) and len(pair) == 2
-            if not whole or not isinstance(pair[0], str) or not isinstance(pair[1], int | float):
+            if not whole or not isinstance(pair[0], str) or not _finite(pair[1]):
                 raise UsageError(
                     f"{origin}: config.optimizer.{key}={pairs} must be pairs (pattern, {value}), "
                     f"as in {example}."
@@ -332,6 +344,11 @@ def check(config: Any, origin: str) -> None:
                     f"{origin}: config.optimizer.max_norm={pairs}: a bound must be above 0, not "
                     f"{pair[1]}."
                 )
+
+
+def _finite(value: Any) -> bool:
+    """Returns whether a value is a finite number; True and False are none."""
+    return type(value) in (int, float) and math.isfinite(value)
 
 
 def _value(config: Any, key: str) -> Any:

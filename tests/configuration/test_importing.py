@@ -3,7 +3,7 @@
 import dataclasses
 import importlib.util
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import pytest
@@ -19,6 +19,7 @@ class Net:
     norm: str | None = None
     sizes: Sequence[int] = (3, 3)
     pairs: tuple[tuple[str, float], ...] = ()
+    counts: Mapping[str, int] = dataclasses.field(default_factory=dict)
     wide: bool = False
     remat: bool | str = False
     other: Any = None
@@ -50,6 +51,7 @@ def build(name="Net", **keys):
         {"wide": True, "remat": "chunks"},
         {"remat": True, "other": {"any": object}},
         {"dtype": "bfloat16"},
+        {"counts": {"a": 1}},
     ],
 )
 def test_values_of_their_type_are_taken(keys):
@@ -70,6 +72,15 @@ def test_values_of_their_type_are_taken(keys):
         ({"sizes": 3}, r"sizes=3.*Sequence\[int\]"),
         ({"sizes": "33"}, "sizes='33'"),
         ({"sizes": (3, "3")}, "sizes="),
+        ({"sizes": (1.5,)}, r"sizes=\(1\.5,\): .*Sequence\[int\]"),
+        ({"sizes": (3, True)}, r"sizes=\(3, True\)"),
+        ({"sizes": "010"}, "sizes='010'"),
+        ({"classes": "010"}, "classes='010'.*type int"),
+        ({"pairs": (("a", "b"),)}, r"pairs=\(\('a', 'b'\),\)"),
+        ({"pairs": (("a", True),)}, "pairs="),
+        ({"pairs": (("a", 1, 2),)}, "pairs="),
+        ({"pairs": (("a",),)}, "pairs="),
+        ({"counts": {"a": 1.5}}, r"counts=\{'a': 1\.5\}.*Mapping\[str, int\]"),
         ({"wide": 1}, "wide=1.*bool"),
         ({"remat": 1.0}, "remat=1.0"),
         ({"dtype": None}, "dtype=None"),

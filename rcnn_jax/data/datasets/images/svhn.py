@@ -77,7 +77,8 @@ def read_mat(path: Path) -> tuple[np.ndarray, np.ndarray]:
             f"{path} has X {images.dtype}{list(images.shape)} with {len(labels)} labels, expected "
             f"uint8[32, 32, 3, {len(labels)}]"
         )
-    wrong = (labels < 1) | (labels > 10)
+    # Written so that NaN and fractions are wrong, too: MATLAB stores numbers as floating-point.
+    wrong = ~((labels >= 1) & (labels <= 10) & (labels == np.rint(labels)))
     if wrong.any():
         row = int(np.argmax(wrong))
         raise ValueError(f"{path}: label {row} is {labels[row]}, allowed are 1 to 10")

@@ -79,12 +79,15 @@ def test_bad_files_end_in_one_sentence(root, damage):
     assert "\n" not in str(error.value)
 
 
-def test_a_label_out_of_range_is_named(root):
+@pytest.mark.parametrize("label", [11, 0, 1.5, np.nan])
+def test_a_label_out_of_range_is_named(root, label):
     path = root / "svhn" / "test_32x32.mat"
-    labels = np.ones((30, 1), np.uint8)
-    labels[17] = 11
+    labels = np.ones((30, 1))
     savemat(path, {"X": np.zeros((32, 32, 3, 30), np.uint8), "y": labels})
-    with pytest.raises(ValueError, match=r"test_32x32\.mat: label 17 is 11, allowed are 1 to 10"):
+    assert svhn.SVHN.read(root, "test")["label"].tolist() == [1] * 30
+    labels[17] = label
+    savemat(path, {"X": np.zeros((32, 32, 3, 30), np.uint8), "y": labels})
+    with pytest.raises(ValueError, match=r"test_32x32\.mat: label 17 is .*, allowed are 1 to 10"):
         svhn.SVHN.read(root, "test")
 
 
