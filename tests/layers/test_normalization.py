@@ -41,6 +41,27 @@ def test_moments_survive_a_large_mean():
     np.testing.assert_allclose(variance, x.astype(np.float64).var(0), rtol=1e-2)
 
 
+def test_two_values_far_from_zero_are_normalized_exactly():
+    """A variance as mean square less squared mean, as in Flax by default, gives -500 and 500."""
+    pair = np.array([9999.5, 10000.5], np.float32)
+    one, none = jnp.ones(1), jnp.zeros(1)
+    rows = jnp.asarray(pair[:, None])
+    for mask in (None, jnp.ones(2, bool)):
+        y, mean, variance = batch_normalize(rows, one, none, epsilon=1e-5, mask=mask)
+        np.testing.assert_allclose(y[:, 0], [-1, 1], rtol=1e-4)
+        assert (mean.tolist(), variance.tolist()) == ([10000], [0.25])
+    for groups in (1, 2):
+        x = jnp.asarray(np.tile(pair, groups)[None])
+        y = group_norm(x, jnp.ones(2 * groups), jnp.zeros(2 * groups), groups=groups)
+        np.testing.assert_allclose(y[0], np.tile([-1, 1], groups), rtol=1e-4)
+    module = BatchNorm(momentum=0.0)
+    variables = module.init(jax.random.key(0), rows, train=True)
+    y, updated = module.apply(variables, rows, train=True, mutable=["batch_stats"])
+    np.testing.assert_allclose(y[:, 0], [-1, 1], rtol=1e-4)
+    y = module.apply(variables | updated, rows, train=False)
+    np.testing.assert_allclose(y[:, 0], [-1, 1], rtol=1e-4)
+
+
 def test_moments_of_bfloat16_are_float32():
     mean, variance = batch_moments(jnp.ones((4, 3), jnp.bfloat16))
     assert mean.dtype == variance.dtype == jnp.float32

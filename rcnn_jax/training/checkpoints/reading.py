@@ -301,7 +301,14 @@ def _read(
         if path not in arrays:
             arrays[path] = np.zeros(leaf.shape, leaf.dtype)
     for path, array in arrays.items():
-        if checksums.checksum(array) != leaves[path][2]:
+        shape, dtype, checksum = leaves[path]
+        # Orbax ignores the shape of an array that it is handed, and casts to its type.
+        if (list(array.shape), str(array.dtype)) != (shape, dtype):
+            raise DamagedError(
+                f"the checkpoint {folder} is damaged: {path} is {array.dtype}{list(array.shape)} "
+                f"and was {dtype}{shape} when it was saved"
+            )
+        if checksums.checksum(array) != checksum:
             raise DamagedError(
                 f"the checkpoint {folder} is damaged: the checksum of {path} does not match"
             )

@@ -108,6 +108,7 @@ def test_damaged_files_are_named(tmp_path, suffix):
     [
         ({"features": VALUES.T}, "no dense array 'feats'"),
         ({"feats": "text"}, "got <U4"),
+        ({"feats": VALUES.T > 0}, r"floating numbers .*, got uint8 \[3, 5\]"),
         ({"feats": {"a": VALUES}}, r"got \[\('a'"),
     ],
 )
@@ -115,6 +116,17 @@ def test_other_mat_files(tmp_path, variables, message):
     scipy.io.savemat(tmp_path / "f.mat", variables)
     with pytest.raises(ValueError, match=rf"f\.mat: .*{message}"):
         read(tmp_path / "f.mat")
+
+
+def test_matlab_pads_names_and_widens_half_precision(tmp_path):
+    """A matrix of characters has rows of one length, and there are no floats of 16 bits."""
+    half = VALUES.astype(np.float16)
+    names = ("a.jpg", "a longer one.jpg", "c.jpg", "d.jpg", "e.jpg")
+    scipy.io.savemat(tmp_path / "f.mat", {"feats": half.T, "names": np.array(names)})
+    assert scipy.io.loadmat(tmp_path / "f.mat")["feats"].dtype == np.float64
+    found = read(tmp_path / "f.mat")
+    np.testing.assert_array_equal(found.values, half.astype(np.float32), strict=True)
+    assert found.files == names
 
 
 def test_matlab_7_3_and_other_names(tmp_path):

@@ -328,6 +328,43 @@ def test_a_checkpoint_of_another_model(tmp_path):
         reading.restore_latest(tmp_path, abstract_of(devices_of(1), width=6), [])
 
 
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        ({"dtype": jnp.int32}, r"kernel has shape \(4, 5\) float32 where .* \(4, 5\) int32"),
+        ({"dtype": jnp.bfloat16}, r"float32 where .* bfloat16"),
+        ({"shape": (5, 4)}, r"shape \(4, 5\) float32 where .* \(5, 4\) float32"),
+    ],
+)
+def test_no_leaf_is_cast_or_reshaped(tmp_path, change, says):
+    """Orbax would do both without a word, if it were left to it."""
+    save_all(tmp_path, {3: {}})
+    abstract = abstract_of(devices_of(1))
+    leaf = abstract.params["layer"]["kernel"]
+    abstract.params["layer"]["kernel"] = jax.ShapeDtypeStruct(
+        change.get("shape", leaf.shape), change.get("dtype", leaf.dtype), sharding=leaf.sharding
+    )
+    with pytest.raises(checkpoint_errors.ForeignError, match=says):
+        reading.restore(tmp_path, 3, abstract)
+
+
+@pytest.mark.parametrize("other", [lambda x: x.astype(np.int32), lambda x: x.reshape(5, 4)])
+def test_what_is_read_in_another_form_than_it_was_saved_is_damage(tmp_path, monkeypatch, other):
+    save_all(tmp_path, {3: {}})
+    load = reading.ocp.load
+
+    def load_another(*arguments, **options):
+        state = load(*arguments, **options)
+        state.params["layer"]["kernel"] = other(state.params["layer"]["kernel"])
+        return state
+
+    monkeypatch.setattr(reading.ocp, "load", load_another)
+    with pytest.raises(
+        checkpoint_errors.DamagedError, match=r"kernel is .* and was float32\[4, 5\]"
+    ):
+        reading.restore(tmp_path, 3, abstract_of(devices_of(1)))
+
+
 def test_leftovers_of_a_killed_save_are_no_checkpoint(tmp_path):
     save_all(tmp_path, {1: {}})
     shutil.copytree(tmp_path / "1", tmp_path / "2.orbax-checkpoint-tmp")
