@@ -143,6 +143,24 @@ def test_a_square_is_cut_from_the_middle_or_the_whole_is_squeezed(tmp_path):
         np.testing.assert_allclose(row, 127.5 + step * (np.arange(10) - 4.5), atol=4)
 
 
+def test_enlarging_by_cubics_is_that_of_the_networks_it_prepares_for(tmp_path):
+    """Keys' cubic with a = -1/2; torch without antialiasing takes -3/4 and overshoots by more."""
+
+    def cubic(x, a):
+        near = (a + 2) * x**3 - (a + 3) * x**2 + 1
+        return np.where(x <= 1, near, np.where(x < 2, a * (x**3 - 5 * x**2 + 8 * x - 4), 0))
+
+    edge = np.array([100, 100, 100, 200, 200, 200])
+    image = Image.fromarray(np.tile(edge.astype(np.uint8), (6, 1))[..., None].repeat(3, -1))
+    row = read_photograph(saved(tmp_path, image), Fit(24, 0, "bicubic"))[12, :, 0]
+    distance = np.abs((np.arange(24)[:, None] + 0.5) / 4 - 0.5 - np.arange(6)[None])
+    expected, other = (
+        weights @ edge / weights.sum(1) for weights in (cubic(distance, a) for a in (-0.5, -0.75))
+    )
+    np.testing.assert_allclose(row, expected, atol=1)
+    assert np.abs(row - other).max() > 2
+
+
 def test_the_shorter_side_is_what_was_asked_for_whatever_rounding_does(tmp_path):
     for size in ((7, 500), (333, 3), (1, 1), (10, 10)):
         pixels = read_photograph(saved(tmp_path, ramp(*size)), Fit(9, 11, "bicubic"))
