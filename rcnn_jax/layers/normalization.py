@@ -356,14 +356,13 @@ class BatchNorm(nn.Module):
         running_mean = self.variable("batch_stats", "mean", jnp.zeros, shape, dtype)
         running_var = self.variable("batch_stats", "var", jnp.ones, shape, dtype)
         # Restored variables may be NumPy arrays.
-        scale, bias, *moments = map(
-            jnp.asarray, (scale, bias, running_mean.value, running_var.value)
-        )
+        scale, bias = jnp.asarray(scale), jnp.asarray(bias)
+        old_mean, old_var = jnp.asarray(running_mean.value), jnp.asarray(running_var.value)
         if not train:
-            return standardize(x, *moments, scale, bias, epsilon=self.epsilon)
+            return standardize(x, old_mean, old_var, scale, bias, epsilon=self.epsilon)
         y, mean, variance = batch_normalize(x, scale, bias, epsilon=self.epsilon, mask=mask)
         if not self.is_initializing():
             keep = kept_share(self.momentum, mask)
-            running_mean.value = (keep * moments[0] + (1 - keep) * mean).astype(dtype)
-            running_var.value = (keep * moments[1] + (1 - keep) * variance).astype(dtype)
+            running_mean.value = (keep * old_mean + (1 - keep) * mean).astype(dtype)
+            running_var.value = (keep * old_var + (1 - keep) * variance).astype(dtype)
         return y
