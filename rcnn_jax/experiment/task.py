@@ -9,7 +9,6 @@ from typing import Any
 
 import jax
 import numpy as np
-from ml_collections import ConfigDict
 
 from rcnn_jax.configuration import importing
 from rcnn_jax.configuration.importing import check_parts
@@ -114,7 +113,7 @@ def build_metrics(config: Config) -> dict[str, Metric]:
     metrics = {}
     for name, section in config.metrics.items():
         origin = f"config.metrics.{name}"
-        if not isinstance(section, ConfigDict) or "name" not in section:
+        if not hasattr(section, "to_dict") or "name" not in section:
             raise UsageError(
                 f"{origin} must be a section whose key `name` is the import path of a metric, as "
                 f"in --{origin}.name=rcnn_jax.metrics.ratios:MeanIoU."

@@ -144,10 +144,12 @@ def ratios(gold: int | float, predicted: int | float, correct: int | float) -> d
         >>> ratios(gold=4, predicted=0, correct=0)
         {'precision': 0.0, 'recall': 0.0, 'f1': 0.0}
     """
+    precision, recall = _percent(correct, predicted), _percent(correct, gold)
+    total = precision + recall
     return {
-        "precision": _percent(correct, predicted),
-        "recall": _percent(correct, gold),
-        "f1": _percent(2 * correct, gold + predicted),
+        "precision": precision,
+        "recall": recall,
+        "f1": 2 * precision * recall / total if total else 0.0,
     }
 
 
