@@ -179,6 +179,14 @@ def test_impossible_layers(attributes, shape, message):
         jax.eval_shape(functools.partial(layer.init, train=False), KEY, jnp.zeros(shape))
 
 
+def test_one_unit_of_one_piece_is_a_dense_unit():
+    layer = Maxout(features=1, pieces=1)
+    x = jnp.asarray(RNG.normal(size=(3, 4)), jnp.float32)
+    y, variables = layer.init_with_output(KEY, x, train=False)
+    kernel, bias = (np.asarray(variables["params"][name]) for name in ("kernel", "bias"))
+    np.testing.assert_allclose(y, np.asarray(x) @ kernel + bias, rtol=1e-5)
+
+
 def test_impossible_limit():
     with pytest.raises(ValueError, match="limit above 0, got 0"):
         max_norm(jnp.ones((2, 2)), 0.0)

@@ -190,6 +190,22 @@ def test_meter_counts_speed_without_compilation_and_evaluation():
     assert entry["loss"] == 1.5  # sums are added up before they are divided
 
 
+def test_meter_divides_by_the_time_that_was_not_paused(monkeypatch):
+    now = [100.0]
+    monkeypatch.setattr(meter.time, "monotonic", lambda: now[0])
+    clock, one = meter.Meter("images", 8), np.float32(1)
+    sums = {"loss": (one, one), "learning_rate": (one, one)}
+    for _ in range(2):
+        now[0] += 3.0
+        clock.add(sums)
+    with clock.paused():
+        now[0] += 50.0
+    now[0] += 2.0
+    entry = clock.read(waited_s=2.0)
+    assert entry["images_per_s"] == 2 * 8 / 8.0
+    assert entry["data_wait_share"] == 2.0 / 8.0
+
+
 def test_meter_lets_eight_steps_be_under_way():
     clock, finished = meter.Meter("images", 8), []
 

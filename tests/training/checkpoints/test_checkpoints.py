@@ -378,9 +378,13 @@ def test_a_checkpoint_without_its_metadata_is_named_moved_and_saved_anew(tmp_pat
     restored = reading.restore_latest(tmp_path, abstract_of(devices_of(1)), damaged)
     assert restored.step == 1
     assert len(damaged) == 1
-    list(reading.set_aside(tmp_path, newer_than=1))
+    (first,) = reading.set_aside(tmp_path, newer_than=1)
     save_all(tmp_path, {2: {}})
     assert reading.restore(tmp_path, 2, abstract_of(devices_of(1))).step == 2
+    # Another one is moved beside the first.
+    (second,) = reading.set_aside(tmp_path, newer_than=1)
+    assert first != second
+    assert all(pathlib.Path(moved).is_dir() for moved in (first, second))
 
 
 def test_a_state_that_is_not_finite_is_never_saved(tmp_path):
