@@ -186,6 +186,27 @@ def test_a_tagger_learns_a_batch_with_all_its_tags():
     assert task.ratios(counts)["f1"] == 100
 
 
+class Fewer(Given):
+    """Answers with one logit fewer than it says that it has classes."""
+
+    @nn.compact
+    def __call__(self, words, *, train: bool, lengths=None):
+        scale = self.param("scale", nn.initializers.ones, ())
+        return scale * jnp.zeros((*words.shape, self.classes - 1))
+
+
+def test_logits_are_counted_and_not_words():
+    """However many words a sentence has."""
+    for time in (2, 9):
+        batch = jax.tree.map(jnp.asarray, batch_of(KNOWN.tags, time=time))
+        sums = make(tags=KNOWN.tags).metrics(PARAMS, {}, batch)
+        assert float(sums["error"][1]) == batch["length"][:-2].sum()
+        with pytest.raises(
+            ValueError, match=r"Fewer answers with 4 logits, .*'tags' has 5 classes"
+        ):
+            make(model=Fewer(), tags=KNOWN.tags).metrics(PARAMS, {}, batch)
+
+
 def test_what_does_not_fit():
     with pytest.raises(ValueError, match=r"classes=5, but there are only 2 tags"):
         make(tags=("O", "B-a"))
