@@ -29,6 +29,7 @@ from rcnn_jax.output.digests import json_digest
 _NOUN = "pictures"  # what examples are called in messages
 # What the same files are read as since the version 1.1.0.
 _OF_LISTS = "texts of a list that csv has put into quotation marks are read without these"
+_OF_WORDS = "captions keep the dot of `no.` and the like before a figure"
 _OF_VECTORS = (
     "vectors belong to the pictures that any array of a features file names; names in other arrays "
     "than files and filenames were not looked at, and vectors were taken by their place"
@@ -163,7 +164,7 @@ def spec(
         return _of_file(file, options.array, base / Path(options.features).expanduser())
 
     notes = [_OF_VECTORS if options.features else RELEASE_NOTE]
-    notes += [_OF_LISTS] if kind == "captioned" else []
+    notes += [_OF_WORDS, *([_OF_LISTS] if kind == "captioned" else [])]
     return DatasetSpec(
         name=kind if not options.changes and not read_as else f"{kind}_{digest}",
         version="1.1.0",

@@ -58,6 +58,7 @@ def test_a_run_of_an_older_version_is_told(tmp_path):
     assert "csv" in notes("captioned:own.tsv")
     assert "float" in notes("captioned:own.tsv")
     assert "csv" not in notes("karpathy:dataset.json?features=f.npz")
+    assert "before a figure" in notes("coco_captions:captions.json")
     assert "any array of a features file names" in notes("karpathy:dataset.json?features=f.npz")
 
 
