@@ -74,12 +74,13 @@ def mentions(text: str, name: str) -> bool:
     return re.search(rf"(?<![\w./\\-]){re.escape(name)}(?![\w/\\-]|\.\w)", text) is not None
 
 
-def shortened(names: Iterable[str], most: int = 6) -> str:
+def shortened(names: Iterable[str], most: int = 6, *, spare: int = 1) -> str:
     """Returns the first of several names, and how many there are besides.
 
     Args:
         names: The names.
-        most: Largest number of names that are listed, if there are more than one name besides.
+        most: Largest number of names that are listed, if there are more than `spare` besides.
+        spare: So many names besides are listed, too, as counting them is no shorter.
 
     Example:
         >>> from rcnn_jax.errors import shortened
@@ -87,7 +88,7 @@ def shortened(names: Iterable[str], most: int = 6) -> str:
         ('a, b, c, d, e, f and 3 more', 'a, b, c')
     """
     names = list(names)
-    if len(names) <= most + 1:
+    if len(names) <= most + spare:
         return ", ".join(names)
     return f"{', '.join(names[:most])} and {len(names) - most:,} more"
 

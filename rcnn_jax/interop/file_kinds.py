@@ -4,6 +4,8 @@ import re
 import zipfile
 from pathlib import Path
 
+from rcnn_jax.data.files import stand_ins
+
 NPZ, SAFETENSORS, TORCH = ".npz", ".safetensors", ".pth"
 
 _HEAD = 1024
@@ -19,7 +21,7 @@ _FORMATS = {
     b"7z\xbc\xaf\x27\x1c": "a 7z archive: unpack it",
     b"%PDF": "a PDF document",
 }
-_MARKUP = re.compile(rb"(?i)<(!doctype|html|head|body|\?xml|!--|error|title|script|meta)")
+_XML = re.compile(rb"(?i)<(!doctype|\?xml|!--|error|meta)")
 _TEXT = re.compile(rb"[\t\n\r\x20-\x7e\x80-\xff]{8,}")
 
 
@@ -91,15 +93,16 @@ def _of_archive(path: Path) -> str:
 def _refuse_text(head: bytes) -> None:
     """Raises an error if the beginning of a file is a text."""
     text = head.removeprefix(b"\xef\xbb\xbf").lstrip()
-    if text.startswith(b"version https://git-lfs"):
+    instead = stand_ins.of(head)
+    if instead == stand_ins.GIT_LFS:
         raise ValueError(
             "it is a pointer of Git LFS and not the file itself: get that by git lfs pull"
         )
-    if re.match(rb"(\.\./)*\.?/?.{0,200}annex/objects/", text):
+    if instead == stand_ins.GIT_ANNEX:
         raise ValueError(
             "it is a pointer of git-annex and not the file itself: get that by git annex get"
         )
-    if _MARKUP.match(text):
+    if instead == stand_ins.PAGE or _XML.match(text):
         raise ValueError(
             "it is a page in HTML or XML, as a failed download leaves it: download the file itself"
         )

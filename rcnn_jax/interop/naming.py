@@ -127,23 +127,6 @@ def unwrapped(arrays: Mapping[str, T]) -> dict[str, T]:
     return {short[name]: array for name, array in arrays.items()}
 
 
-def listed(names: Collection[str], limit: int = 5) -> str:
-    """Returns the first few names of a list and how many more there are.
-
-    Args:
-        names: Names in the order in which they are shown.
-        limit: Largest number of names that are shown.
-
-    Example:
-        >>> from rcnn_jax.interop.naming import listed
-        >>> listed(["a", "b", "c"], limit=2)
-        'a, b and 1 more'
-    """
-    names = list(names)
-    more = f" and {len(names) - limit} more" if len(names) > limit else ""
-    return ", ".join(names[:limit]) + more
-
-
 def other_beginnings(lacking: Collection[str], there: Collection[str]) -> tuple[str, str] | None:
     """Returns an example if all lacking names are in a file with something before them.
 

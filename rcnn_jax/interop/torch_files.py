@@ -10,7 +10,7 @@ from typing import IO, Any
 
 import numpy as np
 
-from rcnn_jax.errors import UserError
+from rcnn_jax.errors import UserError, shortened
 from rcnn_jax.interop import naming
 
 # Keys under which frameworks keep the weights of a checkpoint, the most usual first.
@@ -125,13 +125,13 @@ def state_dict_in(
     if others and rank(others[0]) == rank(chosen):
         fit = " that fit" if most else ""
         raise ValueError(
-            f"it holds several sets of weights{fit}, {naming.listed(list(map(_place, fitting)))}: "
-            "save the one that is meant alone, such as by "
-            + _ALONE.format(f"checkpoint{_place(chosen)}")
+            f"it holds several sets of weights{fit}, "
+            f"{shortened(map(_place, fitting), 5, spare=0)}: save the one that is meant alone, "
+            "such as by " + _ALONE.format(f"checkpoint{_place(chosen)}")
         )
     alike = [_place(place) for place in others if found[place].keys() == found[chosen].keys()]
     if most or alike:
-        left = naming.listed(list(map(_place, others)))
+        left = shortened(map(_place, others), 5, spare=0)
         if left:
             warn(f"holds several sets of weights: {_place(chosen)} is taken, and not {left}")
     return found[chosen]
@@ -179,8 +179,8 @@ def fault(path: Path, error: Exception) -> str:
         whole = any(name.startswith("torch.nn.modules.") for name in foreign)
         alone = "checkpoint['model'].state_dict()" if whole else "checkpoint['state_dict']"
         return (
-            f"beside tensors it holds objects of {naming.listed(foreign)}: save its state dict "
-            "alone where torch is, such as by " + _ALONE.format(alone)
+            f"beside tensors it holds objects of {shortened(foreign, 5, spare=0)}: save its state "
+            "dict alone where torch is, such as by " + _ALONE.format(alone)
         )
     text = re.split(r"\.\s|\n", str(error))[0].strip().rstrip(".")
     # What torch adds to errors of its restricted reading is advice to read without restriction.

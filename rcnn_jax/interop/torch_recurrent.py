@@ -18,6 +18,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from rcnn_jax.errors import shortened
 from rcnn_jax.layers.recurrent.gated_cells import GRU, LSTM
 from rcnn_jax.layers.recurrent.simple_cells import Elman
 from rcnn_jax.layers.recurrent.stack import Stack
@@ -126,10 +127,10 @@ def _behind(state: Mapping[str, np.ndarray], prefix: str | None) -> Mapping[str,
         prefix = prefixes[0] if prefixes else ""
         others = [key for key in state if not key.startswith(prefix)]
         if others:
-            more = f" and {len(others) - 1} more" if len(others) > 1 else ""
             raise ValueError(
                 f"beside the weights of a recurrent module behind {prefix!r} there is "
-                f"{others[0]!r}{more}: take the module alone by prefix={prefix!r}"
+                f"{shortened(map(repr, others), 1, spare=0)}: take the module alone by "
+                f"prefix={prefix!r}"
             )
     found = {key.removeprefix(prefix): state[key] for key in state if key.startswith(prefix)}
     if prefix and not found:
@@ -149,8 +150,7 @@ def _no_weight(key: str) -> str:
 
 def _some(names: Iterable[str]) -> str:
     """Returns the first few names in alphabetical order."""
-    names = sorted(names)
-    return ", ".join(names[:5]) + (f" and {len(names) - 5} more" if len(names) > 5 else "")
+    return shortened(sorted(names), 5, spare=0)
 
 
 def _get(state: Mapping[str, np.ndarray], key: str) -> np.ndarray:

@@ -21,7 +21,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from rcnn_jax.errors import UserError
+from rcnn_jax.errors import UserError, shortened
 from rcnn_jax.interop import array_files, file_kinds, naming, torch_files
 from rcnn_jax.interop.backbone_names import NAMES, Names
 from rcnn_jax.training import parameters
@@ -298,7 +298,7 @@ def require(
         if path in weights.arrays and not _finite(weights.arrays[path])
     ]
     faults = [
-        f"{what} {naming.listed(names)}"
+        f"{what} {shortened(names, 5, spare=0)}"
         for what, names in (
             ("it lacks", missing),
             ("it has unexpected", unknown),

@@ -22,6 +22,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
+from rcnn_jax.errors import shortened
 from rcnn_jax.training import accumulation, parameters
 from rcnn_jax.training.checkpoints import reading
 from rcnn_jax.training.checkpoints.errors import DivergedError, short
@@ -375,16 +376,14 @@ def _rows(bad: np.ndarray, examples: Sequence[int] | np.ndarray) -> str:
     numbers = [int(examples[row]) for row in rows] if len(examples) else rows
     kind = "example" if len(examples) else "row"
     where = "training split" if len(examples) else "batch"
-    listed = ", ".join(map(str, numbers[:_NAMED]))
-    more = f" and {len(numbers) - _NAMED} more" if len(numbers) > _NAMED else ""
+    listed = shortened(map(str, numbers), _NAMED, spare=0)
     several = len(numbers) > 1
     verb = "hold" if several else "holds"
-    return f"{kind}{'s' * several} {listed}{more} of the {where} {verb} NaN or infinity"
+    return f"{kind}{'s' * several} {listed} of the {where} {verb} NaN or infinity"
 
 
 def _several(names: Sequence[str]) -> str:
-    more = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
-    return ", ".join(names[:_NAMED]) + more
+    return shortened(names, _NAMED, spare=0)
 
 
 def _parts(path: str) -> list[str]:

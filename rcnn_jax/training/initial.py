@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from rcnn_jax.errors import UsageError, UserError, did_you_mean, nearest
+from rcnn_jax.errors import UsageError, UserError, did_you_mean, nearest, shortened
 from rcnn_jax.training import parameters
 from rcnn_jax.training.checkpoints import reading
 from rcnn_jax.training.interface import PyTree
@@ -189,8 +189,7 @@ def _instead(path: str, there: Sequence[str]) -> str:
     close = did_you_mean(path, there).removeprefix("; ")
     if close:
         return close
-    more = f" and {len(there) - 5} more" if len(there) > 5 else ""
-    return f"it has {', '.join(there[:5])}{more}" if there else "it has no parameters"
+    return f"it has {shortened(there, 5, spare=0)}" if there else "it has no parameters"
 
 
 def _parts_around(path: str) -> list[str]:

@@ -2,12 +2,19 @@
 
 import re
 
-from rcnn_jax.data.files import tiff_tags
+from rcnn_jax.data.files import stand_ins, tiff_tags
+
+_STAND_INS = {
+    stand_ins.GIT_LFS: "a pointer of Git LFS, `git lfs pull` fetches the picture",
+    stand_ins.GIT_ANNEX: "a pointer of git-annex, `git annex get` fetches the picture",
+    stand_ins.PAGE: (
+        "a web page (HTML), not a picture, such as a server sends instead of a missing file"
+    ),
+}
 
 # First bytes, and what a file that begins with them is. Pictures stand here, too: one that Pillow
 # does not recognize in spite of its first bytes is damaged.
 _KNOWN = (
-    (b"version https://git-lfs", "a pointer of Git LFS, `git lfs pull` fetches the picture"),
     (b"%PDF", "a PDF document, `pdftoppm -r 300 -png` writes a picture of each page"),
     (b"%!PS", "a PostScript drawing, not pixels"),
     (b"\x89PNG", "a PNG picture that is damaged or cut off"),
@@ -67,12 +74,10 @@ def meaning(data: bytes) -> str:
     start = data[:1024].lstrip(b"\xef\xbb\xbf \t\r\n")
     if start.startswith(_TIFF):
         return tiff_tags.described(data)
-    if re.match(rb"<(!doctype html|html|head|body|title|script)\b", start, re.IGNORECASE):
-        return "a web page (HTML), not a picture, such as a server sends instead of a missing file"
+    if instead := stand_ins.of(start):
+        return _STAND_INS[instead]
     if re.search(rb"<svg\b", start):
         return "an SVG drawing, not pixels, and has to be converted"
-    if b"/annex/objects/" in start and len(data) < 1024:
-        return "a pointer of git-annex, `git annex get` fetches the picture"
     for first, name in _KNOWN:
         if start.startswith(first):
             return name

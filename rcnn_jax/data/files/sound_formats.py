@@ -3,6 +3,8 @@
 import shlex
 from pathlib import Path
 
+from rcnn_jax.data.files import stand_ins
+
 # What a file begins with: (offset, bytes, name, usual suffix). The first that fits counts.
 _STARTS = (
     (0, b"fLaC", "a FLAC file", ".flac"),
@@ -27,17 +29,18 @@ _STARTS = (
     (0, b"Creative Voice File", "a VOC file", ".voc"),
     (8, b"AVI ", "an AVI file", ".avi"),
 )
+_STAND_INS = {
+    stand_ins.GIT_LFS: "a pointer of Git LFS, which `git lfs pull` replaces",
+    stand_ins.GIT_ANNEX: "a pointer of git-annex, which `git annex get` replaces",
+    stand_ins.PAGE: "a web page",
+}
 # What can be brought into no other format by a converter of sounds.
 _NO_SOUND = (
-    (0, b"version https://git-lfs", "a pointer of Git LFS, which `git lfs pull` replaces"),
-    (0, b"/annex/objects/", "a pointer of git-annex, which `git annex get` replaces"),
     (0, b"MThd", "a MIDI file, which holds notes and no sound"),
     (0, b"PK\x03\x04", "a zip archive"),
     (0, b"\x1f\x8b", "compressed by gzip"),
     (0, b"BZh", "compressed by bzip2"),
     (0, b"\xfd7zXZ", "compressed by xz"),
-    (0, b"<!DOCTYPE", "a web page"),
-    (0, b"<html", "a web page"),
 )
 # Within the first page of an Ogg file.
 _IN_OGG = (
@@ -93,6 +96,8 @@ def what_it_is(path: Path, start: bytes) -> str:
     """
     if not start:
         return f"{path} is empty: it has 0 bytes"
+    if instead := stand_ins.of(start):
+        return f"{path} cannot be read as a wav file: it is {_STAND_INS[instead]}"
     for offset, magic, name in _NO_SOUND:
         if start[offset : offset + len(magic)].lower() == magic.lower():
             return f"{path} cannot be read as a wav file: it is {name}"

@@ -1,6 +1,6 @@
 """Arrays of names and numbers of pictures beside the features in `.npz` and `.mat` files."""
 
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 
@@ -17,8 +17,7 @@ def header(file: Any, name: str) -> tuple[tuple[int, ...], str]:
     Returns:
         The shape, and a letter such as `"U"` of texts; `((), "")` for a member that is no array.
     """
-    member = name if name in file.zip.namelist() else f"{name}.npy"
-    with file.zip.open(member) as opened:
+    with _opened(file, name) as opened:
         try:
             version = np.lib.format.read_magic(opened)
             read = (
@@ -30,6 +29,11 @@ def header(file: Any, name: str) -> tuple[tuple[int, ...], str]:
         except ValueError:  # A file of another kind may lie in the archive.
             return (), ""
         return shape, dtype.kind
+
+
+def _opened(file: Any, name: str) -> IO[bytes]:
+    """Opens the file in a `.npz` that holds an array."""
+    return file.zip.open(name if name in file.zip.namelist() else f"{name}.npy")
 
 
 def entries(file: Any, name: str, kind: str) -> list[str] | list[int]:
@@ -44,8 +48,7 @@ def entries(file: Any, name: str, kind: str) -> list[str] | list[int]:
         ValueError: If bytes are no UTF-8, or objects are no names.
     """
     if kind == "O":
-        member = name if name in file.zip.namelist() else f"{name}.npy"
-        with file.zip.open(member) as opened:
+        with _opened(file, name) as opened:
             # The header was read before, and leads to the pickle.
             version = np.lib.format.read_magic(opened)
             size = int.from_bytes(opened.read(2 if version == (1, 0) else 4), "little")
