@@ -16,7 +16,7 @@ README = pathlib.Path(__file__).parents[1] / "README.md"
 ELSEWHERE = {
     "bash launch/quickstart.sh": "installs; the recipe is trained by tests/test_recipes.py",
     "bash launch/test.sh": "runs these tests",
-    "pip install -e .": "done by launch/test.sh",
+    "pip install -e .": "done by .ci/run, with what lint needs",
     "python launch/local.py": "tests/launch/test_local.py",
     "python -m rcnn_jax.sweep": "tests/test_sweep.py",
     "python -m rcnn_jax.figures": "tests/figures/test_figures.py measures smaller ones",
