@@ -5,6 +5,9 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
+RELEASE_NOTE = "texts of a list that csv has put into quotation marks are read without these"
+"""What data sets of lists say of their version 1.1.0, see `DatasetSpec.release_notes`."""
+
 _BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 
 

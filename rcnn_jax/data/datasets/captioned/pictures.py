@@ -17,7 +17,7 @@ from rcnn_jax.data.datasets.captioned.folder import PictureFolder
 from rcnn_jax.data.datasets.captioned.listing import Captioned, Listing
 from rcnn_jax.data.datasets.captioned.vectors import match
 from rcnn_jax.data.datasets.problems import REMEDY, Problems
-from rcnn_jax.data.files import image_vectors
+from rcnn_jax.data.files import image_vectors, text_lines
 from rcnn_jax.data.files.images import RELEASE_NOTE
 from rcnn_jax.data.files.photographs import Fit, read_photograph
 from rcnn_jax.data.records.damage import CHOICES
@@ -28,7 +28,6 @@ from rcnn_jax.output.digests import json_digest
 
 _NOUN = "pictures"  # what examples are called in messages
 # What the same files are read as since the version 1.1.0.
-_OF_LISTS = "texts of a list that csv has put into quotation marks are read without these"
 _OF_WORDS = "captions keep the dot of `no.` and the like before a figure"
 _OF_VECTORS = (
     "vectors belong to the pictures that any array of a features file names; names in other arrays "
@@ -164,7 +163,7 @@ def spec(
         return _of_file(file, options.array, base / Path(options.features).expanduser())
 
     notes = [_OF_VECTORS if options.features else RELEASE_NOTE]
-    notes += [_OF_WORDS, *([_OF_LISTS] if kind == "captioned" else [])]
+    notes += [_OF_WORDS, *([text_lines.RELEASE_NOTE] if kind == "captioned" else [])]
     return DatasetSpec(
         name=kind if not options.changes and not read_as else f"{kind}_{digest}",
         version="1.1.0",

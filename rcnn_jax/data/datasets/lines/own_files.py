@@ -45,7 +45,7 @@ from rcnn_jax.data.datasets.lines.found import Found, Kind, Line
 from rcnn_jax.data.datasets.lines.kinds import PICTURES, RECORDINGS
 from rcnn_jax.data.datasets.lines.lists import read_list
 from rcnn_jax.data.datasets.problems import REMEDY, Problems
-from rcnn_jax.data.files import audio, images
+from rcnn_jax.data.files import audio, images, text_lines
 from rcnn_jax.data.files.line_images import read_grey, with_polarity
 from rcnn_jax.data.spec import Columns, DatasetSpec, Feature
 from rcnn_jax.data.splits import SPLITS, split_of
@@ -54,7 +54,6 @@ from rcnn_jax.errors import shortened
 from rcnn_jax.output.digests import json_digest
 
 _NOUN = "lines"  # what examples are called in messages
-_QUOTES = "texts of a list that csv has put into quotation marks are read without these"
 
 
 # The features of a file: type and shape of each, and the function that reads it.
@@ -90,7 +89,7 @@ def pictures(
         "image": (Feature((None, None, 1), "uint8"), lambda path: _picture(path)[0].copy()),
         "inverted": (Feature((), "uint8"), lambda path: np.array(_picture(path)[1], np.uint8)),
     }
-    notes = {"1.1.0": f"{_QUOTES}; {images.RELEASE_NOTE}"}
+    notes = {"1.1.0": f"{text_lines.RELEASE_NOTE}; {images.RELEASE_NOTE}"}
     return _spec(name, path, PICTURES, readers, notes, **options)
 
 
@@ -136,7 +135,7 @@ def recordings(
     readers: Readers = {"frames": (Feature((None, bins), "float32"), read)}
     name = f"{name}_{rate}_hz" + ("" if number is None else f"_channel_{number}")
     options = {"held_out": held_out, "damaged": damaged, "suffix": suffix}
-    return _spec(name, path, RECORDINGS, readers, {"1.1.0": _QUOTES}, **options)
+    return _spec(name, path, RECORDINGS, readers, {"1.1.0": text_lines.RELEASE_NOTE}, **options)
 
 
 def _picture(path: Path) -> tuple[np.ndarray, bool]:
