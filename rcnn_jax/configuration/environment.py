@@ -11,6 +11,9 @@ COMPILATION_CACHE = "RCNN_JAX_COMPILATION_CACHE"
 WINOGRAD = "RCNN_JAX_WINOGRAD"
 """Switch of convolutions by minimal filtering."""
 
+KERNELS = "RCNN_JAX_KERNELS"
+"""Switch of the compiled kernels."""
+
 
 def switched_on(variable: str, off: str) -> bool:
     """Returns whether a switch is on, which it is unless its variable is 0.

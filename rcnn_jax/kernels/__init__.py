@@ -1,0 +1,1 @@
+"""Compiled kernels in C++, called through `jax.ffi`, and the choice between them and XLA's forms."""

@@ -1,0 +1,201 @@
+"""The compiled library: where it is, whether it can be used, and calls of its functions.
+
+A call is one operation of a program, whatever happens around it: XLA's partitioner cuts it along
+the batch, since the calls treat images and sequences independently of each other, and `jax.vmap`
+runs one call after the other.
+"""
+
+import ctypes
+import dataclasses
+import functools
+import os
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+from jax.custom_batching import sequential_vmap
+from jax.experimental.custom_partitioning import SdyShardingRule, custom_partitioning
+from jax.sharding import NamedSharding, PartitionSpec
+from jaxtyping import Array
+
+from rcnn_jax.configuration.environment import KERNELS, switched_on
+
+FILE = Path(__file__).with_name("librcnn_kernels.so")
+"""Where the build puts the library."""
+
+
+@functools.cache
+def _library() -> ctypes.CDLL | str:
+    """Returns the library, or the reason why there is none."""
+    if not FILE.exists():
+        return "the library was not built, since no C++ compiler was found when this was installed"
+    try:
+        library = ctypes.CDLL(str(FILE))
+    except OSError as error:
+        return f"{FILE.name} cannot be loaded: {error}"
+    library.rcnn_instruction_set.restype = ctypes.c_char_p
+    return library
+
+
+def problem() -> str:
+    """Returns the reason why no compiled kernel can be used in this process, empty if they can.
+
+    Raises:
+        UsageError: If the environment variable `RCNN_JAX_KERNELS` is neither 0 nor 1.
+    """
+    if not switched_on(KERNELS, "XLA's forms only"):
+        return f"{KERNELS}=0 switches them off"
+    library = _library()
+    if isinstance(library, str):
+        return library
+    backend = jax.default_backend()
+    return "" if backend == "cpu" else f"they are for CPUs, and this is a {backend}"
+
+
+def instruction_set() -> str:
+    """Returns the name of the instruction set in use, such as `AVX-512`."""
+    library = _library()
+    assert isinstance(library, ctypes.CDLL), library
+    return library.rcnn_instruction_set().decode()
+
+
+@functools.cache
+def _registered(name: str) -> str:
+    """Registers a function of the library with XLA under the name that this returns."""
+    library = _library()
+    assert isinstance(library, ctypes.CDLL), library
+    jax.ffi.register_ffi_target(name, jax.ffi.pycapsule(getattr(library, name)), platform="cpu")
+    return name
+
+
+ROWS, WHOLE, SUM, SCRATCH = "rows", "whole", "sum", "scratch"
+
+
+@dataclasses.dataclass(frozen=True)
+class Result:
+    """A result of a call.
+
+    Attributes:
+        shape: Function from the arguments to the shape of the result.
+        kind: `ROWS` if entry n of the first axis belongs to image n, `SUM` if the result is a sum
+            over images, `WHOLE` if it does not depend on images; `SCRATCH` if it is memory that
+            the call needs and does not return.
+    """
+
+    shape: Callable[..., tuple[int, ...]]
+    kind: str = ROWS
+
+
+@dataclasses.dataclass(frozen=True)
+class Call:
+    """A function of the library as an operation of a program.
+
+    Attributes:
+        name: Name of the function.
+        arguments: For each argument `ROWS` if its first axis is the batch, else `WHOLE`.
+        results: The results.
+    """
+
+    name: str
+    arguments: tuple[str, ...]
+    results: tuple[Result, ...]
+
+    def __call__(self, *arrays: Array, **attributes: Any) -> tuple[Array, ...]:
+        """Calls the function.
+
+        Args:
+            *arrays: Arguments, in float32.
+            **attributes: Numbers that are part of the program, of NumPy's dtypes.
+
+        Returns:
+            The results in float32, without scratch memory.
+        """
+        return _operation(self, tuple(sorted(attributes.items())))(*arrays)
+
+    def returned(self) -> tuple[Result, ...]:
+        """Returns the results that are not scratch memory."""
+        return tuple(result for result in self.results if result.kind != SCRATCH)
+
+    def run(self, attributes: dict[str, Any], *arrays: Array) -> tuple[Array, ...]:
+        """Calls the function for arrays that are whole on this device, see `__call__`."""
+        shapes = [jax.ShapeDtypeStruct(r.shape(*arrays), jnp.float32) for r in self.results]
+        results = jax.ffi.ffi_call(_registered(self.name), shapes)(*arrays, **attributes)
+        return tuple(
+            value
+            for value, result in zip(results, self.results, strict=True)
+            if result.kind != SCRATCH
+        )
+
+
+@functools.cache
+def _operation(call: Call, attributes: tuple[tuple[str, Any], ...]) -> Any:
+    """Returns the call as an operation that knows how to be cut and mapped."""
+    if ROWS in call.arguments:
+        return sequential_vmap(_partitioned(call, dict(attributes)))
+    return sequential_vmap(functools.partial(call.run, dict(attributes)))
+
+
+def _partitioned(call: Call, attributes: dict[str, Any]) -> Any:
+    """Returns the call as an operation that XLA's partitioner cuts along the batch."""
+    operation = custom_partitioning(functools.partial(call.run, attributes))
+
+    def batch_axes(spec: Sequence[Any]) -> Any:
+        return spec[0] if spec else None
+
+    def partition(mesh: Any, shapes: Any, results: Any) -> Any:
+        specs = [shape.sharding.spec for shape in shapes]
+        axes = next(
+            batch_axes(spec)
+            for spec, kind in zip(specs, call.arguments, strict=True)
+            if kind == ROWS
+        )
+
+        def local(*arrays: Array) -> tuple[Array, ...]:
+            found = call.run(attributes, *arrays)
+            if axes is None:
+                return found
+            return tuple(
+                lax.psum(value, axes) if result.kind == SUM else value
+                for value, result in zip(found, call.returned(), strict=True)
+            )
+
+        def placed(kind: str) -> NamedSharding:
+            return NamedSharding(mesh, PartitionSpec(axes) if kind == ROWS else PartitionSpec())
+
+        return (
+            mesh,
+            local,
+            tuple(placed(result.kind) for result in call.returned()),
+            tuple(placed(kind) for kind in call.arguments),
+        )
+
+    def rule(mesh: Any, values: Any, results: Any) -> SdyShardingRule:
+        count = 0
+        whole: list[str] = []
+
+        def mapping(rank: int, kind: str) -> tuple[str, ...]:
+            nonlocal count
+            names = []
+            for axis in range(rank):
+                if axis == 0 and kind == ROWS:
+                    names.append("batch")
+                    continue
+                names.append(f"f{count}")
+                whole.append(f"f{count}")
+                count += 1
+            return tuple(names)
+
+        given = tuple(mapping(v.rank, k) for v, k in zip(values, call.arguments, strict=True))
+        made = tuple(mapping(v.rank, r.kind) for v, r in zip(results, call.returned(), strict=True))
+        return SdyShardingRule(given, made, need_replication_factors=tuple(whole))
+
+    def infer(mesh: Any, shapes: Any, results: Any) -> Any:
+        return partition(mesh, shapes, results)[2]
+
+    operation.def_partition(
+        partition=partition, infer_sharding_from_operands=infer, sharding_rule=rule
+    )
+    return operation

@@ -1,0 +1,17 @@
+// Shapes that the files of all instruction sets share.
+#pragma once
+
+#include <cstdint>
+
+// A convolution of stride 1 that keeps the spatial shape.
+struct ConvolutionShape {
+  int64_t batch, height, width, inputs, outputs;
+};
+
+// A local response normalization over `size` channels, d = k + alpha / size sum, to the power of
+// -quarters / 4.
+struct ResponseShape {
+  int64_t channels;
+  int size, quarters;
+  float alpha, k;
+};

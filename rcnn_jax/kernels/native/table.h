@@ -1,0 +1,35 @@
+// The functions that are compiled once for each instruction set.
+#pragma once
+
+#include "shapes.h"
+
+// Pointers to the functions of one instruction set; see the headers that define them.
+struct Table {
+  const char* name;
+  int lanes;
+  // winograd.h
+  void (*transform_kernel)(const ConvolutionShape&, const float*, float*, int64_t, int64_t);
+  void (*convolve_tiles)(const ConvolutionShape&, const float*, const float*, int64_t, int64_t,
+                         float*, const float*, float*);
+  void (*add_kernel_gradient)(const ConvolutionShape&, const float*, const float*, int64_t, int64_t,
+                              float*, float*, bool);
+  void (*finish_kernel_gradient)(const ConvolutionShape&, const float*, int64_t, int64_t, int64_t,
+                                 float*);
+  // images.h
+  void (*normalize)(const float*, const float*, int64_t, int64_t, float*);
+  void (*normalize_gradient)(const float*, const float*, const float*, int64_t, int64_t, float*);
+  void (*image_moments)(const float*, int64_t, int64_t, float*);
+  void (*image_gradient_sums)(const float*, const float*, const float*, int64_t, int64_t, float*);
+  // response.h
+  void (*respond)(const ResponseShape&, const float*, const float*, int64_t, float*, float*);
+  void (*respond_gradient)(const ResponseShape&, const float*, const float*, const float*, int64_t,
+                           float*, float*);
+};
+
+extern const Table kBaseTable;
+#if defined(__x86_64__)
+extern const Table kAvx2Table, kAvx512Table;
+#endif
+
+// Returns the functions of the widest instruction set that this CPU has.
+const Table& table();

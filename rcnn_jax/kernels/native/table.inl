@@ -1,0 +1,21 @@
+// Defines the table RCNN_TABLE of the instruction set RCNN_ISA that this file is compiled for.
+#include "table.h"
+
+#include "images.h"
+#include "response.h"
+#include "winograd.h"
+
+const Table RCNN_TABLE = {
+    RCNN_NAME,
+    RCNN_ISA::kLanes,
+    RCNN_ISA::transform_kernel,
+    RCNN_ISA::convolve_tiles,
+    RCNN_ISA::add_kernel_gradient,
+    RCNN_ISA::finish_kernel_gradient,
+    RCNN_ISA::normalize,
+    RCNN_ISA::normalize_gradient,
+    RCNN_ISA::image_moments,
+    RCNN_ISA::image_gradient_sums,
+    RCNN_ISA::respond,
+    RCNN_ISA::respond_gradient,
+};
