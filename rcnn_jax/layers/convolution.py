@@ -10,6 +10,8 @@ from jax import lax
 from jaxtyping import Array, Float
 
 from rcnn_jax.configuration.environment import WINOGRAD, switched_on
+from rcnn_jax.kernels import choice
+from rcnn_jax.kernels.convolution import convolve_3x3
 from rcnn_jax.layers.winograd import FILTERS, winograd_convolve, winograd_pays
 
 # A user context is part of JAX's cache keys: traces inside `direct_convolutions` stay inside.
@@ -70,6 +72,8 @@ def convolve(
         >>> convolve(x, jnp.ones((3, 1, 1))).ravel().tolist()
         [3.0, 6.0, 5.0]
     """
+    if _compiled(x, kernel):
+        return convolve_3x3(x, kernel)
     if in_loop:
         return _convolve_in_loop(x, kernel)
     if _by_winograd(x, kernel):
@@ -89,6 +93,11 @@ def filters() -> str:
 def _filtering() -> bool:
     """Returns whether this process may use minimal filters."""
     return switched_on(WINOGRAD, "direct convolutions") and jax.default_backend() == "cpu"
+
+
+def _compiled(x: Array, kernel: Array) -> bool:
+    """Returns whether the convolution of `x` with `kernel` is a compiled kernel's."""
+    return not _direct.value and not choice.convolution(x, kernel)
 
 
 def _by_winograd(x: Array, kernel: Array) -> bool:
@@ -133,6 +142,8 @@ def conv_general_dilated(
         and options.get("feature_group_count", 1) == 1
         and options.get("precision") is None
     )
+    if plain and _compiled(x, kernel):
+        return convolve_3x3(x, kernel)
     if plain and _by_winograd(x, kernel):
         return winograd_convolve(x, kernel)
     return lax.conv_general_dilated(x, kernel, strides, padding, **options)

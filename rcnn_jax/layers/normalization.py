@@ -46,6 +46,20 @@ def real_rows(mask: Float[Array, " batch"]) -> Iterator[None]:
         yield
 
 
+def rows_masked() -> bool:
+    """Returns whether `real_rows` is in effect."""
+    return _mask.value is not None
+
+
+def total_over_data(value: Array) -> Array:
+    """Sums an array over the devices of the data axis, where that is bound.
+
+    Args:
+        value: Array of any shape.
+    """
+    return lax.psum(value, DATA_AXIS) if data_axis_bound() else value
+
+
 def batch_moments(
     x: Float[Array, "*batch channels"],
     mask: Bool[Array, "..."] | None = None,

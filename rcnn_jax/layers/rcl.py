@@ -17,14 +17,18 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 from flax.linen.dtypes import promote_dtype
+from jax import lax
 from jax.typing import ArrayLike
 from jaxtyping import Array, Float, PyTree
 
+from rcnn_jax.kernels import choice
+from rcnn_jax.kernels import rcl as compiled
 from rcnn_jax.layers.convolution import convolve
 from rcnn_jax.layers.gated_rcl import GATED_PLACES, gated_rcl
 from rcnn_jax.layers.initializers import kernel_initializer
 from rcnn_jax.layers.local_response import lrn_window, relu_lrn
 from rcnn_jax.layers.masks import apply_mask
+from rcnn_jax.layers.normalization import rows_masked, total_over_data
 from rcnn_jax.layers.step_norm import Entries, StepNorm, check_norm, normalize
 from rcnn_jax.layers.time_scan import entry, kernels_of_steps, prepend, scan_steps
 
@@ -270,20 +274,53 @@ class RCL(RCLOptions):
         if self.gated and self.steps:
             return self._gated(u, parameters, train, mask, options)
         norm = self._step_norm("norm", self.steps + 1)
+        feedforward = convolve(u, parameters["kernel"])
+        kernels, entries = parameters.get("recurrent_kernel"), norm.entries(steps + 1)
+        if not choice.iterations(feedforward, kernels, options, norm=self.norm, mask=mask):
+            results = self._compiled(feedforward, kernels, entries, train, options)
+            if results is not None:
+                states, used = results
+                norm.record(used, mask)
+                return states
 
         def activation(z: Array, entries: Entries) -> tuple[Array, Entries]:
             z, used = self._normalize(z, entries, train, mask)
             return apply_mask(self._activate(z), mask), used
 
-        states, used = rcl(
-            convolve(u, parameters["kernel"]),
-            parameters.get("recurrent_kernel"),
-            activation,
-            norm.entries(steps + 1),
-            **options,
-        )
+        states, used = rcl(feedforward, kernels, activation, entries, **options)
         norm.record(used, mask)
         return states
+
+    def _compiled(
+        self,
+        feedforward: Array,
+        kernels: Array,
+        entries: Entries,
+        train: bool,
+        options: dict[str, Any],
+    ) -> tuple[Array, Entries] | None:
+        """Computes the states by compiled kernels, or returns None where these cannot."""
+        steps, gamma = options["steps"], options["gamma"]
+        kernels = kernels if kernels.ndim == 4 else kernels[: steps]
+        run = (steps, gamma, options["all_states"])
+        if self.norm == "lrn":
+            quarters = 4 * self.lrn_beta
+            if quarters != round(quarters) or not 1 <= quarters <= 12:
+                return None
+            size = lrn_window(self.features) if self.lrn_size is None else self.lrn_size
+            response = compiled.Response(size, round(quarters), self.lrn_alpha)
+            return compiled.rcl_response(*run, response, feedforward, kernels, entries["bias"]), {}
+        scale, bias = entries["scale"], entries["bias"]
+        if train:
+            if rows_masked():
+                return None
+            states, mean, var = compiled.rcl_batch(
+                *run, self.epsilon, total_over_data, feedforward, kernels, scale, bias
+            )
+            return states, {"mean": mean, "var": var}
+        factor = scale * lax.rsqrt(entries["var"] + self.epsilon)
+        norms = compiled.Norms(entries["mean"], factor, bias)
+        return compiled.rcl_frozen(*run, feedforward, kernels, norms), {}
 
     def _gated(
         self,

@@ -99,12 +99,14 @@ ffi::Error kernel_gradient_normal(ffi::ThreadPool pool, Array z, Array norm, Arr
   return kernel_gradient_of(pool, z, norm.typed_data(), g, *gradient, *sums);
 }
 
-// z' = drive + w * relu(norm(z)), and the moments of every image of z'.
+// z' = drive + w * relu(norm(z)), and the moments of every image of z' if there is room for them.
 ffi::Error step_normal(ffi::ThreadPool pool, Array z, Array norm, Array drive, Array packed,
                        Out result, Out moments) {
   ConvolutionShape s;
   if (auto error = shape_of(z, packed, *result, &s); error.failure()) return error;
-  if (!is(norm, {3, s.inputs}) || !is(drive, *result) || !is(*moments, {s.batch, 2, s.outputs})) {
+  const bool sum_up = is(*moments, {s.batch, 2, s.outputs});
+  if (!is(norm, {3, s.inputs}) || !is(drive, *result) ||
+      !is(*moments, {s.batch, sum_up ? 2 : 0, s.outputs})) {
     return wrong("an array does not fit the images");
   }
   const int64_t pixels = s.height * s.width, together = images_at_once(s);
@@ -117,7 +119,7 @@ ffi::Error step_normal(ffi::ThreadPool pool, Array z, Array norm, Array drive, A
     const int64_t begin = first * pixels * s.outputs;
     table().normalize(from + first * pixels * s.inputs, by, count * pixels, s.inputs, x);
     convolve_images(s, x, kernel, 0, count, scratch, add + begin, to + begin);
-    for (int64_t n = first; n < first + count; ++n) {
+    for (int64_t n = first; sum_up && n < first + count; ++n) {
       table().image_moments(to + n * pixels * s.outputs, pixels, s.outputs,
                             sums + n * 2 * s.outputs);
     }

@@ -1,0 +1,82 @@
+"""Which form of an operation runs, and why: the rules in one place.
+
+Every function returns the reason for XLA's form, empty if the compiled kernel runs. The rules on
+shapes are measured, see `tests/benchmarks/README.md`.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+import jax.numpy as jnp
+from jaxtyping import Array
+
+from rcnn_jax.kernels import library
+
+CHANNELS = 16
+"""Numbers of channels are multiples of it, the columns of a panel."""
+
+FEWEST_CHANNELS = 32
+"""Least number of channels: transforming an image costs the same however few outputs it has."""
+
+
+def convolution(x: Any, kernel: Any) -> str:
+    """Returns why a convolution of stride 1 runs in XLA's form, empty if it is compiled.
+
+    Args:
+        x: Images `[batch, height, width, inputs]`, an array or anything with shape and dtype.
+        kernel: Kernel `[*window, inputs, outputs]`, likewise.
+    """
+    if kernel.ndim != 4 or tuple(kernel.shape[:2]) != (3, 3):
+        return f"a window of {' x '.join(map(str, kernel.shape[:-2]))}, not 3 x 3"
+    return _images(x, kernel.shape[2:], [x.dtype, kernel.dtype]) or library.problem()
+
+
+def _images(x: Any, channels: Sequence[int], dtypes: Sequence[Any]) -> str:
+    if any(dtype != jnp.float32 for dtype in dtypes):
+        return f"{', '.join(sorted({str(dtype) for dtype in dtypes}))}, not float32"
+    if not all(isinstance(side, int) for side in x.shape):
+        # A program that `jax.export` makes for any number of rows is meant for any device, too.
+        return "a batch without a fixed size"
+    if any(number % CHANNELS or number < FEWEST_CHANNELS for number in channels):
+        return f"{' and '.join(map(str, channels))} channels, no multiples of 16 from 32 on"
+    batch, height, width = x.shape[:3]
+    if batch * height * width < max(channels):
+        return f"{batch * height * width} pixels, fewer than channels"
+    return ""
+
+
+def iterations(
+    feedforward: Array, kernels: Array | None, options: dict[str, Any], *, norm: str, mask: Any
+) -> str:
+    """Returns why the iterations of an RCL run in XLA's form, empty if they are compiled.
+
+    Args:
+        feedforward: Convolved feed-forward input, `[batch, height, width, features]`.
+        kernels: Recurrent kernels, or None.
+        options: Options of `rcnn_jax.layers.rcl.rcl`.
+        norm: Kind of normalization.
+        mask: Mask of padding, or None.
+    """
+    if kernels is None or not options["steps"]:
+        return "no iterations"
+    if norm not in ("batch", "batch_shared", "batch_split", "lrn"):
+        return f"{norm} normalization"
+    if options["gamma"] == 0:
+        return "no feed-forward input after the first step"
+    if options["unroll"] is not None or options["remat"]:
+        return "unroll or remat is set"
+    if mask is not None:
+        return "padding is masked"
+    one = kernels if kernels.ndim == 4 else kernels[0]
+    if kernels.ndim - one.ndim not in (0, 1):
+        return f"kernels of {kernels.ndim} axes"
+    return convolution(feedforward, one) or _whole_images(feedforward)
+
+
+LARGEST_IMAGE = 64 * 64
+"""Largest number of pixels whose steps are compiled as one: an image is the work of one core."""
+
+
+def _whole_images(x: Array) -> str:
+    pixels = x.shape[1] * x.shape[2]
+    return "" if pixels <= LARGEST_IMAGE else f"{pixels} pixels an image, more than {LARGEST_IMAGE}"
