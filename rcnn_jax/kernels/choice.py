@@ -4,6 +4,7 @@ Every function returns the reason for XLA's form, empty if the compiled kernel r
 shapes are measured, see `tests/benchmarks/README.md`.
 """
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -43,6 +44,26 @@ def _images(x: Any, channels: Sequence[int], dtypes: Sequence[Any]) -> str:
     if batch * height * width < max(channels):
         return f"{batch * height * width} pixels, fewer than channels"
     return ""
+
+
+def pooling(x: Any, window: Sequence[int]) -> str:
+    """Returns why a max-pool runs in XLA's form, empty if it is compiled.
+
+    Args:
+        x: Input `[batch, *spatial, channels]`.
+        window: Window size along each spatial axis.
+    """
+    if x.ndim != 4:
+        return f"{x.ndim - 2} spatial axes, not 2"
+    if x.dtype != jnp.float32:
+        return f"{x.dtype}, not float32"
+    if not all(isinstance(side, int) for side in x.shape):
+        return "a batch without a fixed size"
+    if x.shape[-1] % CHANNELS:
+        return f"{x.shape[-1]} channels, no multiple of 16"
+    if math.prod(window) > 127:
+        return f"a window of {math.prod(window)} places, more than 127"
+    return library.problem()
 
 
 def iterations(

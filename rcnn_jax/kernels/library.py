@@ -15,6 +15,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import lax
 from jax.custom_batching import sequential_vmap
 from jax.experimental.custom_partitioning import SdyShardingRule, custom_partitioning
@@ -83,10 +84,12 @@ class Result:
         kind: `ROWS` if entry n of the first axis belongs to image n, `SUM` if the result is a sum
             over images, `WHOLE` if it does not depend on images; `SCRATCH` if it is memory that
             the call needs and does not return.
+        dtype: Dtype of the result.
     """
 
     shape: Callable[..., tuple[int, ...]]
     kind: str = ROWS
+    dtype: Any = jnp.float32
 
 
 @dataclasses.dataclass(frozen=True)
@@ -108,7 +111,8 @@ class Call:
 
         Args:
             *arrays: Arguments, in float32.
-            **attributes: Numbers that are part of the program, of NumPy's dtypes.
+            **attributes: Numbers that are part of the program, of NumPy's dtypes, or tuples of
+                whole numbers.
 
         Returns:
             The results in float32, without scratch memory.
@@ -121,8 +125,12 @@ class Call:
 
     def run(self, attributes: dict[str, Any], *arrays: Array) -> tuple[Array, ...]:
         """Calls the function for arrays that are whole on this device, see `__call__`."""
-        shapes = [jax.ShapeDtypeStruct(r.shape(*arrays), jnp.float32) for r in self.results]
-        results = jax.ffi.ffi_call(_registered(self.name), shapes)(*arrays, **attributes)
+        shapes = [jax.ShapeDtypeStruct(r.shape(*arrays), r.dtype) for r in self.results]
+        given = {
+            name: np.array(value, np.int64) if isinstance(value, tuple) else value
+            for name, value in attributes.items()
+        }
+        results = jax.ffi.ffi_call(_registered(self.name), shapes)(*arrays, **given)
         return tuple(
             value
             for value, result in zip(results, self.results, strict=True)

@@ -15,6 +15,9 @@ import numpy as np
 from jax import lax
 from jaxtyping import Array, Float
 
+from rcnn_jax.kernels import choice
+from rcnn_jax.kernels import pooling as compiled
+
 Pads = tuple[tuple[int, int], ...]
 Padding = str | Sequence[tuple[int, int]]
 
@@ -136,6 +139,8 @@ def max_pool(
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(0, 1, 2))
 def _max_pool(window: tuple[int, ...], strides: tuple[int, ...], pads: Pads, x: Array) -> Array:
+    if not choice.pooling(x, window):
+        return compiled.max_pool(x, window, strides, pads)[0]
     # Twice as fast as `lax.reduce_window` on a CPU, and as fast elsewhere.
     return functools.reduce(lax.max, _window_elements(window, strides, pads, x))
 
@@ -143,6 +148,9 @@ def _max_pool(window: tuple[int, ...], strides: tuple[int, ...], pads: Pads, x: 
 def _max_pool_forward(
     window: tuple[int, ...], strides: tuple[int, ...], pads: Pads, x: Array
 ) -> tuple[Array, tuple[Array, tuple[int, ...]]]:
+    if not choice.pooling(x, window):
+        best, places = compiled.max_pool(x, window, strides, pads)
+        return best, (places, x.shape[1:-1])
     best, *others = _window_elements(window, strides, pads, x)
     index_dtype = jnp.int8 if len(others) <= jnp.iinfo(jnp.int8).max else jnp.int32
     winner = jnp.zeros(best.shape, index_dtype)
@@ -182,6 +190,8 @@ def _max_pool_backward(
     # r the sum over m is a sum of shifted arrays: nothing is scattered. The remainders are then
     # interleaved.
     winner, spatial = residuals
+    if not choice.pooling(gradient, window):
+        return (compiled.max_pool_gradient(gradient, winner, spatial, window, strides, pads),)
     # An exported program may have a symbolic number of rows, which is no number among residuals.
     batch, *pooled, channels = winner.shape
     zero = jnp.zeros((), gradient.dtype)

@@ -25,12 +25,17 @@ inline ffi::Error finished(bool good) {
   return ffi::Error(ffi::ErrorCode::kResourceExhausted, "no memory for a kernel's scratch space");
 }
 
-inline bool is(const Array& array, std::initializer_list<int64_t> sides) {
+// Whether an array has these sides.
+template <typename Any>
+bool is(const Any& array, std::initializer_list<int64_t> sides) {
   const auto found = array.dimensions();
   return found.size() == sides.size() && std::equal(sides.begin(), sides.end(), found.begin());
 }
 
-inline bool is(const Array& array, const Array& other) {
-  const auto a = array.dimensions(), b = other.dimensions();
+// Whether two arrays have the same sides.
+template <typename Any, typename Other>
+bool is(const Any& array, const Other& other) {
+  const auto a = array.dimensions();
+  const auto b = other.dimensions();
   return a.size() == b.size() && std::equal(a.begin(), a.end(), b.begin());
 }

@@ -21,7 +21,7 @@ ffi::Error transform_kernel(ffi::ThreadPool pool, Array kernel, Out packed) {
 ffi::Error convolve(ffi::ThreadPool pool, Array x, Array packed, Out y) {
   ConvolutionShape s;
   if (auto error = shape_of(x, packed, *y, &s); error.failure()) return error;
-  const int64_t tiles = s.batch * tiles_of_image(s), blocks = (tiles + kBlock - 1) / kBlock;
+  const int64_t tiles = table().number_of_tiles(s), blocks = (tiles + kBlock - 1) / kBlock;
   const float *images = x.typed_data(), *kernel = packed.typed_data();
   float* result = y->typed_data();
   return finished(rcnn::for_each(pool, blocks, [&](int64_t n) {
@@ -49,7 +49,7 @@ ffi::Error kernel_gradient_of(ffi::ThreadPool& pool, const Array& x, const float
     return wrong("the sums do not fit");
   }
   const int64_t parts = p[0], places = kPlaces * s.inputs * s.outputs;
-  const int64_t pixels = s.height * s.width, per_image = tiles_of_image(s);
+  const int64_t pixels = s.height * s.width;
   const int64_t together = images_at_once(s);
   const float *images = x.typed_data(), *slopes = g.typed_data();
   float* sum = sums.typed_data();
@@ -61,7 +61,9 @@ ffi::Error kernel_gradient_of(ffi::ThreadPool& pool, const Array& x, const float
     bool add = false;
     const int64_t last = s.batch * (part + 1) / parts;
     for (int64_t first = s.batch * part / parts; first < last; first += together) {
-      const int64_t count = std::min(together, last - first), tiles = count * per_image;
+      const int64_t count = std::min(together, last - first);
+      const ConvolutionShape some = images_of(s, count);
+      const int64_t tiles = table().number_of_tiles(some);
       const float* from = images + first * pixels * s.inputs;
       const float* slope = slopes + first * pixels * s.outputs;
       if (norm != nullptr) {
@@ -72,7 +74,7 @@ ffi::Error kernel_gradient_of(ffi::ThreadPool& pool, const Array& x, const float
       const int64_t blocks = (tiles + kBlock - 1) / kBlock;
       for (int64_t n = 0; n < blocks; ++n) {
         const int64_t begin = tiles * n / blocks, end = tiles * (n + 1) / blocks;
-        table().add_kernel_gradient(s, from, slope, begin, end - begin, scratch, mine, add);
+        table().add_kernel_gradient(some, from, slope, begin, end - begin, scratch, mine, add);
         add = true;
       }
     }
@@ -118,7 +120,7 @@ ffi::Error step_normal(ffi::ThreadPool pool, Array z, Array norm, Array drive, A
     float* x = scratch + floats_of_block(s);
     const int64_t begin = first * pixels * s.outputs;
     table().normalize(from + first * pixels * s.inputs, by, count * pixels, s.inputs, x);
-    convolve_images(s, x, kernel, 0, count, scratch, add + begin, to + begin);
+    convolve_images(images_of(s, count), x, kernel, scratch, add + begin, to + begin);
     for (int64_t n = first; sum_up && n < first + count; ++n) {
       table().image_moments(to + n * pixels * s.outputs, pixels, s.outputs,
                             sums + n * 2 * s.outputs);
@@ -146,7 +148,8 @@ ffi::Error back_normal(ffi::ThreadPool pool, Array g, Array z, Array norm, Array
         const int64_t here = first * pixels * s.inputs;
         table().normalize_gradient(slope + here, value + here, by, count * pixels, s.inputs,
                                    at_z + here);
-        convolve_images(s, at_z, kernel, first, count, scratch, nullptr, at_x);
+        convolve_images(images_of(s, count), at_z + here, kernel, scratch, nullptr,
+                        at_x + first * pixels * s.outputs);
         for (int64_t n = first; n < first + count; ++n) {
           const int64_t there = n * pixels * s.outputs;
           table().image_gradient_sums(at_x + there, value_before + there, by_before, pixels,

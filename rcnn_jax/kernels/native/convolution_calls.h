@@ -3,12 +3,9 @@
 
 #include "calls.h"
 
-constexpr int64_t kPlaces = 36, kTile = 4;
-constexpr int64_t kBlock = 32;  // most tiles that are transformed at a time
-
-inline int64_t tiles_of_image(const ConvolutionShape& s) {
-  return ((s.height + kTile - 1) / kTile) * ((s.width + kTile - 1) / kTile);
-}
+constexpr int64_t kPlaces = 36;
+constexpr int64_t kBlock = 32;     // most tiles that are transformed at a time
+constexpr int64_t kTogether = 32;  // tiles of several small images in one piece of work
 
 // The convolution of x with a packed kernel, or an error.
 inline ffi::Error shape_of(const Array& x, const Array& packed, const Array& y, ConvolutionShape* s) {
@@ -30,20 +27,26 @@ inline int64_t floats_of_block(const ConvolutionShape& s) {
   return kPlaces * (kBlock * (s.inputs + s.outputs) + 32);
 }
 
-// Convolves all tiles of images first..first+count-1 in equal blocks.
-inline void convolve_images(const ConvolutionShape& s, const float* x, const float* packed, int64_t first,
-                     int64_t count, float* scratch, const float* drive, float* y) {
-  const int64_t begin = first * tiles_of_image(s), tiles = count * tiles_of_image(s);
-  const int64_t blocks = (tiles + kBlock - 1) / kBlock;
+// These images of a batch.
+inline ConvolutionShape images_of(const ConvolutionShape& s, int64_t count) {
+  ConvolutionShape some = s;
+  some.batch = count;
+  return some;
+}
+
+// Convolves all tiles of some images in equal blocks.
+inline void convolve_images(const ConvolutionShape& s, const float* x, const float* packed,
+                            float* scratch, const float* drive, float* y) {
+  const int64_t tiles = table().number_of_tiles(s), blocks = (tiles + kBlock - 1) / kBlock;
   for (int64_t n = 0; n < blocks; ++n) {
     const int64_t from = tiles * n / blocks, to = tiles * (n + 1) / blocks;
-    table().convolve_tiles(s, x, packed, begin + from, to - from, scratch, drive, y);
+    table().convolve_tiles(s, x, packed, from, to - from, scratch, drive, y);
   }
 }
 
 // Images of one piece of work: about 24 tiles, so that all products of a block have enough rows.
 inline int64_t images_at_once(const ConvolutionShape& s) {
-  return std::max<int64_t>(1, 24 / tiles_of_image(s));
+  return std::max<int64_t>(1, kTogether / table().number_of_tiles(images_of(s, 1)));
 }
 
 // Calls `work(first image, number of images, scratch)` for all images.

@@ -30,7 +30,8 @@ ffi::Error step_response(ffi::ThreadPool pool, Array z, Array bias, Array drive,
   return finished(for_images(pool, s, floats, [&](int64_t first, int64_t count, float* scratch) {
     const int64_t here = first * pixels * s.inputs;
     table().respond(r, from + here, by, count * pixels, scratch + floats_of_block(s), state + here);
-    convolve_images(s, state, kernel, first, count, scratch, add, to);
+    const int64_t there = first * pixels * s.outputs;
+    convolve_images(images_of(s, count), state + here, kernel, scratch, add + there, to + there);
   }));
 }
 
@@ -53,7 +54,8 @@ ffi::Error back_response(ffi::ThreadPool pool, Array g, Array z, Array bias, Arr
     const int64_t here = first * pixels * s.inputs;
     table().respond_gradient(r, slope + here, value + here, by, count * pixels,
                              scratch + floats_of_block(s), at_z + here);
-    convolve_images(s, at_z, kernel, first, count, scratch, nullptr, at_x);
+    convolve_images(images_of(s, count), at_z + here, kernel, scratch, nullptr,
+                    at_x + first * pixels * s.outputs);
   }));
 }
 

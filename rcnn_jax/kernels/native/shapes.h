@@ -15,3 +15,9 @@ struct ResponseShape {
   int size, quarters;
   float alpha, k;
 };
+
+// A pool over windows of an image.
+struct PoolShape {
+  int64_t height, width, channels, pooled_height, pooled_width;
+  int64_t window_height, window_width, stride_height, stride_width, pad_top, pad_left;
+};

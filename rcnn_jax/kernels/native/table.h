@@ -9,6 +9,7 @@ struct Table {
   int lanes;
   // winograd.h
   void (*transform_kernel)(const ConvolutionShape&, const float*, float*, int64_t, int64_t);
+  int64_t (*number_of_tiles)(const ConvolutionShape&);
   void (*convolve_tiles)(const ConvolutionShape&, const float*, const float*, int64_t, int64_t,
                          float*, const float*, float*);
   void (*add_kernel_gradient)(const ConvolutionShape&, const float*, const float*, int64_t, int64_t,
@@ -24,6 +25,9 @@ struct Table {
   void (*respond)(const ResponseShape&, const float*, const float*, int64_t, float*, float*);
   void (*respond_gradient)(const ResponseShape&, const float*, const float*, const float*, int64_t,
                            float*, float*);
+  // pooling.h
+  void (*pool_image)(const PoolShape&, const float*, float*, int8_t*);
+  void (*pool_image_gradient)(const PoolShape&, const float*, const int8_t*, float*);
 };
 
 extern const Table kBaseTable;

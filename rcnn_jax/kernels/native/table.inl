@@ -2,6 +2,7 @@
 #include "table.h"
 
 #include "images.h"
+#include "pooling.h"
 #include "response.h"
 #include "winograd.h"
 
@@ -9,6 +10,7 @@ const Table RCNN_TABLE = {
     RCNN_NAME,
     RCNN_ISA::kLanes,
     RCNN_ISA::transform_kernel,
+    RCNN_ISA::number_of_tiles,
     RCNN_ISA::convolve_tiles,
     RCNN_ISA::add_kernel_gradient,
     RCNN_ISA::finish_kernel_gradient,
@@ -18,4 +20,6 @@ const Table RCNN_TABLE = {
     RCNN_ISA::image_gradient_sums,
     RCNN_ISA::respond,
     RCNN_ISA::respond_gradient,
+    RCNN_ISA::pool_image,
+    RCNN_ISA::pool_image_gradient,
 };
