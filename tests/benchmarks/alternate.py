@@ -25,6 +25,7 @@ from row import Row, Side
 import figures
 
 _WORKER = pathlib.Path(__file__).resolve().parent / "worker.py"
+_REPOSITORY = _WORKER.parents[2]
 _SETTLE = 0.02  # seconds: threads of the side before may still spin for a moment
 _MOST_REPEATS = 50
 
@@ -36,6 +37,20 @@ class StoppedError(Exception):
         """Keeps the one sentence that the table shows."""
         super().__init__(message)
         self.state = state
+
+
+def _tree_of(commit: str, folder: pathlib.Path) -> pathlib.Path:
+    """Writes the files of a commit into a folder and returns it; StoppedError without the commit."""
+    tree = folder / f"tree-{commit}"
+    if not tree.exists():
+        git = ["git", "-C", str(_REPOSITORY)]
+        try:
+            packed = subprocess.run([*git, "archive", commit], capture_output=True, check=True).stdout
+        except (OSError, subprocess.CalledProcessError) as error:
+            raise StoppedError("absent", f"this checkout has no commit {commit}") from error
+        tree.mkdir()
+        subprocess.run(["tar", "-x", "-C", str(tree)], input=packed, check=True)
+    return tree
 
 
 class Worker:
@@ -72,9 +87,14 @@ class Worker:
         # A cache of its own, so that what it compiles was not compiled before.
         cache = tempfile.mkdtemp(dir=folder, prefix="compiled")
         env = machine.environment(platform) | {"TORCHINDUCTOR_CACHE_DIR": cache}
+        program = _WORKER
+        if side.commit:
+            tree = _tree_of(side.commit, folder)
+            program = tree / _WORKER.relative_to(_REPOSITORY)
+            env["PYTHONPATH"] = str(tree)
         with self._errors.open("w") as errors:
             self._process = subprocess.Popen(
-                [sys.executable, str(_WORKER), json.dumps(request)],
+                [sys.executable, str(program), json.dumps(request)],
                 env=env,
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,

@@ -27,6 +27,7 @@ _OWN = (
     "JAX_COMPILATION_CACHE_DIR",
     "TORCHINDUCTOR_CACHE_DIR",
     switches.WINOGRAD,
+    switches.KERNELS,
 )
 _CARD = ("name", "driver_version", "memory.total", "power.limit", "clocks.max.sm")
 

@@ -57,6 +57,8 @@ class Side:
         imports: what is imported before memory is looked at for the first time.
         config: name of a shipped config whose compiler flags are set; empty for none.
         quick: arguments of this side that stand in place of the row's `quick`, if it has its own.
+        commit: commit of this repository whose package and whose module of this folder run, to
+            measure what has changed since; empty for the working tree.
     """
 
     name: str
@@ -66,6 +68,7 @@ class Side:
     imports: tuple[str, ...] = ()
     config: str = ""
     quick: Mapping[str, Any] | None = None
+    commit: str = ""
 
 
 @dataclasses.dataclass(frozen=True)

@@ -2,7 +2,7 @@
 
 from row import Row, Side, Target
 
-TORCH, CHANNELS_LAST = "torch", "torch, channels last"
+TORCH, CHANNELS_LAST, BEFORE = "torch", "torch, channels last", "a20cca2"
 
 
 def _row(batch: int) -> Row:
@@ -13,10 +13,13 @@ def _row(batch: int) -> Row:
         about=f"VGG16, {batch} images of 224 px, forward",
         sides=(
             Side("rcnn_jax", "jax_vgg:inference", arguments, ours=True, imports=("jax", "flax")),
+            Side(
+                BEFORE, "jax_vgg:inference", arguments, imports=("jax", "flax"), commit=BEFORE
+            ),
             Side(TORCH, theirs, arguments, imports=("torch",)),
             Side(CHANNELS_LAST, theirs, {**arguments, "channels_last": True}, imports=("torch",)),
         ),
-        targets=(Target((TORCH, CHANNELS_LAST), must=1.05, aim=0.9),),
+        targets=(Target((TORCH, CHANNELS_LAST), *((0.75, 0.6) if batch == 4 else (1.05, 0.9))),),
         quick={"batch": 2, "size": 32, "width": 2},
     )
 
