@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from rcnn_jax.kernels.library import ROWS, SCRATCH, SUM, WHOLE, Call, Result
+from rcnn_jax.kernels.library import ROWS, SCRATCH, SUM, WHOLE, Call, Result, aligned
 
 _PLACES = 36  # products of a tile
 
@@ -79,7 +79,8 @@ def convolve_packed(
 
 
 def kernel_gradient(
-    x: Float[Array, "batch height width inputs"], gradient: Float[Array, "batch height width outputs"]
+    x: Float[Array, "batch height width inputs"],
+    gradient: Float[Array, "batch height width outputs"],
 ) -> Float[Array, "3 3 inputs outputs"]:
     """Computes the gradient of a kernel of 3 x 3.
 
@@ -90,7 +91,6 @@ def kernel_gradient(
     return _KERNEL_GRADIENT(x, gradient)[0]
 
 
-@jax.custom_vjp
 def convolve_3x3(
     x: Float[Array, "batch height width inputs"], kernel: Float[Array, "3 3 inputs outputs"]
 ) -> Float[Array, "batch height width outputs"]:
@@ -105,11 +105,16 @@ def convolve_3x3(
         Output `float32[batch, height, width, outputs]`. Only reverse-mode differentiation is
         defined.
     """
+    return _convolve(*aligned(x, kernel))
+
+
+@jax.custom_vjp
+def _convolve(x: Array, kernel: Array) -> Array:
     return convolve_packed(x, transform(kernel))
 
 
 def _forward(x: Array, kernel: Array) -> tuple[Array, tuple[Array, Array]]:
-    return convolve_3x3(x, kernel), (x, kernel)
+    return _convolve(x, kernel), (x, kernel)
 
 
 def _backward(residuals: tuple[Array, Array], gradient: Array) -> tuple[Array, Array]:
@@ -117,4 +122,4 @@ def _backward(residuals: tuple[Array, Array], gradient: Array) -> tuple[Array, A
     return convolve_packed(gradient, transform(flipped(kernel))), kernel_gradient(x, gradient)
 
 
-convolve_3x3.defvjp(_forward, _backward)
+_convolve.defvjp(_forward, _backward)

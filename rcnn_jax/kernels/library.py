@@ -72,6 +72,32 @@ def _registered(name: str) -> str:
     return name
 
 
+def _varying(array: Array) -> frozenset[str]:
+    """Returns the mesh axes over which the type of an array says that it differs."""
+    kind = getattr(jax.typeof(array), "manual_axis_type", None)
+    return frozenset() if kind is None else kind.varying
+
+
+def aligned(*arrays: Array) -> tuple[Array, ...]:
+    """Gives arrays inside `shard_map` one type: that of a share, if one of them is a share.
+
+    A function whose gradient is stated takes its arguments through this, so that the gradient of
+    an argument that all devices share is summed over them.
+
+    Args:
+        *arrays: Arrays of any shape.
+    """
+    axes = frozenset[str]().union(*map(_varying, arrays))
+    if not axes:
+        return arrays
+    return tuple(
+        lax.pcast(array, tuple(sorted(axes - _varying(array))), to="varying")
+        if axes - _varying(array)
+        else array
+        for array in arrays
+    )
+
+
 ROWS, WHOLE, SUM, SCRATCH = "rows", "whole", "sum", "scratch"
 
 
@@ -117,6 +143,10 @@ class Call:
         Returns:
             The results in float32, without scratch memory.
         """
+        arrays = aligned(*arrays)
+        if _varying(arrays[0]):
+            # Inside `shard_map` arrays are those of this device, and their types say so.
+            return self.run(attributes, *arrays)
         return _operation(self, tuple(sorted(attributes.items())))(*arrays)
 
     def returned(self) -> tuple[Result, ...]:
@@ -125,7 +155,14 @@ class Call:
 
     def run(self, attributes: dict[str, Any], *arrays: Array) -> tuple[Array, ...]:
         """Calls the function for arrays that are whole on this device, see `__call__`."""
-        shapes = [jax.ShapeDtypeStruct(r.shape(*arrays), r.dtype) for r in self.results]
+        like = jax.typeof(arrays[0])
+        shapes = []
+        for result in self.results:
+            shape, options = result.shape(*arrays), {}
+            if _varying(arrays[0]):
+                where = NamedSharding(like.sharding.mesh, PartitionSpec(*[None] * len(shape)))
+                options = {"sharding": where, "manual_axis_type": like.manual_axis_type}
+            shapes.append(jax.ShapeDtypeStruct(shape, result.dtype, **options))
         given = {
             name: np.array(value, np.int64) if isinstance(value, tuple) else value
             for name, value in attributes.items()

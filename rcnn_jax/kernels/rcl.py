@@ -288,9 +288,9 @@ def rcl_batch(
         variance over the global batch that each step used, `[steps + 1, features]`. No gradient
         flows through the latter two. Only reverse-mode differentiation is defined.
     """
-    return _batch_forward(steps, gamma, all_states, epsilon, total, feedforward, kernels, scale, bias)[
-        0
-    ]
+    return _batch_forward(
+        steps, gamma, all_states, epsilon, total, feedforward, kernels, scale, bias
+    )[0]
 
 
 def _batch_forward(

@@ -23,6 +23,7 @@ from jaxtyping import Array, Float, PyTree
 
 from rcnn_jax.kernels import choice
 from rcnn_jax.kernels import rcl as compiled
+from rcnn_jax.kernels.library import aligned
 from rcnn_jax.layers.convolution import convolve
 from rcnn_jax.layers.gated_rcl import GATED_PLACES, gated_rcl
 from rcnn_jax.layers.initializers import kernel_initializer
@@ -301,7 +302,10 @@ class RCL(RCLOptions):
     ) -> tuple[Array, Entries] | None:
         """Computes the states by compiled kernels, or returns None where these cannot."""
         steps, gamma = options["steps"], options["gamma"]
-        kernels = kernels if kernels.ndim == 4 else kernels[: steps]
+        each = kernels_of_steps(kernels, feedforward.ndim, steps)
+        kernels = kernels if each is None else each
+        feedforward, kernels, *values = aligned(feedforward, kernels, *entries.values())
+        entries = dict(zip(entries, values, strict=True))
         run = (steps, gamma, options["all_states"])
         if self.norm == "lrn":
             quarters = 4 * self.lrn_beta

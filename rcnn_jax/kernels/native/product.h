@@ -42,8 +42,12 @@ struct Result {
   ptrdiff_t row_step;
 };
 
+// A sum over more depth than this is cut into parts, which are added up afterwards: the rounding
+// errors of a long sum grow with its root, and those of its parts stay small.
+constexpr int kDepth = 48;
+
 template <int ROWS, int PANELS>
-static inline void block(int depth, Left left, Right right, Result result, bool add) {
+static inline void part(int depth, Left left, Right right, Result result, bool add) {
   constexpr int columns = PANELS * kVectors;
   Vec sum[ROWS][columns];
 #pragma GCC unroll 16
@@ -81,6 +85,17 @@ static inline void block(int depth, Left left, Right right, Result result, bool 
   }
 }
 
+template <int ROWS, int PANELS>
+static inline void block(int depth, Left left, Right right, Result result, bool add) {
+  const int parts = depth <= kDepth ? 1 : (depth + kDepth - 1) / kDepth;
+  for (int n = 0; n < parts; ++n) {
+    const int begin = depth * n / parts, end = depth * (n + 1) / parts;
+    part<ROWS, PANELS>(end - begin,
+                       {left.data + begin * left.depth_step, left.row_step, left.depth_step},
+                       {right.data + begin * kPanel, right.panel_step}, result, add || n > 0);
+  }
+}
+
 template <int PANELS>
 static inline void block_of_rows(int rows, int depth, Left left, Right right, Result result,
                                  bool add) {
@@ -108,9 +123,9 @@ static inline void rows_of_panels(int rows, int depth, Left left, Right right, R
                         {result.data + row * result.row_step, result.row_step}, add);
 }
 
-// Computes result = left * right, or adds it to the result, for all rows and panels. The sum over
-// the depth runs in order, one fused multiplication and addition after the other, however many rows
-// there are: the same element always gets the same bits.
+// Computes result = left * right, or adds it to the result, for all rows and panels. The order of the
+// sum over the depth is the same however many rows there are: the same element always gets the same
+// bits.
 static inline void product(int rows, int panels, int depth, Left left, Right right, Result result,
                            bool add) {
   int panel = 0;
