@@ -1,1 +1,1 @@
-"""Compiled kernels in C++, called through `jax.ffi`, and the choice between them and XLA's forms."""
+"""Compiled kernels in C++, called through `jax.ffi`, and the rules of where they are used."""

@@ -25,7 +25,7 @@ def convolution(x: Any, kernel: Any) -> str:
 
     Args:
         x: Images `[batch, height, width, inputs]`, an array or anything with shape and dtype.
-        kernel: Kernel `[*window, inputs, outputs]`, likewise.
+        kernel: Kernel `[*window, inputs, outputs]`, in the same form.
     """
     if kernel.ndim != 4 or tuple(kernel.shape[:2]) != (3, 3):
         return f"a window of {' x '.join(map(str, kernel.shape[:-2]))}, not 3 x 3"
@@ -63,6 +63,21 @@ def pooling(x: Any, window: Sequence[int]) -> str:
         return f"{x.shape[-1]} channels, no multiple of 16"
     if math.prod(window) > 127:
         return f"a window of {math.prod(window)} places, more than 127"
+    return library.problem()
+
+
+def response(x: Any) -> str:
+    """Returns why a local response normalization runs in XLA's form, empty if it is compiled.
+
+    Args:
+        x: Input `[..., channels]`.
+    """
+    if x.dtype != jnp.float32:
+        return f"{x.dtype}, not float32"
+    if x.ndim < 2 or not all(isinstance(side, int) for side in x.shape):
+        return "a batch without a fixed size"
+    if x.shape[-1] % CHANNELS:
+        return f"{x.shape[-1]} channels, no multiple of 16"
     return library.problem()
 
 

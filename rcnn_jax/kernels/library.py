@@ -8,7 +8,7 @@ runs one call after the other.
 import ctypes
 import dataclasses
 import functools
-import os
+import itertools
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 from jax.custom_batching import sequential_vmap
-from jax.experimental.custom_partitioning import SdyShardingRule, custom_partitioning
+from jax.experimental.custom_partitioning import custom_partitioning
 from jax.sharding import NamedSharding, PartitionSpec
 from jaxtyping import Array
 
@@ -217,25 +217,21 @@ def _partitioned(call: Call, attributes: dict[str, Any]) -> Any:
             tuple(placed(kind) for kind in call.arguments),
         )
 
-    def rule(mesh: Any, values: Any, results: Any) -> SdyShardingRule:
-        count = 0
+    def rule(mesh: Any, values: Any, results: Any) -> tuple[str, dict[str, Any]]:
+        # One name for the batch, and one for each other axis, which is not cut.
+        names = (f"axis{number}" for number in itertools.count())
         whole: list[str] = []
 
-        def mapping(rank: int, kind: str) -> tuple[str, ...]:
-            nonlocal count
-            names = []
-            for axis in range(rank):
-                if axis == 0 and kind == ROWS:
-                    names.append("batch")
-                    continue
-                names.append(f"f{count}")
-                whole.append(f"f{count}")
-                count += 1
-            return tuple(names)
+        def axes(rank: int, kind: str) -> str:
+            first = ["batch"] if rank and kind == ROWS else []
+            others = list(itertools.islice(names, rank - len(first)))
+            whole.extend(others)
+            return " ".join([*first, *others])
 
-        given = tuple(mapping(v.rank, k) for v, k in zip(values, call.arguments, strict=True))
-        made = tuple(mapping(v.rank, r.kind) for v, r in zip(results, call.returned(), strict=True))
-        return SdyShardingRule(given, made, need_replication_factors=tuple(whole))
+        given = [axes(v.rank, kind) for v, kind in zip(values, call.arguments, strict=True)]
+        made = [axes(v.rank, r.kind) for v, r in zip(results, call.returned(), strict=True)]
+        text = f"{', '.join(given)} -> {', '.join(made)}"
+        return text, {"need_replication_factors": tuple(whole)}
 
     def infer(mesh: Any, shapes: Any, results: Any) -> Any:
         return partition(mesh, shapes, results)[2]

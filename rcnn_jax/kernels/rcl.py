@@ -17,12 +17,12 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jax import lax
 from jaxtyping import Array, Float
 
-from rcnn_jax.kernels.convolution import convolve_packed, flipped, kernel_gradient, parts, transform
+from rcnn_jax.kernels.convolution import flipped, kernel_gradient, parts, transform
 from rcnn_jax.kernels.library import ROWS, SCRATCH, SUM, WHOLE, Call, Result
+from rcnn_jax.kernels.response import Response, respond, respond_gradient
 
 Total = Callable[[Array], Array]
 """Sums over the devices of the data axis, or returns what it gets where there is none."""
@@ -288,9 +288,8 @@ def rcl_batch(
         variance over the global batch that each step used, `[steps + 1, features]`. No gradient
         flows through the latter two. Only reverse-mode differentiation is defined.
     """
-    return _batch_forward(
-        steps, gamma, all_states, epsilon, total, feedforward, kernels, scale, bias
-    )[0]
+    arguments = (steps, gamma, all_states, epsilon, total, feedforward, kernels, scale, bias)
+    return _batch_forward(*arguments)[0]
 
 
 def _batch_forward(
@@ -325,7 +324,7 @@ def _batch_forward(
     states = [_activated(values[step], norms[step]) for step in shown]
     mean, variance = jnp.stack(means), jnp.stack(variances)
     results = (_returned(states, all_states), mean, variance)
-    return results, (values, kernels, Norms(*jnp.stack(norms, 1)), scale, variance, images)
+    return results, (values, kernels, Norms(*jnp.stack(norms, 1)), variance, images)
 
 
 def _batch_backward(
@@ -337,7 +336,7 @@ def _batch_backward(
     residuals: Any,
     gradients: tuple[Array, Array, Array],
 ) -> tuple[Array, Array, Array, Array]:
-    values, kernels, norms, scale, variance, images = residuals
+    values, kernels, norms, variance, images = residuals
     inverse = lax.rsqrt(variance + epsilon)
     pixels = values[0].shape[1] * values[0].shape[2]
 
@@ -352,47 +351,6 @@ def _batch_backward(
 
 
 rcl_batch.defvjp(_batch_forward, _batch_backward)
-
-
-class Response(NamedTuple):
-    """Local response normalization `a / (k + alpha / size sum of a^2) ** (quarters / 4)`.
-
-    Attributes:
-        size: Number of channels in the window.
-        quarters: Exponent in quarters, from 1 to 12.
-        alpha: Strength of the normalization.
-        k: Offset of the denominator.
-    """
-
-    size: int
-    quarters: int
-    alpha: float
-    k: float = 1.0
-
-    def attributes(self) -> dict[str, Any]:
-        """Returns the attributes of a call."""
-        return {
-            "size": np.int64(self.size),
-            "quarters": np.int64(self.quarters),
-            "alpha": np.float32(self.alpha),
-            "k": np.float32(self.k),
-        }
-
-
-_RESPOND = Call("RcnnRespond", (ROWS, WHOLE), (Result(lambda z, bias: z.shape),))
-_RESPOND_GRADIENT = Call(
-    "RcnnRespondGradient", (ROWS, ROWS, WHOLE), (Result(lambda g, z, bias: z.shape),)
-)
-
-
-def _respond(response: Response, z: Array, bias: Array) -> Array:
-    rows = z.reshape(-1, z.shape[-1])
-    return _RESPOND(rows, bias, **response.attributes())[0].reshape(z.shape)
-
-
-def _respond_gradient(response: Response, g: Array, z: Array, bias: Array) -> Array:
-    g, rows = (a.reshape(-1, a.shape[-1]) for a in (g, z))
-    return _RESPOND_GRADIENT(g, rows, bias, **response.attributes())[0].reshape(z.shape)
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(0, 1, 2, 3))
@@ -441,7 +399,7 @@ def _response_forward(
         )
         states.append(state)
         values.append(z)
-    last = _respond(response, values[-1], bias[steps])
+    last = respond(response, values[-1], bias[steps])
     return _returned([*states, last], all_states), (values, states, kernels, bias)
 
 
@@ -465,7 +423,7 @@ def _response_backward(
             gradient = gradient + states_gradient[step - 1]
         kernel_gradients.append(kernel_gradient(states[step - 1], at_z))
         inner.append(at_z)
-    at_first = _respond_gradient(response, gradient, values[0], bias[0])
+    at_first = respond_gradient(response, gradient, values[0], bias[0])
     stacked = jnp.stack(kernel_gradients[::-1])
     per_step = [at_first, *inner[::-1]]
     return (

@@ -10,6 +10,9 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Float
 
+from rcnn_jax.kernels import choice
+from rcnn_jax.kernels import response as compiled
+
 
 def lrn_window(features: int) -> int:
     """Returns the number of channels in the paper's normalization window, `features / 8 + 1`.
@@ -68,6 +71,24 @@ def _power(denominator: Array, exponent: float) -> Array:
     return lax.integer_pow(jnp.sqrt(lax.rsqrt(denominator)), quarters)
 
 
+def compiled_response(
+    size: int, alpha: float, beta: float, k: float, *, rectify: bool
+) -> compiled.Response | None:
+    """Returns a normalization that compiled kernels compute, None if they have no such exponent.
+
+    Args:
+        size: Number of channels in the window, at least 1.
+        alpha: Strength of the normalization.
+        beta: Exponent of the denominator; compiled kernels take multiples of 1/4 up to 3.
+        k: Offset of the denominator, positive.
+        rectify: Whether the input is rectified before.
+    """
+    quarters = round(4 * beta)
+    if quarters != 4 * beta or not 1 <= quarters <= 12:
+        return None
+    return compiled.Response(size, quarters, float(alpha), float(k), rectify)
+
+
 @functools.partial(jax.custom_vjp, nondiff_argnums=(0, 1, 2, 3, 4))
 def _lrn(rectify: bool, size: int, alpha: float, beta: float, k: float, x: Array) -> Array:
     return _lrn_forward(rectify, size, alpha, beta, k, x)[0]
@@ -76,6 +97,9 @@ def _lrn(rectify: bool, size: int, alpha: float, beta: float, k: float, x: Array
 def _lrn_forward(
     rectify: bool, size: int, alpha: float, beta: float, k: float, x: Array
 ) -> tuple[Array, Array]:
+    response = compiled_response(size, alpha, beta, k, rectify=rectify)
+    if response is not None and not choice.response(x):
+        return compiled.respond(response, x, jnp.zeros(x.shape[-1:], x.dtype)), x
     activity = lax.max(x, jnp.zeros((), x.dtype)) if rectify else x
     wide = activity.astype(jnp.promote_types(x.dtype, jnp.float32))
     denominator = _lrn_denominator(wide, size, alpha, k)
@@ -99,6 +123,10 @@ def _lrn_backward(
     # With d = k + alpha/N sum x^2 and y = x d^-beta, and j over the windows that hold i:
     #   dL/dx_i = g_i d_i^-beta - 2 alpha beta / N  x_i  sum_j g_j x_j d_j^(-beta-1)
     # d is recomputed: XLA merges it with the d of the forward pass where this is faster.
+    response = compiled_response(size, alpha, beta, k, rectify=rectify)
+    if response is not None and not choice.response(activity):
+        bias = jnp.zeros(activity.shape[-1:], activity.dtype)
+        return (compiled.respond_gradient(response, gradient, activity, bias),)
     x, g = (a.astype(jnp.promote_types(a.dtype, jnp.float32)) for a in (activity, gradient))
     d = _lrn_denominator(x, size, alpha, k)
     scaled = g * _power(d, beta)

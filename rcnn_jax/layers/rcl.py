@@ -27,7 +27,7 @@ from rcnn_jax.kernels.library import aligned
 from rcnn_jax.layers.convolution import convolve
 from rcnn_jax.layers.gated_rcl import GATED_PLACES, gated_rcl
 from rcnn_jax.layers.initializers import kernel_initializer
-from rcnn_jax.layers.local_response import lrn_window, relu_lrn
+from rcnn_jax.layers.local_response import compiled_response, lrn_window, relu_lrn
 from rcnn_jax.layers.masks import apply_mask
 from rcnn_jax.layers.normalization import rows_masked, total_over_data
 from rcnn_jax.layers.step_norm import Entries, StepNorm, check_norm, normalize
@@ -277,7 +277,8 @@ class RCL(RCLOptions):
         norm = self._step_norm("norm", self.steps + 1)
         feedforward = convolve(u, parameters["kernel"])
         kernels, entries = parameters.get("recurrent_kernel"), norm.entries(steps + 1)
-        if not choice.iterations(feedforward, kernels, options, norm=self.norm, mask=mask):
+        why_not = choice.iterations(feedforward, kernels, options, norm=self.norm, mask=mask)
+        if kernels is not None and not why_not:
             results = self._compiled(feedforward, kernels, entries, train, options)
             if results is not None:
                 states, used = results
@@ -308,19 +309,19 @@ class RCL(RCLOptions):
         entries = dict(zip(entries, values, strict=True))
         run = (steps, gamma, options["all_states"])
         if self.norm == "lrn":
-            quarters = 4 * self.lrn_beta
-            if quarters != round(quarters) or not 1 <= quarters <= 12:
-                return None
             size = lrn_window(self.features) if self.lrn_size is None else self.lrn_size
-            response = compiled.Response(size, round(quarters), self.lrn_alpha)
+            response = compiled_response(size, self.lrn_alpha, self.lrn_beta, 1.0, rectify=True)
+            if response is None:
+                return None
             return compiled.rcl_response(*run, response, feedforward, kernels, entries["bias"]), {}
         scale, bias = entries["scale"], entries["bias"]
         if train:
             if rows_masked():
                 return None
-            states, mean, var = compiled.rcl_batch(
+            results: Any = compiled.rcl_batch(
                 *run, self.epsilon, total_over_data, feedforward, kernels, scale, bias
             )
+            states, mean, var = results
             return states, {"mean": mean, "var": var}
         factor = scale * lax.rsqrt(entries["var"] + self.epsilon)
         norms = compiled.Norms(entries["mean"], factor, bias)

@@ -40,16 +40,16 @@ class StoppedError(Exception):
 
 
 def _tree_of(commit: str, folder: pathlib.Path) -> pathlib.Path:
-    """Writes the files of a commit into a folder and returns it; StoppedError without the commit."""
+    """Writes the files of a commit into a folder, which it returns."""
     tree = folder / f"tree-{commit}"
     if not tree.exists():
         git = ["git", "-C", str(_REPOSITORY)]
         try:
-            packed = subprocess.run([*git, "archive", commit], capture_output=True, check=True).stdout
+            done = subprocess.run([*git, "archive", commit], capture_output=True, check=True)
         except (OSError, subprocess.CalledProcessError) as error:
             raise StoppedError("absent", f"this checkout has no commit {commit}") from error
         tree.mkdir()
-        subprocess.run(["tar", "-x", "-C", str(tree)], input=packed, check=True)
+        subprocess.run(["tar", "-x", "-C", str(tree)], input=done.stdout, check=True)
     return tree
 
 

@@ -1,4 +1,4 @@
-"""The compiled convolution against float64, against XLA's form, and as an operation of a program."""
+"""The compiled convolution against float64 and XLA's form, and as a part of programs."""
 
 import functools
 

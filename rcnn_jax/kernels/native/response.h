@@ -64,7 +64,10 @@ static inline Vec fourth_root(const ResponseShape& s, Vec squares) {
   return square_root(1.0f / square_root(d));
 }
 
-// x = a d^-beta, where a = relu(z + bias) and d = k + alpha / size sum of a^2 over the window.
+// What is normalized.
+static inline Vec activity(const ResponseShape& s, Vec z) { return s.rectify ? positive(z) : z; }
+
+// x = a d^-beta, where a = relu(z + bias), or z + bias, and d = k + alpha / size sum of a^2 over the window.
 static void respond(const ResponseShape& s, const float* z, const float* bias, int64_t pixels,
                     float* scratch, float* x) {
   const int64_t row = response_row(s), channels = s.channels;
@@ -76,7 +79,7 @@ static void respond(const ResponseShape& s, const float* z, const float* bias, i
       float* of = values + p * row;
       for (int64_t c = 0; c < s.size; ++c) of[c] = 0.0f;
       for (int64_t c = 0; c < channels; c += kLanes) {
-        const Vec a = positive(load(z + (first + p) * channels + c) + load(bias + c));
+        const Vec a = activity(s, load(z + (first + p) * channels + c) + load(bias + c));
         store(of + s.size + c, a * a);
       }
       for (int64_t c = s.size + channels; c < row; ++c) of[c] = 0.0f;
@@ -84,7 +87,7 @@ static void respond(const ResponseShape& s, const float* z, const float* bias, i
     window_sums(s, s.size / 2, s.size - 1 - s.size / 2, row, values, sums);
     for (int p = 0; p < count; ++p) {
       for (int64_t c = 0; c < channels; c += kLanes) {
-        const Vec a = positive(load(z + (first + p) * channels + c) + load(bias + c));
+        const Vec a = activity(s, load(z + (first + p) * channels + c) + load(bias + c));
         store(x + (first + p) * channels + c,
               a * power(fourth_root(s, load(sums + p * channels + c)), s.quarters));
       }
@@ -109,7 +112,7 @@ static void respond_gradient(const ResponseShape& s, const float* g, const float
       float* of = values + p * row;
       for (int64_t c = 0; c < s.size; ++c) of[c] = 0.0f;
       for (int64_t c = 0; c < channels; c += kLanes) {
-        const Vec a = positive(load(from + p * channels + c) + load(bias + c));
+        const Vec a = activity(s, load(from + p * channels + c) + load(bias + c));
         store(of + s.size + c, a * a);
       }
       for (int64_t c = s.size + channels; c < row; ++c) of[c] = 0.0f;
@@ -119,7 +122,7 @@ static void respond_gradient(const ResponseShape& s, const float* g, const float
       float* of = values + p * row;
       for (int64_t c = 0; c < s.size; ++c) of[c] = 0.0f;
       for (int64_t c = 0; c < channels; c += kLanes) {
-        const Vec a = positive(load(from + p * channels + c) + load(bias + c));
+        const Vec a = activity(s, load(from + p * channels + c) + load(bias + c));
         const Vec root = fourth_root(s, load(sums + p * channels + c));
         const Vec share = load(slopes + p * channels + c) * power(root, s.quarters);
         store(scaled + p * channels + c, share);
@@ -130,9 +133,9 @@ static void respond_gradient(const ResponseShape& s, const float* g, const float
     window_sums(s, after, before, row, values, sums);
     for (int p = 0; p < count; ++p) {
       for (int64_t c = 0; c < channels; c += kLanes) {
-        const Vec a = positive(load(from + p * channels + c) + load(bias + c));
+        const Vec a = activity(s, load(from + p * channels + c) + load(bias + c));
         const Vec result = load(scaled + p * channels + c) - slope * a * load(sums + p * channels + c);
-        store(out + (first + p) * channels + c, a > 0.0f ? result : Vec{});
+        store(out + (first + p) * channels + c, !s.rectify ? result : (a > 0.0f ? result : Vec{}));
       }
     }
   }

@@ -15,10 +15,10 @@ bool sound(const ResponseShape& s) {
 
 // x = lrn(relu(z + bias)), z' = drive + w * x
 ffi::Error step_response(ffi::ThreadPool pool, Array z, Array bias, Array drive, Array packed,
-                         Out x, Out result, int64_t size, int64_t quarters, float alpha, float k) {
+                         Out x, Out result, int64_t size, int64_t quarters, int64_t rectify, float alpha, float k) {
   ConvolutionShape s;
   if (auto error = shape_of(z, packed, *result, &s); error.failure()) return error;
-  const ResponseShape r{s.inputs, static_cast<int>(size), static_cast<int>(quarters), alpha, k};
+  const ResponseShape r{s.inputs, static_cast<int>(size), static_cast<int>(quarters), rectify != 0, alpha, k};
   if (!is(bias, {s.inputs}) || !is(drive, *result) || !is(*x, z) || !sound(r)) {
     return wrong("an array does not fit the images");
   }
@@ -37,11 +37,11 @@ ffi::Error step_response(ffi::ThreadPool pool, Array z, Array bias, Array drive,
 
 // The gradient g of x(t) taken back to z(t), which is a result, and through the convolution.
 ffi::Error back_response(ffi::ThreadPool pool, Array g, Array z, Array bias, Array packed,
-                         Out inner, Out outer, int64_t size, int64_t quarters, float alpha,
-                         float k) {
+                         Out inner, Out outer, int64_t size, int64_t quarters, int64_t rectify,
+                         float alpha, float k) {
   ConvolutionShape s;
   if (auto error = shape_of(g, packed, *outer, &s); error.failure()) return error;
-  const ResponseShape r{s.inputs, static_cast<int>(size), static_cast<int>(quarters), alpha, k};
+  const ResponseShape r{s.inputs, static_cast<int>(size), static_cast<int>(quarters), rectify != 0, alpha, k};
   if (!is(z, g) || !is(*inner, g) || !is(bias, {s.inputs}) || !sound(r)) {
     return wrong("an array does not fit the images");
   }
@@ -63,10 +63,10 @@ ffi::Error back_response(ffi::ThreadPool pool, Array g, Array z, Array bias, Arr
 constexpr int64_t kRows = 512;
 
 ffi::Error respond(ffi::ThreadPool pool, Array z, Array bias, Out x, int64_t size, int64_t quarters,
-                   float alpha, float k) {
+                   int64_t rectify, float alpha, float k) {
   const auto d = z.dimensions();
   if (d.size() != 2) return wrong("rows have two axes");
-  const ResponseShape r{d[1], static_cast<int>(size), static_cast<int>(quarters), alpha, k};
+  const ResponseShape r{d[1], static_cast<int>(size), static_cast<int>(quarters), rectify != 0, alpha, k};
   if (!is(bias, {d[1]}) || !is(*x, z) || !sound(r)) return wrong("an array does not fit the rows");
   const float *from = z.typed_data(), *by = bias.typed_data();
   float* to = x->typed_data();
@@ -80,10 +80,10 @@ ffi::Error respond(ffi::ThreadPool pool, Array z, Array bias, Out x, int64_t siz
 }
 
 ffi::Error respond_gradient(ffi::ThreadPool pool, Array g, Array z, Array bias, Out out,
-                            int64_t size, int64_t quarters, float alpha, float k) {
+                            int64_t size, int64_t quarters, int64_t rectify, float alpha, float k) {
   const auto d = z.dimensions();
   if (d.size() != 2) return wrong("rows have two axes");
-  const ResponseShape r{d[1], static_cast<int>(size), static_cast<int>(quarters), alpha, k};
+  const ResponseShape r{d[1], static_cast<int>(size), static_cast<int>(quarters), rectify != 0, alpha, k};
   if (!is(bias, {d[1]}) || !is(*out, z) || !is(g, z) || !sound(r)) {
     return wrong("an array does not fit the rows");
   }
@@ -103,7 +103,8 @@ ffi::Error respond_gradient(ffi::ThreadPool pool, Array g, Array z, Array bias, 
 
 #pragma GCC visibility push(default)
 #define RESPONSE_ATTRIBUTES \
-  .Attr<int64_t>("size").Attr<int64_t>("quarters").Attr<float>("alpha").Attr<float>("k")
+  .Attr<int64_t>("size").Attr<int64_t>("quarters").Attr<int64_t>("rectify") \
+      .Attr<float>("alpha").Attr<float>("k")
 
 XLA_FFI_DEFINE_HANDLER_SYMBOL(RcnnStepResponse, step_response,
                               BIND()

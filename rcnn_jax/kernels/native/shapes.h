@@ -9,10 +9,11 @@ struct ConvolutionShape {
 };
 
 // A local response normalization over `size` channels, d = k + alpha / size sum, to the power of
-// -quarters / 4.
+// -quarters / 4, of what is rectified before or is not.
 struct ResponseShape {
   int64_t channels;
   int size, quarters;
+  bool rectify;
   float alpha, k;
 };
 

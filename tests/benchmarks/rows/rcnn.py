@@ -68,7 +68,7 @@ def _training(norm: str, batch: int, size: int) -> Row:
         targets=(
             Target((USER,), must=0.45, aim=0.33),
             Target(best, must=0.85, aim=0.7),
-            Target((BEFORE,), must=0.7, aim=0.55) if norm == "batch" else Target((BEFORE,), 0.75, 0.6),
+            Target((BEFORE,), *((0.7, 0.55) if norm == "batch" else (0.75, 0.6))),
         ),
         quick=QUICK,
         tolerance=_TOLERANCE[norm],

@@ -13,9 +13,7 @@ def _row(batch: int) -> Row:
         about=f"VGG16, {batch} images of 224 px, forward",
         sides=(
             Side("rcnn_jax", "jax_vgg:inference", arguments, ours=True, imports=("jax", "flax")),
-            Side(
-                BEFORE, "jax_vgg:inference", arguments, imports=("jax", "flax"), commit=BEFORE
-            ),
+            Side(BEFORE, "jax_vgg:inference", arguments, imports=("jax", "flax"), commit=BEFORE),
             Side(TORCH, theirs, arguments, imports=("torch",)),
             Side(CHANNELS_LAST, theirs, {**arguments, "channels_last": True}, imports=("torch",)),
         ),
