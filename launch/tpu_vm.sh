@@ -28,7 +28,7 @@ case $what in
   install)
     on all "mkdir -p rcnn_jax_source"
     gcloud compute tpus tpu-vm scp --recurse --zone="$ZONE" --worker=all \
-      rcnn_jax configs pyproject.toml README.md LICENSE "$TPU:rcnn_jax_source/"
+      rcnn_jax configs pyproject.toml hatch_build.py README.md LICENSE "$TPU:rcnn_jax_source/"
     on all "python3 -m venv rcnn_jax_venv && rcnn_jax_venv/bin/pip install --quiet './rcnn_jax_source[tpu]'"
     ;;
   train)

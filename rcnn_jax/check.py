@@ -5,9 +5,9 @@
 
 The command opens the data, checks the model and the task, takes two training steps, evaluates one
 batch of the validation split (including the part that runs on the host), saves a checkpoint,
-restores it and predicts. It prints how long each stage took and how much memory it needed. All keys
-of a config can be set as for `rcnn_jax.train`. Nothing is left behind: the checkpoint is written to
-a temporary folder.
+restores it and predicts. It prints how long each stage took and how much memory it needed, and
+which kernels run in C++ and which in XLA's form, with the reason. All keys of a config can be set
+as for `rcnn_jax.train`. Nothing is left behind: the checkpoint is written to a temporary folder.
 """
 
 import contextlib
@@ -83,18 +83,22 @@ def main(argv: list[str]) -> int:
     doors.quiet_libraries()
     # Imported here because the compiler's flags must be set before jax starts.
     from rcnn_jax.experiment import joining
+    from rcnn_jax.kernels import forms
     from rcnn_jax.training.parallel import distributed
 
     joining.join()
     if distributed.count() > 1:
         raise UserError("check runs in one process: it asks what a batch needs, not a cluster.")
     stages = Stages()
-    with tempfile.TemporaryDirectory() as scratch:
+    with tempfile.TemporaryDirectory() as scratch, forms.collect() as chosen:
         try:
             check(config, pathlib.Path(scratch), _DATA_DIR.value, stages)
         finally:
             columns = ["stage", "seconds", "memory MiB", "device MiB", ""]
             print(tables.table(stages.rows, columns))
+    print(f"kernels: {forms.summary()}")
+    if rows := chosen.rows():
+        print(tables.table([list(row) for row in rows], ["kernel", "operations by form"]))
     print(f"{_CONFIG.value} can be trained, saved, restored, evaluated and asked")
     return 0
 

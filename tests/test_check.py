@@ -1,5 +1,7 @@
 """python -m rcnn_jax.check: everything that a run will do, once."""
 
+import re
+
 import pytest
 
 pytestmark = pytest.mark.one_row
@@ -32,6 +34,7 @@ def test_all_stages_are_gone_through_and_nothing_is_left(door, tmp_path):
     for stage in ("first step", "second step", "evaluation", "save", "restore", "prediction"):
         assert stage in result.stdout
     assert "the same bits" in result.stdout
+    assert re.search(r"^kernels: (compiled, |XLA's forms: )", result.stdout, re.MULTILINE)
     assert "rcnn_digits can be trained, saved, restored, evaluated and asked" in result.stdout
     assert not list(tmp_path.iterdir())
 

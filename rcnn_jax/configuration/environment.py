@@ -1,6 +1,7 @@
-"""Environment variables: switches (0 is off, 1 or unset is on) and the cache folder."""
+"""Environment variables: switches (0 is off, 1 or unset is on), choices and the cache folder."""
 
 import os
+from collections.abc import Sequence
 from pathlib import Path
 
 from rcnn_jax.errors import UsageError
@@ -13,6 +14,12 @@ WINOGRAD = "RCNN_JAX_WINOGRAD"
 
 KERNELS = "RCNN_JAX_KERNELS"
 """Switch of the compiled kernels."""
+
+KERNELS_ISA = "RCNN_JAX_KERNELS_ISA"
+"""The widest instruction set that compiled kernels may use."""
+
+INSTRUCTION_SETS = ("base", "avx2", "avx512")
+"""Values of `RCNN_JAX_KERNELS_ISA`, from the compiler's default to the widest."""
 
 
 def switched_on(variable: str, off: str) -> bool:
@@ -29,6 +36,22 @@ def switched_on(variable: str, off: str) -> bool:
     if value not in ("0", "1"):
         raise UsageError(f"{variable}={value!r} must be 0 ({off}) or 1.")
     return value == "1"
+
+
+def one_of(variable: str, allowed: Sequence[str]) -> str | None:
+    """Returns the value of a variable, None if it is not set.
+
+    Args:
+        variable: Name of the environment variable.
+        allowed: The values that it may have.
+
+    Raises:
+        UsageError: The variable has another value.
+    """
+    value = os.environ.get(variable)
+    if value is not None and value not in allowed:
+        raise UsageError(f"{variable}={value!r} must be one of {', '.join(allowed)}.")
+    return value
 
 
 def cache_dir() -> Path:

@@ -1,1 +1,1 @@
-"""Compiled kernels in C++, called through `jax.ffi`, and the rules of where they are used."""
+"""Compiled kernels in C++, called through `jax.ffi`, beside the forms that XLA compiles."""

@@ -20,55 +20,101 @@ from jax import lax
 from jax.custom_batching import sequential_vmap
 from jax.experimental.custom_partitioning import custom_partitioning
 from jax.sharding import NamedSharding, PartitionSpec
+from jaxlib import version as jaxlib_version
 from jaxtyping import Array
 
-from rcnn_jax.configuration.environment import KERNELS, switched_on
+from rcnn_jax.configuration.environment import (
+    INSTRUCTION_SETS,
+    KERNELS,
+    KERNELS_ISA,
+    one_of,
+    switched_on,
+)
+from rcnn_jax.kernels import build
 
-FILE = Path(__file__).with_name("librcnn_kernels.so")
+FILE = build.FOLDER / build.LIBRARY
 """Where the build puts the library."""
 
 
 @functools.cache
-def _library() -> ctypes.CDLL | str:
+def _library(file: Path) -> ctypes.CDLL | str:
     """Returns the library, or the reason why there is none."""
-    if not FILE.exists():
-        return "the library was not built, since no C++ compiler was found when this was installed"
+    if not file.exists():
+        return _not_built(file.with_name(build.REPORT))
     try:
-        library = ctypes.CDLL(str(FILE))
+        library = ctypes.CDLL(str(file))
+        built_from, name = library.rcnn_built_from, library.rcnn_instruction_set
     except OSError as error:
-        return f"{FILE.name} cannot be loaded: {error}"
-    library.rcnn_instruction_set.restype = ctypes.c_char_p
+        return f"{file.name} cannot be loaded ({error}); `{build.COMMAND}` builds it anew"
+    except AttributeError:
+        return f"{file.name} is of an older version; `{build.COMMAND}` builds it anew"
+    built_from.restype = name.restype = ctypes.c_char_p
+    sources, headers = built_from().decode().split()
+    if sources != build.digest():
+        return f"{file.name} was built from other sources; `{build.COMMAND}` builds it anew"
+    installed = jaxlib_version.__version__
+    if _numbers(headers) > _numbers(installed):
+        return (
+            f"{file.name} was built for jaxlib {headers}, which is newer than the installed "
+            f"{installed}; `{build.COMMAND}` builds it anew"
+        )
     return library
+
+
+def _not_built(report: Path) -> str:
+    """Returns why there is no library, as the build reported it."""
+    try:
+        reason = report.read_text(encoding="utf-8").splitlines()[0]
+    except (OSError, IndexError):
+        return f"the library was not built; `{build.COMMAND}` builds it"
+    return f"the library was not built: {reason}"
+
+
+def _numbers(version: str) -> tuple[int, ...]:
+    """Returns the numbers of a version, `(0, 10, 2)` for `0.10.2`."""
+    return tuple(int(part) for part in version.split(".")[:3] if part.isdecimal())
+
+
+def missing() -> str:
+    """Returns the reason why the library cannot be called on any device, empty if it can.
+
+    Unlike `problem` it does not ask whether kernels are wanted.
+    """
+    library = _library(FILE)
+    return library if isinstance(library, str) else ""
 
 
 def problem() -> str:
     """Returns the reason why no compiled kernel can be used in this process, empty if they can.
 
     Raises:
-        UsageError: If the environment variable `RCNN_JAX_KERNELS` is neither 0 nor 1.
+        UsageError: If the environment variable `RCNN_JAX_KERNELS` is neither 0 nor 1, or
+            `RCNN_JAX_KERNELS_ISA` names no instruction set.
     """
+    one_of(KERNELS_ISA, INSTRUCTION_SETS)
     if not switched_on(KERNELS, "XLA's forms only"):
         return f"{KERNELS}=0 switches them off"
-    library = _library()
-    if isinstance(library, str):
-        return library
     backend = jax.default_backend()
-    return "" if backend == "cpu" else f"they are for CPUs, and this is a {backend}"
+    if backend != "cpu":
+        return f"they are for CPUs, and this is a {backend}"
+    return missing()
 
 
 def instruction_set() -> str:
     """Returns the name of the instruction set in use, such as `AVX-512`."""
-    library = _library()
+    return _loaded().rcnn_instruction_set().decode()
+
+
+def _loaded() -> ctypes.CDLL:
+    library = _library(FILE)
     assert isinstance(library, ctypes.CDLL), library
-    return library.rcnn_instruction_set().decode()
+    return library
 
 
 @functools.cache
 def _registered(name: str) -> str:
     """Registers a function of the library with XLA under the name that this returns."""
-    library = _library()
-    assert isinstance(library, ctypes.CDLL), library
-    jax.ffi.register_ffi_target(name, jax.ffi.pycapsule(getattr(library, name)), platform="cpu")
+    jax.ffi.register_ffi_target(name, jax.ffi.pycapsule(getattr(_loaded(), name)), platform="cpu")
     return name
 
 

@@ -1,4 +1,4 @@
-"""Which code a run was started with: commits, local changes and versions, one line a start."""
+"""Which code a run was started with: commits, changes, versions, kernels; one line a start."""
 
 import datetime
 import hashlib
@@ -13,6 +13,7 @@ import sys
 from collections.abc import Iterable
 from typing import Any
 
+from rcnn_jax.kernels import forms
 from rcnn_jax.output.files import write_atomically
 
 FILE = "provenance.jsonl"
@@ -98,6 +99,7 @@ def record(workdir: str | pathlib.Path, folders: Iterable[str | pathlib.Path] = 
         "time": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         "command": sys.argv,
         "versions": versions(),
+        "kernels": forms.summary(),
         "repositories": states,
     }
     with open(workdir / FILE, "a", encoding="utf-8") as file:

@@ -57,6 +57,7 @@ def test_commit_local_changes_and_versions_of_every_start_are_kept(fork, tmp_pat
     assert len(list(workdir.glob("provenance-*.diff"))) == len(
         {each["difference"] for each in third["repositories"] if "difference" in each}
     )
+    assert first["kernels"].startswith(("compiled, ", "XLA's forms: "))
     assert {"python", "jax", "jaxlib", "flax", "optax", "numpy"} <= set(first["versions"])
 
 
