@@ -19,6 +19,7 @@ if [ ! -x "$venv/bin/python" ]; then
 fi
 # shellcheck disable=SC2086  # several packages
 "$venv/bin/python" -m pip install --quiet --disable-pip-version-check '.[test]' ${CONSTRAINTS:-}
-"$venv/bin/python" -c 'import sys, jax, flax; print("Python", sys.version.split()[0], "jax", jax.__version__, "flax", flax.__version__)'
-# `pytest` and not `python -m pytest`: the checkout must not stand before the installed package.
+# -P: the checkout must not stand before the installed package.
+"$venv/bin/python" -P -c 'import sys, jax, flax; from rcnn_jax.kernels import library; print("Python", sys.version.split()[0], "jax", jax.__version__, "flax", flax.__version__, "kernels", library.missing() or library.instruction_set())'
+# `pytest` and not `python -m pytest`, for the same reason.
 exec "$venv/bin/pytest" -n "${WORKERS:-2}" --dist=worksteal "$@"

@@ -19,10 +19,16 @@ class Scratch {
   // Returns room for `floats` numbers at the start of a cache line, or null without memory.
   static float* of_this_thread(int64_t floats) {
     thread_local Scratch mine;
-    if (floats > mine.floats_) {
+#if defined(RCNN_EXACT_SCRATCH)  // so that a sanitizer sees what lies beyond
+    const bool fits = floats == mine.floats_;
+#else
+    const bool fits = floats <= mine.floats_;
+#endif
+    if (!fits) {
       std::free(mine.data_);
-      const size_t bytes = (static_cast<size_t>(floats) * sizeof(float) + 63) / 64 * 64;
-      mine.data_ = static_cast<float*>(std::aligned_alloc(64, bytes));
+      void* memory = nullptr;
+      const size_t bytes = static_cast<size_t>(floats) * sizeof(float);
+      mine.data_ = posix_memalign(&memory, 64, bytes) == 0 ? static_cast<float*>(memory) : nullptr;
       mine.floats_ = mine.data_ == nullptr ? 0 : floats;
     }
     return mine.data_;
