@@ -103,7 +103,7 @@ def collect() -> Iterator[Collection]:
 
 
 def summary() -> str:
-    """Returns in a few words whether compiled kernels are in use: `AVX-512`, or why they are not.
+    """Returns whether compiled kernels are in use: `compiled, AVX-512`, or why XLA's forms are.
 
     Raises:
         UsageError: If an environment variable of the kernels has a value that it may not have.

@@ -1,6 +1,6 @@
 """The long suite of the compiled kernels: random shapes, with sanitizers, against float64.
 
-    python tests/kernels/long.py --minutes=5 --seed=0
+    python tests/kernels/random_shapes.py --minutes=5 --seed=0
 
 Builds the library once more with AddressSanitizer and UndefinedBehaviorSanitizer, and starts a
 process for each instruction set that this CPU has, into which the sanitizers are preloaded. Each
