@@ -5,12 +5,14 @@
 Builds the library once more with AddressSanitizer and UndefinedBehaviorSanitizer, and starts a
 process for each instruction set that this CPU has, into which the sanitizers are preloaded. Each
 process draws shapes (sides of 1 to 20, 1 to 9 images, channels in multiples of 16) and numbers,
-runs the calls of convolutions, of batch normalization and of local response normalization, and
-compares every result with NumPy in float64. All results are kept, scratch memory too, so that each
-has memory of its own with guarded ends; scratch memory of the threads is as large as it must be.
+runs the calls of convolutions, of batch normalization, of local response normalization and of
+max-pooling, and compares every result with NumPy in float64. All results are kept, scratch memory
+too, so that each has memory of its own with guarded ends; scratch memory of the threads is as large
+as it must be.
 
-Prints a line for each instruction set: calls, the largest error in units of what float32 allows,
-and what was found. The exit code is 1 if a sanitizer reported anything or an error was too large.
+Prints a line for each instruction set: calls, the largest error relative to the largest entry of a
+result, and what was found. The exit code is 1 if a sanitizer reported anything or an error was too
+large.
 """
 
 import argparse
@@ -95,16 +97,42 @@ def respond_gradient(g, z, bias, size, quarters, alpha, k):
     return (z + bias > 0) * (g * d**-beta - 2 * alpha * beta / size * a * inner)
 
 
+def max_pool(x, window, strides, pads, pooled):
+    """Maxima of windows, and the number of the first place in the window that has each."""
+    batch, channels = x.shape[0], x.shape[-1]
+    y = np.empty((batch, *pooled, channels), np.float32)
+    places = np.empty(y.shape, np.int8)
+    for at in np.ndindex(*pooled):
+        begin = [n * stride - pad for n, stride, pad in zip(at, strides, pads, strict=True)]
+        first = [max(b, 0) for b in begin]
+        part = x[:, first[0] : begin[0] + window[0], first[1] : begin[1] + window[1]]
+        flat = part.reshape(batch, -1, channels)
+        row, column = np.unravel_index(flat.argmax(axis=1), part.shape[1:3])
+        y[:, *at] = flat.max(axis=1)
+        places[:, *at] = (row + first[0] - begin[0]) * window[1] + column + first[1] - begin[1]
+    return y, places
+
+
+def max_pool_gradient(g, places, shape, window, strides, pads):
+    gradient = np.zeros(shape)
+    image, channel = np.ogrid[: shape[0], : shape[3]]
+    for at in np.ndindex(*g.shape[1:3]):
+        row, column = np.divmod(places[:, *at].astype(int), window[1])
+        row += at[0] * strides[0] - pads[0]
+        column += at[1] * strides[1] - pads[1]
+        np.add.at(gradient, (image, row, column, channel), g[:, *at].astype(np.float64))
+    return gradient
+
+
 class Trials:
     """Draws shapes and numbers, calls the library and compares."""
 
     def __init__(self, seed: int, verbose: bool):
         import jax
-        import jax.numpy as jnp
 
         from rcnn_jax.kernels import library
 
-        self.jax, self.jnp, self.library = jax, jnp, library
+        self.jax, self.library = jax, library
         self.dice = np.random.default_rng(seed)
         self.verbose = verbose
         self.calls: collections.Counter[str] = collections.Counter()
@@ -118,15 +146,22 @@ class Trials:
         """Calls a function; `expected` holds None for a result that is scratch memory."""
         if self.verbose:
             print(name, [a.shape for a in arrays], attributes, flush=True)
-        results = [self.jax.ShapeDtypeStruct(shape, self.jnp.float32) for shape in shapes]
+        results = [
+            self.jax.ShapeDtypeStruct(
+                shape, np.int8 if getattr(other, "dtype", None) == np.int8 else np.float32
+            )
+            for shape, other in zip(shapes, expected, strict=True)
+        ]
         registered = self.library._registered(name)
         found = self.jax.ffi.ffi_call(registered, results)(*arrays, **attributes)
         self.calls[name] += 1
         for value, other in zip(found, expected, strict=True):
             if other is None:
                 continue
+            other = np.asarray(other, np.float64)
             scale = max(float(np.abs(other).max(initial=0)), 1e-3)
-            error = float(np.abs(np.asarray(value, np.float64) - other).max(initial=0)) / scale
+            difference = np.asarray(value, np.float64) - other
+            error = float(np.abs(difference).max(initial=0)) / scale
             self.worst[name] = max(self.worst.get(name, 0), error)
             if not error <= BOUND:
                 self.wrong.append(f"{name} {[a.shape for a in arrays]} {attributes}: {error:.2g}")
@@ -150,6 +185,30 @@ class Trials:
         return np.where(np.abs(value) < 1e-3, z + 0.1 / norm[1], z).astype(np.float32)
 
     def trial(self):
+        self.convolutions()
+        self.pools()
+
+    def pools(self):
+        batch, channels = int(self.dice.integers(1, 10)), self.channels()
+        sides, strides = (self.side(), self.side()), self.dice.integers(1, 5, size=2).tolist()
+        window = self.dice.integers(1, 12, size=2).tolist()
+        pads = [int(self.dice.integers(0, side)) for side in window]
+        # Windows may end beyond the padding, but all begin before the last pixel or at it.
+        pooled = tuple(
+            int(self.dice.integers(1, (side - 1 + pad) // stride + 2))
+            for side, pad, stride in zip(sides, pads, strides, strict=True)
+        )
+        # Several equal values: the first of them counts.
+        shape = (batch, *sides, channels)
+        x = np.round(2 * self.floats(*shape)).astype(np.float32)
+        y, places = max_pool(x, window, strides, pads, pooled)
+        geometry = np.array([*window, *strides, *pads], np.int64)
+        self.call("RcnnPool", (x,), [y.shape, y.shape], [y, places], geometry=geometry)
+        g = self.floats(*y.shape)
+        expected = max_pool_gradient(g, places, shape, window, strides, pads)
+        self.call("RcnnPoolGradient", (g, places), [shape], [expected], geometry=geometry)
+
+    def convolutions(self):
         batch, height, width = int(self.dice.integers(1, 10)), self.side(), self.side()
         inputs, outputs = self.channels(), self.channels()
         x, w = self.floats(batch, height, width, inputs), self.floats(3, 3, inputs, outputs)
@@ -173,8 +232,9 @@ class Trials:
         expected = [kernel_gradient(active, g8), None]
         self.call("RcnnKernelGradientNormal", (z, norm, g), results, expected)
         after = drive + convolve(active, w8)
-        results = [answer, (batch, 2, outputs)]
-        self.call("RcnnStepNormal", (z, norm, drive, packed), results, [after, moments(after)])
+        arrays, sums = (z, norm, drive, packed), moments(after)
+        self.call("RcnnStepNormal", arrays, [answer, (batch, 2, outputs)], [after, sums])
+        self.call("RcnnStepNormal", arrays, [answer, (batch, 0, outputs)], [after, None])
         self.call("RcnnMoments", (z,), [(batch, 2, inputs)], [moments(z8)])
         sums = gradient_sums(x8, z8, norm8)
         self.call("RcnnGradientSums", (x, z, norm), [(batch, 2, inputs)], [sums])
