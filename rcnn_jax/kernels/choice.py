@@ -66,11 +66,23 @@ def pooling(x: Any, window: Sequence[int]) -> str:
     return library.problem()
 
 
-def response(x: Any) -> str:
+def exponent(beta: float) -> str:
+    """Returns why an exponent of local response normalization is not compiled, empty if it is.
+
+    Args:
+        beta: Exponent of the denominator.
+    """
+    quarters = round(4 * beta)
+    fits = quarters == 4 * beta and 1 <= quarters <= 12
+    return "" if fits else f"an exponent of {beta}, no multiple of 1/4 up to 3"
+
+
+def response(x: Any, beta: float) -> str:
     """Returns why a local response normalization runs in XLA's form, empty if it is compiled.
 
     Args:
         x: Input `[..., channels]`.
+        beta: Exponent of the denominator.
     """
     if x.dtype != jnp.float32:
         return f"{x.dtype}, not float32"
@@ -78,23 +90,21 @@ def response(x: Any) -> str:
         return "a batch without a fixed size"
     if x.shape[-1] % CHANNELS:
         return f"{x.shape[-1]} channels, no multiple of 16"
-    return library.problem()
+    return exponent(beta) or library.problem()
 
 
 def iterations(
-    feedforward: Array, kernels: Array | None, options: dict[str, Any], *, norm: str, mask: Any
+    feedforward: Array, kernels: Array, options: dict[str, Any], *, norm: str, mask: Any
 ) -> str:
     """Returns why the iterations of an RCL run in XLA's form, empty if they are compiled.
 
     Args:
         feedforward: Convolved feed-forward input, `[batch, height, width, features]`.
-        kernels: Recurrent kernels, or None.
+        kernels: Tied recurrent kernel, or untied ones with a leading axis `[steps]`.
         options: Options of `rcnn_jax.layers.rcl.rcl`.
         norm: Kind of normalization.
         mask: Mask of padding, or None.
     """
-    if kernels is None or not options["steps"]:
-        return "no iterations"
     if norm not in ("batch", "batch_shared", "batch_split", "lrn"):
         return f"{norm} normalization"
     if options["gamma"] == 0:
@@ -103,11 +113,14 @@ def iterations(
         return "unroll or remat is set"
     if mask is not None:
         return "padding is masked"
-    one = kernels if kernels.ndim == 4 else kernels[0]
-    if kernels.ndim - one.ndim not in (0, 1):
-        return f"kernels of {kernels.ndim} axes"
+    if options["steps"] > MOST_STEPS:
+        return f"{options['steps']} iterations, more than {MOST_STEPS}"
+    one = kernels if kernels.ndim == feedforward.ndim else kernels[0]
     return convolution(feedforward, one) or _whole_images(feedforward)
 
+
+MOST_STEPS = 64
+"""Largest number of compiled iterations: the program has each of them, and no loop."""
 
 LARGEST_IMAGE = 64 * 64
 """Largest number of pixels whose steps are compiled as one: an image is the work of one core."""

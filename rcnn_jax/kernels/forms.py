@@ -80,6 +80,17 @@ def note(kernel: str, form: str, why: str = "") -> None:
         collection.counts[Choice(kernel, form, why)] += 1
 
 
+def compiled(kernel: str, why_not: str) -> bool:
+    """Returns whether an operation takes the compiled form, and notes the form.
+
+    Args:
+        kernel: Name of the kernel, such as `convolution 3 x 3`.
+        why_not: The reason for XLA's form, empty for none; see `rcnn_jax.kernels.choice`.
+    """
+    note(kernel, XLA if why_not else COMPILED, why_not)
+    return not why_not
+
+
 @contextlib.contextmanager
 def collect() -> Iterator[Collection]:
     """Collects what is noted inside a `with` block.

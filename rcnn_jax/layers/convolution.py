@@ -10,7 +10,7 @@ from jax import lax
 from jaxtyping import Array, Float
 
 from rcnn_jax.configuration.environment import WINOGRAD, switched_on
-from rcnn_jax.kernels import choice
+from rcnn_jax.kernels import choice, forms
 from rcnn_jax.kernels.convolution import convolve_3x3
 from rcnn_jax.layers.winograd import FILTERS, winograd_convolve, winograd_pays
 
@@ -47,11 +47,15 @@ def convolve(
     ordinary convolution of transposed operands: channels as batch, batch as channels, and the
     output gradient as a kernel as large as the image.
 
-    On a CPU and outside loops, kernels of width 3 in float32 are computed by `winograd_convolve`
+    On a CPU windows of 3 x 3 in float32 are computed by a compiled kernel, if their shapes fit
+    (`rcnn_jax.kernels.choice`). What follows is the form that XLA compiles otherwise.
+
+    Outside loops, kernels of width 3 in float32 are computed by `winograd_convolve`
     where `winograd_pays`: rounding errors are at most three times those of a direct convolution,
     the speed is 1.05 to 1.65 times as high where measured, and only reverse-mode differentiation is
-    defined. `RCNN_JAX_WINOGRAD=0` in the environment, or `direct_convolutions`, makes all
-    convolutions direct. Both act while a function is traced; a compiled function does not change.
+    defined. `RCNN_JAX_KERNELS=0` and `RCNN_JAX_WINOGRAD=0` in the environment, or
+    `direct_convolutions`, make all convolutions direct. They act while a function is traced; a
+    compiled function does not change.
 
     Args:
         x: Input `[batch, *spatial, channels]`.
@@ -95,9 +99,15 @@ def _filtering() -> bool:
     return switched_on(WINOGRAD, "direct convolutions") and jax.default_backend() == "cpu"
 
 
+def convolutions_are_direct() -> bool:
+    """Returns whether `direct_convolutions` is in effect."""
+    return _direct.value
+
+
 def _compiled(x: Array, kernel: Array) -> bool:
     """Returns whether the convolution of `x` with `kernel` is a compiled kernel's."""
-    return not _direct.value and not choice.convolution(x, kernel)
+    why_not = "convolutions are direct" if _direct.value else choice.convolution(x, kernel)
+    return forms.compiled("convolution", why_not)
 
 
 def _by_winograd(x: Array, kernel: Array) -> bool:

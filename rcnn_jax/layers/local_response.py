@@ -10,7 +10,7 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Float
 
-from rcnn_jax.kernels import choice
+from rcnn_jax.kernels import choice, forms
 from rcnn_jax.kernels import response as compiled
 
 
@@ -83,10 +83,9 @@ def compiled_response(
         k: Offset of the denominator, positive.
         rectify: Whether the input is rectified before.
     """
-    quarters = round(4 * beta)
-    if quarters != 4 * beta or not 1 <= quarters <= 12:
+    if choice.exponent(beta):
         return None
-    return compiled.Response(size, quarters, float(alpha), float(k), rectify)
+    return compiled.Response(size, round(4 * beta), float(alpha), float(k), rectify)
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(0, 1, 2, 3, 4))
@@ -98,7 +97,8 @@ def _lrn_forward(
     rectify: bool, size: int, alpha: float, beta: float, k: float, x: Array
 ) -> tuple[Array, Array]:
     response = compiled_response(size, alpha, beta, k, rectify=rectify)
-    if response is not None and not choice.response(x):
+    why_not = choice.response(x, beta)
+    if forms.compiled("local response normalization", why_not) and response is not None:
         return compiled.respond(response, x, jnp.zeros(x.shape[-1:], x.dtype)), x
     activity = lax.max(x, jnp.zeros((), x.dtype)) if rectify else x
     wide = activity.astype(jnp.promote_types(x.dtype, jnp.float32))
@@ -124,7 +124,7 @@ def _lrn_backward(
     #   dL/dx_i = g_i d_i^-beta - 2 alpha beta / N  x_i  sum_j g_j x_j d_j^(-beta-1)
     # d is recomputed: XLA merges it with the d of the forward pass where this is faster.
     response = compiled_response(size, alpha, beta, k, rectify=rectify)
-    if response is not None and not choice.response(activity):
+    if response is not None and not choice.response(activity, beta):
         bias = jnp.zeros(activity.shape[-1:], activity.dtype)
         return (compiled.respond_gradient(response, gradient, activity, bias),)
     x, g = (a.astype(jnp.promote_types(a.dtype, jnp.float32)) for a in (activity, gradient))

@@ -15,7 +15,7 @@ import numpy as np
 from jax import lax
 from jaxtyping import Array, Float
 
-from rcnn_jax.kernels import choice
+from rcnn_jax.kernels import choice, forms
 from rcnn_jax.kernels import pooling as compiled
 
 Pads = tuple[tuple[int, int], ...]
@@ -139,7 +139,7 @@ def max_pool(
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(0, 1, 2))
 def _max_pool(window: tuple[int, ...], strides: tuple[int, ...], pads: Pads, x: Array) -> Array:
-    if not choice.pooling(x, window):
+    if forms.compiled("max-pooling", choice.pooling(x, window)):
         return compiled.max_pool(x, window, strides, pads)[0]
     # Twice as fast as `lax.reduce_window` on a CPU, and as fast elsewhere.
     return functools.reduce(lax.max, _window_elements(window, strides, pads, x))
@@ -148,7 +148,7 @@ def _max_pool(window: tuple[int, ...], strides: tuple[int, ...], pads: Pads, x: 
 def _max_pool_forward(
     window: tuple[int, ...], strides: tuple[int, ...], pads: Pads, x: Array
 ) -> tuple[Array, tuple[Array, tuple[int, ...]]]:
-    if not choice.pooling(x, window):
+    if forms.compiled("max-pooling", choice.pooling(x, window)):
         best, places = compiled.max_pool(x, window, strides, pads)
         return best, (places, x.shape[1:-1])
     best, *others = _window_elements(window, strides, pads, x)

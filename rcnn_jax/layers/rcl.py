@@ -21,10 +21,10 @@ from jax import lax
 from jax.typing import ArrayLike
 from jaxtyping import Array, Float, PyTree
 
-from rcnn_jax.kernels import choice
+from rcnn_jax.kernels import choice, forms
 from rcnn_jax.kernels import rcl as compiled
 from rcnn_jax.kernels.library import aligned
-from rcnn_jax.layers.convolution import convolve
+from rcnn_jax.layers.convolution import convolutions_are_direct, convolve
 from rcnn_jax.layers.gated_rcl import GATED_PLACES, gated_rcl
 from rcnn_jax.layers.initializers import kernel_initializer
 from rcnn_jax.layers.local_response import compiled_response, lrn_window, relu_lrn
@@ -277,11 +277,10 @@ class RCL(RCLOptions):
         norm = self._step_norm("norm", self.steps + 1)
         feedforward = convolve(u, parameters["kernel"])
         kernels, entries = parameters.get("recurrent_kernel"), norm.entries(steps + 1)
-        why_not = choice.iterations(feedforward, kernels, options, norm=self.norm, mask=mask)
-        if kernels is not None and not why_not:
-            results = self._compiled(feedforward, kernels, entries, train, options)
-            if results is not None:
-                states, used = results
+        if steps and kernels is not None:
+            why_not = self._why_not(feedforward, kernels, train, mask, options)
+            if forms.compiled("iterations of an RCL", why_not):
+                states, used = self._compiled(feedforward, kernels, entries, train, options)
                 norm.record(used, mask)
                 return states
 
@@ -293,6 +292,24 @@ class RCL(RCLOptions):
         norm.record(used, mask)
         return states
 
+    def _why_not(
+        self,
+        feedforward: Array,
+        kernels: Array,
+        train: bool,
+        mask: Array | None,
+        options: dict[str, Any],
+    ) -> str:
+        """Returns why the iterations run in XLA's form, empty if they are compiled."""
+        if convolutions_are_direct():
+            return "convolutions are direct"
+        if train and rows_masked():
+            return "padding is masked"
+        why_not = choice.exponent(self.lrn_beta) if self.norm == "lrn" else ""
+        return why_not or choice.iterations(
+            feedforward, kernels, options, norm=self.norm, mask=mask
+        )
+
     def _compiled(
         self,
         feedforward: Array,
@@ -300,8 +317,8 @@ class RCL(RCLOptions):
         entries: Entries,
         train: bool,
         options: dict[str, Any],
-    ) -> tuple[Array, Entries] | None:
-        """Computes the states by compiled kernels, or returns None where these cannot."""
+    ) -> tuple[Array, Entries]:
+        """Computes the states by compiled kernels, and returns the statistics that were used."""
         steps, gamma = options["steps"], options["gamma"]
         each = kernels_of_steps(kernels, feedforward.ndim, steps)
         kernels = kernels if each is None else each
@@ -311,13 +328,9 @@ class RCL(RCLOptions):
         if self.norm == "lrn":
             size = lrn_window(self.features) if self.lrn_size is None else self.lrn_size
             response = compiled_response(size, self.lrn_alpha, self.lrn_beta, 1.0, rectify=True)
-            if response is None:
-                return None
             return compiled.rcl_response(*run, response, feedforward, kernels, entries["bias"]), {}
         scale, bias = entries["scale"], entries["bias"]
         if train:
-            if rows_masked():
-                return None
             results: Any = compiled.rcl_batch(
                 *run, self.epsilon, total_over_data, feedforward, kernels, scale, bias
             )
