@@ -172,11 +172,14 @@ class Call:
         name: Name of the function.
         arguments: For each argument `ROWS` if its first axis is the batch, else `WHOLE`.
         results: The results.
+        overwritten: Pairs of an argument and a result of the same shape, by position: the result
+            takes the memory of the argument where the program does not need it any more.
     """
 
     name: str
     arguments: tuple[str, ...]
     results: tuple[Result, ...]
+    overwritten: tuple[tuple[int, int], ...] = ()
 
     def __call__(self, *arrays: Array, **attributes: Any) -> tuple[Array, ...]:
         """Calls the function.
@@ -213,7 +216,10 @@ class Call:
             name: np.array(value, np.int64) if isinstance(value, tuple) else value
             for name, value in attributes.items()
         }
-        results = jax.ffi.ffi_call(_registered(self.name), shapes)(*arrays, **given)
+        call = jax.ffi.ffi_call(
+            _registered(self.name), shapes, input_output_aliases=dict(self.overwritten)
+        )
+        results = call(*arrays, **given)
         return tuple(
             value
             for value, result in zip(results, self.results, strict=True)

@@ -44,7 +44,7 @@ struct Result {
 
 // A sum over more depth than this is cut into parts, which are added up afterwards: the rounding
 // errors of a long sum grow with its root, and those of its parts stay small.
-constexpr int kDepth = 48;
+constexpr int kLongestSum = 48;
 
 template <int ROWS, int PANELS>
 static inline void part(int depth, Left left, Right right, Result result, bool add) {
@@ -55,6 +55,14 @@ static inline void part(int depth, Left left, Right right, Result result, bool a
 #pragma GCC unroll 16
     for (int c = 0; c < columns; ++c) {
       sum[r][c] = Vec{};
+    }
+  }
+  // Rows of a wide result lie far apart, and are needed at the end.
+#pragma GCC unroll 16
+  for (int r = 0; r < ROWS; ++r) {
+#pragma GCC unroll 16
+    for (int p = 0; p < PANELS; ++p) {
+      __builtin_prefetch(result.data + r * result.row_step + p * kPanel, 1);
     }
   }
   const float* a = left.data;
@@ -87,7 +95,7 @@ static inline void part(int depth, Left left, Right right, Result result, bool a
 
 template <int ROWS, int PANELS>
 static inline void block(int depth, Left left, Right right, Result result, bool add) {
-  const int parts = depth <= kDepth ? 1 : (depth + kDepth - 1) / kDepth;
+  const int parts = depth <= kLongestSum ? 1 : (depth + kLongestSum - 1) / kLongestSum;
   for (int n = 0; n < parts; ++n) {
     const int begin = depth * n / parts, end = depth * (n + 1) / parts;
     part<ROWS, PANELS>(end - begin,
@@ -129,16 +137,23 @@ static inline void rows_of_panels(int rows, int depth, Left left, Right right, R
 static inline void product(int rows, int panels, int depth, Left left, Right right, Result result,
                            bool add) {
   int panel = 0;
-  for (; panel + kPanels <= panels; panel += kPanels) {
+  // Two panels fill the units for multiplication as three do, one does not: four are two and two.
+  for (; panel + kPanels <= panels && (kPanels == 1 || panels - panel != 4); panel += kPanels) {
     rows_of_panels<kPanels>(rows, depth, left,
                             {right.data + panel * right.panel_step, right.panel_step},
                             {result.data + panel * kPanel, result.row_step}, add);
   }
   if constexpr (kPanels > 1) {
-    const Right rest{right.data + panel * right.panel_step, right.panel_step};
-    const Result to{result.data + panel * kPanel, result.row_step};
-    if (panels - panel == 2) rows_of_panels<2>(rows, depth, left, rest, to, add);
-    if (panels - panel == 1) rows_of_panels<1>(rows, depth, left, rest, to, add);
+    for (; panel + 2 <= panels; panel += 2) {
+      rows_of_panels<2>(rows, depth, left,
+                        {right.data + panel * right.panel_step, right.panel_step},
+                        {result.data + panel * kPanel, result.row_step}, add);
+    }
+    if (panel < panels) {
+      rows_of_panels<1>(rows, depth, left,
+                        {right.data + panel * right.panel_step, right.panel_step},
+                        {result.data + panel * kPanel, result.row_step}, add);
+    }
   }
 }
 

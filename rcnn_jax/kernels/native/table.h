@@ -28,6 +28,19 @@ struct Table {
   // pooling.h
   void (*pool_image)(const PoolShape&, const float*, float*, int8_t*);
   void (*pool_image_gradient)(const PoolShape&, const float*, const int8_t*, float*);
+  // recurrent.h
+  void (*step_forward)(const RecurrentShape&, const RecurrentForward&, int64_t,
+                       const RecurrentPart&, float*);
+  void (*step_backward)(const RecurrentShape&, const RecurrentBackward&, int64_t,
+                        const RecurrentPart&, float*);
+  // dense.h
+  void (*pack_panel)(const Matrix&, int64_t, int64_t, float*);
+  void (*pack_rows)(const float*, int64_t, int64_t, int64_t, int64_t, float*, float*);
+  void (*pack_transposed)(const float*, int64_t, int64_t, float*);
+  void (*transposed_product)(int64_t, int64_t, int64_t, const float*, const float*, float*, int64_t,
+                             bool);
+  void (*dense_rows)(int64_t, int64_t, int64_t, const float*, int64_t, const float*, float*,
+                     int64_t);
 };
 
 extern const Table kBaseTable;

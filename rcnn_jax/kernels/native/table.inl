@@ -1,8 +1,10 @@
 // Defines the table RCNN_TABLE of the instruction set RCNN_ISA that this file is compiled for.
 #include "table.h"
 
+#include "dense.h"
 #include "images.h"
 #include "pooling.h"
+#include "recurrent.h"
 #include "response.h"
 #include "winograd.h"
 
@@ -22,4 +24,11 @@ const Table RCNN_TABLE = {
     RCNN_ISA::respond_gradient,
     RCNN_ISA::pool_image,
     RCNN_ISA::pool_image_gradient,
+    RCNN_ISA::step_forward,
+    RCNN_ISA::step_backward,
+    RCNN_ISA::pack_panel,
+    RCNN_ISA::pack_rows,
+    RCNN_ISA::pack_transposed,
+    RCNN_ISA::transposed_product,
+    RCNN_ISA::dense_rows,
 };

@@ -12,6 +12,7 @@ from jaxtyping import Array, Float, Int, PyTree
 
 from rcnn_jax.layers.masks import checked_lengths, time_mask
 from rcnn_jax.layers.recurrent.cell import Cell
+from rcnn_jax.layers.recurrent.compiled import run_compiled, why_not
 from rcnn_jax.layers.recurrent.cudnn import cudnn_lstm
 from rcnn_jax.layers.recurrent.scan import Arrays, scan_cell
 
@@ -61,7 +62,8 @@ def run_cell(
             steps are never read. None means that all steps are real.
         reverse: Whether each sequence is read from its last real step to its first.
         implementation: Implementation of the loop: `scan` computes the gradient of each recurrent
-            kernel as one product, in reverse mode only; `autodiff` leaves the derivative of the
+            kernel as one product, in reverse mode only, and on a CPU runs the compiled form of the
+            loop where there is one; `autodiff` leaves the derivative of the
             scan to JAX; `cudnn` runs an LSTM without options in float32 on an NVIDIA GPU.
         added: Array `[batch, steps, width]` that is added to the contribution of the input at the
             first `steps` steps, as if these had more inputs than `x`. Its width is that of the
@@ -81,13 +83,15 @@ def run_cell(
         )
     mask = None
     if lengths is not None:
-        mask = time_mask(lengths, x.shape[1])[..., None]
+        mask = time_mask(lengths, x.shape[1])
         # Padding may have any value, even one that becomes NaN in a step that is masked.
-        x = jnp.where(mask, x, jnp.zeros((), x.dtype))
+        x = jnp.where(mask[..., None], x, jnp.zeros((), x.dtype))
     if implementation == "cudnn":
         if added is not None:
             raise ValueError('implementation="cudnn" adds nothing to what the input contributes')
         return cudnn_lstm(cell, weights, x, carry, lengths=lengths, reverse=reverse)
+    if implementation == "scan" and not why_not(cell, x):
+        return run_compiled(cell, weights, x, carry, mask=mask, reverse=reverse, added=added)
     declared = cell.weights(x.shape[-1])
     inputs, kernels, vectors = ({name: weights[name] for name in group} for group in declared)
     # Time first: the input is the narrowest array to transpose.
@@ -100,7 +104,7 @@ def run_cell(
         vectors,
         carry,
         drive,
-        mask=None if mask is None else mask.swapaxes(0, 1),
+        mask=None if mask is None else mask.swapaxes(0, 1)[..., None],
         reverse=reverse,
         autodiff=implementation == "autodiff",
     )
