@@ -58,3 +58,10 @@ def cache_dir() -> Path:
     """Returns the project's cache folder, `$XDG_CACHE_HOME/rcnn_jax` or `~/.cache/rcnn_jax`."""
     base = os.environ.get("XDG_CACHE_HOME")
     return (Path(base) if base else Path.home() / ".cache") / "rcnn_jax"
+
+
+def cores() -> int:
+    """Returns the number of cores that this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1

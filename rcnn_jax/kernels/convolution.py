@@ -5,12 +5,11 @@ References:
     convolutional neural networks, CVPR 2016.
 """
 
-import os
-
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from rcnn_jax.configuration import environment
 from rcnn_jax.kernels.library import ROWS, SCRATCH, SUM, WHOLE, Call, Result, aligned
 
 _PLACES = 36  # products of a tile
@@ -35,7 +34,7 @@ def parts(images: int) -> int:
     Args:
         images: Number of images on this device.
     """
-    return max(1, min(images, 2 * len(os.sched_getaffinity(0))))
+    return max(1, min(images, 2 * environment.cores()))
 
 
 _KERNEL_GRADIENT = Call(

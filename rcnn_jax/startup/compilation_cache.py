@@ -20,7 +20,7 @@ import tempfile
 import warnings
 from typing import Any
 
-from rcnn_jax.configuration.environment import COMPILATION_CACHE, cache_dir, switched_on
+from rcnn_jax.configuration.environment import COMPILATION_CACHE, cache_dir, cores, switched_on
 
 MAX_BYTES = 2**30
 """Size limit of the cache on disk, unless the user has named its folder."""
@@ -75,7 +75,7 @@ def enable(
         _watch(_place, heal=False)
     else:
         base = pathlib.Path(folder or cache_dir() / "compiled").expanduser()
-        place = base / f"{_cores()}_cores"
+        place = base / f"{cores()}_cores"
         try:
             base.mkdir(mode=0o700, parents=True, exist_ok=True)
             place.mkdir(mode=0o700, exist_ok=True)
@@ -101,12 +101,6 @@ def enable(
         if name.upper() not in os.environ:
             settings.update(name, value)
     return _place
-
-
-def _cores() -> int:
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
 
 
 def _shrink(base: pathlib.Path, max_bytes: int) -> None:

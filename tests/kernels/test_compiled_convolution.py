@@ -49,8 +49,8 @@ def distance(found, expected):
 
 
 # Sides that end in a whole tile, in three quarters of one, and in an edge of one or two.
-@pytest.mark.parametrize("width", [1, 2, 3, 4, 5, 6, 7, 8, 9, 13])
-@pytest.mark.parametrize("height", [1, 2, 3, 4, 6, 9])
+@pytest.mark.parametrize("width", [1, 2, 4, 7, 9])
+@pytest.mark.parametrize("height", [1, 3, 6])
 def test_values_and_gradients_are_those_of_a_direct_convolution(height, width):
     given = arrays((3, height, width, 32), 48)
     found = jax.jit(functools.partial(all_three, convolve_3x3))(*given)

@@ -19,6 +19,12 @@ from rcnn_jax.layers.winograd import FILTERS, winograd_convolve, winograd_pays
 pytestmark = pytest.mark.one_row
 
 
+@pytest.fixture(autouse=True)
+def _forms_of_xla(monkeypatch):
+    """Leaves convolutions to the forms that XLA compiles, of which this module is about."""
+    monkeypatch.setenv(environment.KERNELS, "0")
+
+
 def direct(x, kernel):
     return lax.conv_general_dilated(
         x, kernel, (1, 1), "SAME", dimension_numbers=("NHWC", "HWIO", "NHWC")

@@ -43,11 +43,12 @@ struct Result {
 };
 
 // A sum over more depth than this is cut into parts, which are added up afterwards: the rounding
-// errors of a long sum grow with its root, and those of its parts stay small.
-constexpr int kLongestSum = 48;
+// errors of a long sum grow with its root, and those of its parts stay small. A convolution, whose
+// transforms make errors larger, has shorter parts than a recurrence.
+constexpr int kLongestSum = 48, kLongestSumOfLoop = 128;
 
 template <int ROWS, int PANELS>
-static inline void part(int depth, Left left, Right right, Result result, bool add) {
+static inline void block(int depth, Left left, Right right, Result result, bool add) {
   constexpr int columns = PANELS * kVectors;
   Vec sum[ROWS][columns];
 #pragma GCC unroll 16
@@ -93,17 +94,6 @@ static inline void part(int depth, Left left, Right right, Result result, bool a
   }
 }
 
-template <int ROWS, int PANELS>
-static inline void block(int depth, Left left, Right right, Result result, bool add) {
-  const int parts = depth <= kLongestSum ? 1 : (depth + kLongestSum - 1) / kLongestSum;
-  for (int n = 0; n < parts; ++n) {
-    const int begin = depth * n / parts, end = depth * (n + 1) / parts;
-    part<ROWS, PANELS>(end - begin,
-                       {left.data + begin * left.depth_step, left.row_step, left.depth_step},
-                       {right.data + begin * kPanel, right.panel_step}, result, add || n > 0);
-  }
-}
-
 template <int PANELS>
 static inline void block_of_rows(int rows, int depth, Left left, Right right, Result result,
                                  bool add) {
@@ -119,8 +109,7 @@ static inline void block_of_rows(int rows, int depth, Left left, Right right, Re
 }
 
 template <int PANELS>
-static inline void rows_of_panels(int rows, int depth, Left left, Right right, Result result,
-                                  bool add) {
+static inline void part(int rows, int depth, Left left, Right right, Result result, bool add) {
   int row = 0;
   for (; row + kRows <= rows; row += kRows) {
     block<kRows, PANELS>(depth, {left.data + row * left.row_step, left.row_step, left.depth_step},
@@ -131,28 +120,41 @@ static inline void rows_of_panels(int rows, int depth, Left left, Right right, R
                         {result.data + row * result.row_step, result.row_step}, add);
 }
 
+// All rows take their turn with a part of the columns that the first cache holds.
+template <int PANELS>
+static inline void rows_of_panels(int rows, int depth, Left left, Right right, Result result,
+                                  bool add, int longest) {
+  const int parts = depth <= longest ? 1 : (depth + longest - 1) / longest;
+  for (int n = 0; n < parts; ++n) {
+    const int begin = depth * n / parts, end = depth * (n + 1) / parts;
+    part<PANELS>(rows, end - begin,
+                 {left.data + begin * left.depth_step, left.row_step, left.depth_step},
+                 {right.data + begin * kPanel, right.panel_step}, result, add || n > 0);
+  }
+}
+
 // Computes result = left * right, or adds it to the result, for all rows and panels. The order of the
 // sum over the depth is the same however many rows there are: the same element always gets the same
 // bits.
 static inline void product(int rows, int panels, int depth, Left left, Right right, Result result,
-                           bool add) {
+                           bool add, int longest = kLongestSum) {
   int panel = 0;
   // Two panels fill the units for multiplication as three do, one does not: four are two and two.
   for (; panel + kPanels <= panels && (kPanels == 1 || panels - panel != 4); panel += kPanels) {
     rows_of_panels<kPanels>(rows, depth, left,
                             {right.data + panel * right.panel_step, right.panel_step},
-                            {result.data + panel * kPanel, result.row_step}, add);
+                            {result.data + panel * kPanel, result.row_step}, add, longest);
   }
   if constexpr (kPanels > 1) {
     for (; panel + 2 <= panels; panel += 2) {
       rows_of_panels<2>(rows, depth, left,
                         {right.data + panel * right.panel_step, right.panel_step},
-                        {result.data + panel * kPanel, result.row_step}, add);
+                        {result.data + panel * kPanel, result.row_step}, add, longest);
     }
     if (panel < panels) {
       rows_of_panels<1>(rows, depth, left,
                         {right.data + panel * right.panel_step, right.panel_step},
-                        {result.data + panel * kPanel, result.row_step}, add);
+                        {result.data + panel * kPanel, result.row_step}, add, longest);
     }
   }
 }

@@ -13,6 +13,9 @@ namespace RCNN_ISA {
 
 constexpr int64_t kDepth = 512;  // of the products that are summed in registers
 
+// Floats between rows of products, which would otherwise share the same few lines of the first cache.
+constexpr int64_t kApart = kPanel;
+
 // As `product`, cut along the depth so that the columns at hand stay in the second cache. Sums of
 // sums also round less. Calls `between(n, pieces)` before each piece.
 template <typename Between>
@@ -24,7 +27,7 @@ static inline void long_product(int64_t rows, int64_t panels, int64_t depth, Lef
     const int64_t from = depth * n / pieces, to = depth * (n + 1) / pieces;
     product(static_cast<int>(rows), static_cast<int>(panels), static_cast<int>(to - from),
             {left.data + from * left.depth_step, left.row_step, left.depth_step},
-            {right.data + from * kPanel, right.panel_step}, result, n > 0);
+            {right.data + from * kPanel, right.panel_step}, result, n > 0, kLongestSumOfLoop);
   }
 }
 
@@ -80,7 +83,7 @@ static void multiply_inputs(const RecurrentShape& s, const RecurrentForward& a, 
   }
 }
 
-// `scratch` has room for rows * panels * gates * 16 floats.
+// `scratch` has room for rows * (panels * gates + 1) * 16 floats.
 static void step_forward(const RecurrentShape& s, const RecurrentForward& a, int64_t step,
                          const RecurrentPart& part, float* scratch) {
   const int64_t gates = s.gates(), hidden = s.hidden, width = gates * hidden;
@@ -93,7 +96,8 @@ static void step_forward(const RecurrentShape& s, const RecurrentForward& a, int
   const float* of_inputs = drives + step % s.together * part.rows * wide;
   long_product(part.rows, part.panels * gates, hidden,
                {old_states + part.first_row * s.hidden_step(), s.hidden_step(), 1},
-               {a.packed + panel * hidden * kPanel, hidden * kPanel}, {scratch, wide}, [](int64_t, int64_t) {});
+               {a.packed + panel * hidden * kPanel, hidden * kPanel}, {scratch, wide + kApart},
+               [](int64_t, int64_t) {});
   const int64_t first = part.first_panel * kPanel, units = part.panels * kPanel;
   for (int64_t n = 0; n < part.rows; ++n) {
     const int64_t row = part.first_row + n, here = row * s.time + t;
@@ -110,9 +114,10 @@ static void step_forward(const RecurrentShape& s, const RecurrentForward& a, int
         continue;
       }
       // Columns of a panel of units lie gate after gate.
-      const int64_t column = n * wide + u / kPanel * gates * kPanel + u % kPanel;
+      const int64_t column = u / kPanel * gates * kPanel + u % kPanel;
       const int64_t unit = first + u;
-      const float *sum = scratch + column, *input = of_inputs + column;
+      const float *sum = scratch + n * (wide + kApart) + column;
+      const float* input = of_inputs + n * wide + column;
       const float* added =
           t < s.added ? a.added + (row * s.added + t) * width + unit : nullptr;
       const auto drive = [&](int64_t gate) {
@@ -161,7 +166,7 @@ static void step_forward(const RecurrentShape& s, const RecurrentForward& a, int
 }
 
 // Steps backward count from 0 at the last step forward; step `time` only takes cotangents back to
-// the first carry. `scratch` has room for rows * panels * 16 floats.
+// the first carry. `scratch` has room for rows * (panels + 1) * 16 floats.
 static void step_backward(const RecurrentShape& s, const RecurrentBackward& a, int64_t step,
                           const RecurrentPart& part, float* scratch) {
   const int64_t hidden = s.hidden, width = s.gates() * hidden, wide = part.panels * kPanel;
@@ -188,7 +193,7 @@ static void step_backward(const RecurrentShape& s, const RecurrentBackward& a, i
   if (step > 0) {
     long_product(part.rows, part.panels, width,
                  {known + part.first_row * s.gates_step(), s.gates_step(), 1},
-                 {a.packed + part.first_panel * width * kPanel, width * kPanel}, {scratch, wide},
+                 {a.packed + part.first_panel * width * kPanel, width * kPanel}, {scratch, wide + kApart},
                  prefetch_rows);
   }
   const Vec one = all(1.0f);
@@ -200,7 +205,7 @@ static void step_backward(const RecurrentShape& s, const RecurrentBackward& a, i
       // What is handed on past the product, and then the cotangent of the hidden vector.
       float* hand_on = a.hidden + row * hidden + unit;
       Vec slope_h = load(hand_on);
-      if (step > 0) slope_h += load(scratch + n * wide + u);
+      if (step > 0) slope_h += load(scratch + n * (wide + kApart) + u);
       if (step == s.time) {
         store(hand_on, slope_h);
         continue;

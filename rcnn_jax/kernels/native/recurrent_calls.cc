@@ -20,8 +20,8 @@ class Parts {
   }
   int64_t count() const { return ranges_of_units_ * ranges_of_rows_; }
   int64_t most_floats(int64_t gates) const {
-    return ((batch_ - 1) / ranges_of_rows_ + 1) * ((panels_ - 1) / ranges_of_units_ + 1) * gates *
-           kUnits;
+    const int64_t panels = ((panels_ - 1) / ranges_of_units_ + 1) * gates;
+    return ((batch_ - 1) / ranges_of_rows_ + 1) * (panels + 1) * kUnits;
   }
   RecurrentPart operator[](int64_t n) const {
     const int64_t units = n / ranges_of_rows_, rows = n % ranges_of_rows_;

@@ -48,7 +48,9 @@ bool for_steps(xla::ffi::ThreadPool& pool, int64_t steps, int64_t pieces, Work&&
         }
         for (int64_t n = 0; n < pieces; ++n) {
           const int64_t own = end - begin;
-          const int64_t piece = n < own ? begin + n : (begin - 1 - (n - own) + pieces) % pieces;
+          // To and fro: the last pieces of a step are still in the cache when the next one begins.
+          const int64_t place = step % 2 ? own - 1 - n : n;
+          const int64_t piece = n < own ? begin + place : (begin - 1 - (n - own) + pieces) % pieces;
           int64_t expected = step;
           if (next[piece].load() != step || !next[piece].compare_exchange_strong(expected, step + 1))
             continue;

@@ -10,6 +10,7 @@ from flax.linen.dtypes import promote_dtype
 from jax.nn import initializers
 from jaxtyping import Array, Float, Int, PyTree
 
+from rcnn_jax.kernels import forms
 from rcnn_jax.layers.masks import checked_lengths, time_mask
 from rcnn_jax.layers.recurrent.cell import Cell
 from rcnn_jax.layers.recurrent.compiled import run_compiled, why_not
@@ -90,7 +91,7 @@ def run_cell(
         if added is not None:
             raise ValueError('implementation="cudnn" adds nothing to what the input contributes')
         return cudnn_lstm(cell, weights, x, carry, lengths=lengths, reverse=reverse)
-    if implementation == "scan" and not why_not(cell, x):
+    if implementation == "scan" and forms.compiled("recurrent loop", why_not(cell, x)):
         return run_compiled(cell, weights, x, carry, mask=mask, reverse=reverse, added=added)
     declared = cell.weights(x.shape[-1])
     inputs, kernels, vectors = ({name: weights[name] for name in group} for group in declared)
