@@ -12,8 +12,6 @@ as for `rcnn_jax.train`. Nothing is left behind: the checkpoint is written to a 
 
 import contextlib
 import pathlib
-import resource
-import sys
 import tempfile
 import time
 from collections.abc import Iterator
@@ -192,14 +190,10 @@ def memory() -> tuple[str, str]:
         The peak on the host and the peak on the first device, both in MiB as text; "-" if the
         device keeps no memory statistics.
     """
-    import jax
+    from rcnn_jax.training import memory as memory_lib
 
-    # Kilobytes on Linux, bytes on macOS.
-    unit = 2**20 if sys.platform == "darwin" else 2**10
-    host = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / unit
-    stats = jax.local_devices()[0].memory_stats() or {}
-    peak = stats.get("peak_bytes_in_use")
-    return f"{host:.0f}", "-" if peak is None else f"{peak / 2**20:.0f}"
+    host, device = memory_lib.peak()
+    return f"{host:.0f}", "-" if device is None else f"{device:.0f}"
 
 
 if __name__ == "__main__":

@@ -12,6 +12,7 @@ line), checkpoints/ and assets/. On Ctrl-C or SIGTERM the run saves a checkpoint
 command continues it. The same holds for --config.max_minutes=90 after an hour and a half.
 """
 
+import contextlib
 import pathlib
 import time
 from typing import Any, NamedTuple
@@ -32,6 +33,12 @@ _CONFIG = flags.DEFINE_string(
 )
 _WORKDIR = flags.DEFINE_string(
     "workdir", None, "Folder of the run; runs/CONFIG-VARIANT unless given.", flag_values=FLAGS
+)
+_PROFILE = flags.DEFINE_string(
+    "profile",
+    None,
+    "Steps FROM:TO that are traced into WORKDIR/profile, for XProf, TensorBoard or Perfetto.",
+    flag_values=FLAGS,
 )
 _DATA_DIR = doors.define_data_dir(FLAGS)
 _STARTED = time.monotonic()  # before jax is imported; `max_minutes` is counted from here
@@ -56,13 +63,20 @@ def main(argv: list[str]) -> int:
     xla_flags.apply(config.xla_flags)
     doors.quiet_libraries()
     from rcnn_jax.experiment import joining
+    from rcnn_jax.training import profiling
 
+    span = None if _PROFILE.value is None else profiling.parse(_PROFILE.value)
     joining.join(preemption=True)
-    return train(config, pathlib.Path(_WORKDIR.value or f"runs/{name}"), _DATA_DIR.value, _STARTED)
+    path = pathlib.Path(_WORKDIR.value or f"runs/{name}")
+    return train(config, path, _DATA_DIR.value, _STARTED, span)
 
 
 def train(
-    config: Any, path: pathlib.Path, data_dir: str | None = None, started: float | None = None
+    config: Any,
+    path: pathlib.Path,
+    data_dir: str | None = None,
+    started: float | None = None,
+    span: Any = None,
 ) -> int:
     """Trains in a workdir, starting from its newest undamaged checkpoint if it has one.
 
@@ -73,6 +87,7 @@ def train(
             `RCNN_JAX_DATA` or the cache folder; see `rcnn_jax.data.roots`.
         started: Time from which `config.max_minutes` is counted, by `time.monotonic`; None means
             now.
+        span: Steps that are traced, a `profiling.Span`. None traces nothing.
 
     Returns:
         0 when all steps have been taken; 143 (or 130 after Ctrl-C) when the run was asked to stop
@@ -113,7 +128,7 @@ def train(
         with StopRequest(config.max_minutes, started) as stop:
             while True:
                 try:
-                    return loop(run, workdir, begin, stop)
+                    return loop(run, workdir, begin, stop, span)
                 except DivergedError as error:
                     # Without its traceback, which would keep the state's memory allocated.
                     diverged = error.with_traceback(None)
@@ -157,7 +172,7 @@ class Begin(NamedTuple):
     history: list[tuple[int, dict[str, float]]]
 
 
-def loop(run: Any, workdir: Any, begin: Begin, stop: Any) -> int:
+def loop(run: Any, workdir: Any, begin: Begin, stop: Any, span: Any = None) -> int:
     """Takes the remaining steps: trains, logs, saves checkpoints and evaluates.
 
     Args:
@@ -166,6 +181,7 @@ def loop(run: Any, workdir: Any, begin: Begin, stop: Any) -> int:
         begin: Point from which to continue. The memory of its state is donated, and its history is
             extended.
         stop: A `StopRequest` that has been entered.
+        span: Steps that are traced, a `profiling.Span`. None traces nothing.
 
     Returns:
         The exit code: 0 when all steps have been taken, 143 (or 130 after Ctrl-C) when the run was
@@ -174,7 +190,7 @@ def loop(run: Any, workdir: Any, begin: Begin, stop: Any) -> int:
     Raises:
         UserError: Training diverged, the disk is full, or a fork's code failed in an evaluation.
     """
-    from rcnn_jax.training import evaluations, meter, writers
+    from rcnn_jax.training import evaluations, meter, profiling, writers
     from rcnn_jax.training.checkpoints import saving
     from rcnn_jax.training.parallel import distributed
     from rcnn_jax.training.parallel.signals import StopDuringEvaluation
@@ -189,6 +205,7 @@ def loop(run: Any, workdir: Any, begin: Begin, stop: Any) -> int:
         saving.Checkpoints(workdir.checkpoints, config) as saver,
         writers.Log(config.writers, workdir, run.steps, start, task.unit) as log,
         run.batches(start) as batches,
+        contextlib.closing(profiling.Profile(span, workdir.path / "profile")) as profile,
     ):
 
         def evaluate(step: int, state: Any) -> Any:
@@ -231,9 +248,14 @@ def loop(run: Any, workdir: Any, begin: Begin, stop: Any) -> int:
                 state = evaluate(start, state)
             since = time.monotonic()
             for step in range(start + 1, run.steps + 1):
+                with speed.paused() if profile.starts(step) else contextlib.nullcontext():
+                    profile.before(step)
                 state, sums = run.train_step(step)(state, next(batches))
                 speed.add(sums)
                 log.advance()
+                if profile.ends(step):
+                    with speed.paused():
+                        log.say(profile.after(step))
                 if step == start + 1:
                     speed.begin(batches.waited_s)
                     log.say(f"first step, compilation included: {time.monotonic() - since:.1f} s")

@@ -7,7 +7,7 @@ from typing import Any
 
 import jax
 
-from rcnn_jax.training import evaluation
+from rcnn_jax.training import evaluation, memory
 from rcnn_jax.training.interface import Sums
 
 _AHEAD = 8
@@ -74,13 +74,15 @@ class Meter:
             waited_s: Seconds that the run has waited for data so far.
 
         Returns:
-            The number of examples a second (None if only compilation was measured), the share of
-            the time spent waiting for data, the last learning rate, and the mean of each metric
-            over the steps since the last line, None where these counted nothing for it.
+            The number of examples a second and the seconds of a step (None if only compilation was
+            measured), the share of the time spent waiting for data, the largest memory so far in
+            MiB, that of the device only where it is known, the last learning rate, and the mean of
+            each metric over the steps since the last line, None where these counted nothing for it.
         """
         taken, self._sums = jax.device_get(self._sums), []
         elapsed = self._elapsed + time.monotonic() - self._since
-        timed = (len(taken) - self._untimed) * self._batch_size
+        steps = len(taken) - self._untimed
+        timed = steps * self._batch_size
         wait = min((waited_s - self._waited) / elapsed, 1.0) if timed else 0.0
         self._untimed = 0
         self._restart(waited_s)
@@ -93,9 +95,13 @@ class Meter:
             for name, value in evaluation.means(pairs).items()
         }
         metrics.pop("learning_rate")
+        host, device = memory.peak()
         return {
             self._key: timed / elapsed if timed else None,
+            "step_s": elapsed / steps if steps else None,
             "data_wait_share": wait,
+            "memory_mib": host,
+            **({} if device is None else {"device_memory_mib": device}),
             "learning_rate": pairs["learning_rate"][-1][0],  # that of the last step
             "loss": metrics.pop("loss"),
             **metrics,

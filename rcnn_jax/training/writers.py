@@ -172,6 +172,10 @@ def _open(name: str, folder: pathlib.Path) -> Any:
     return writer
 
 
+# What a line on the terminal leaves to metrics.jsonl, or says in another way.
+_NOT_SHOWN = ("step", "split", "step_s", "memory_mib", "device_memory_mib")
+
+
 class Log:
     """Reports a run on the terminal and to all of its writers.
 
@@ -234,9 +238,7 @@ class Log:
             self._bar.set_postfix_str(f"loss {loss}{speed}")
             return
         values = "  ".join(
-            f"{k} {number(k, v)}"
-            for k, v in entry.items()
-            if k not in ("step", "split") and v is not None
+            f"{k} {number(k, v)}" for k, v in entry.items() if k not in _NOT_SHOWN and v is not None
         )
         split = f"  {entry['split']}:" if "split" in entry else ""
         self.say(f"step {entry['step']:>6}/{self._total}{split}  {values}")

@@ -46,7 +46,7 @@ def learned(workdir: pathlib.Path) -> dict[str, np.ndarray]:
 
 def lines(workdir: pathlib.Path) -> list[dict]:
     """The numbers of metrics.jsonl, but for what a clock gave."""
-    clocks = ("images_per_s", "data_wait_share", "split")
+    clocks = ("images_per_s", "step_s", "data_wait_share", "memory_mib", "split")
     found = [json.loads(line) for line in (workdir / "metrics.jsonl").read_text().splitlines()]
     return [{k: v for k, v in line.items() if k not in clocks} for line in found]
 

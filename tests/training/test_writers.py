@@ -203,6 +203,8 @@ def test_meter_divides_by_the_time_that_was_not_paused(monkeypatch):
     now[0] += 2.0
     entry = clock.read(waited_s=2.0)
     assert entry["images_per_s"] == 2 * 8 / 8.0
+    assert entry["step_s"] == 8.0 / 2
+    assert entry["memory_mib"] > 1
     assert entry["data_wait_share"] == 2.0 / 8.0
 
 

@@ -7,6 +7,7 @@ from typing import Any
 
 import jax
 
+from rcnn_jax.kernels import build, forms, library
 from rcnn_jax.layers import convolution
 
 _CPUINFO = pathlib.Path("/proc/cpuinfo")
@@ -43,7 +44,14 @@ def current() -> dict[str, Any]:
         "jaxlib": importlib.metadata.version("jaxlib"),
         "xla_flags": os.environ.get("XLA_FLAGS", ""),
         "minimal filters": convolution.filters(),
+        "kernels": _kernels(),
     }
+
+
+def _kernels() -> str:
+    """Returns which form kernels have and, of the compiled ones, the version of their sources."""
+    version = "" if library.problem() else f", sources {build.digest()[:8]}"
+    return forms.summary() + version
 
 
 def cpu(cpuinfo: pathlib.Path) -> str | None:

@@ -3,6 +3,7 @@
 import pytest
 
 from rcnn_jax.configuration import environment
+from rcnn_jax.kernels import library
 from rcnn_jax.training.checkpoints import topology
 
 
@@ -16,6 +17,16 @@ def test_other_arithmetic_of_convolutions_is_said(monkeypatch):
     before = topology.current()
     monkeypatch.setenv(environment.WINOGRAD, "0")
     assert topology.changes(before) == ["minimal filters was 'F(4, 3), F(6, 3)' and is ''"]
+
+
+def test_other_kernels_are_said(monkeypatch):
+    if library.problem():
+        pytest.skip(library.problem())
+    before = topology.current()
+    monkeypatch.setenv(environment.KERNELS, "0")
+    (change,) = topology.changes(before)
+    assert change.startswith("kernels was 'compiled, ")
+    assert change.endswith("' and is \"XLA's forms: RCNN_JAX_KERNELS=0 switches them off\"")
 
 
 def test_what_was_not_written_down_is_a_difference():
