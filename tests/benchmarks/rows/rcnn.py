@@ -10,6 +10,7 @@ EAGER = "torch, best eager"
 COMPILED = "torch.compile"
 COMPILED_NCHW = "torch.compile, NCHW"
 FROZEN = "torch.compile, NCHW, frozen"
+ONNX = "ONNX Runtime"
 BEFORE = "a20cca2"
 """The last commit without compiled kernels whose figures are in the README."""
 QUICK = {"batch": 4, "size": 8, "features": 8}
@@ -79,6 +80,7 @@ def _training(norm: str, batch: int, size: int) -> Row:
 def _inference(norm: str, batch: int, size: int) -> Row:
     given = {"norm": norm, "batch": batch, "size": size}
     best = (EAGER, COMPILED, COMPILED_NCHW, FROZEN)
+    onnx = Side(ONNX, "onnx_rcnn:inference", given, imports=("torch", "onnxruntime", "onnxscript"))
     return Row(
         name=f"rcnn_inference_{norm}_{batch}_{size}",
         about=f"logits of RCNN-96, T = 3, {norm} norm, {batch} images of {size} pixels",
@@ -86,8 +88,9 @@ def _inference(norm: str, batch: int, size: int) -> Row:
             ours("inference", **given),
             before("inference", **given),
             *(theirs("inference", form, **given) for form in (USER, *best)),
+            onnx,
         ),
-        targets=(Target(best, must=0.8, aim=0.6),),
+        targets=(Target((*best, ONNX), must=0.8, aim=0.6),),
         quick=QUICK,
         usual=(norm, size) == ("lrn", 32),
     )
