@@ -11,6 +11,7 @@ from typing import Any
 import jax.numpy as jnp
 from jaxtyping import Array
 
+from rcnn_jax.configuration.environment import cores
 from rcnn_jax.kernels import library
 
 CHANNELS = 16
@@ -30,6 +31,31 @@ def convolution(x: Any, kernel: Any) -> str:
     if kernel.ndim != 4 or tuple(kernel.shape[:2]) != (3, 3):
         return f"a window of {' x '.join(map(str, kernel.shape[:-2]))}, not 3 x 3"
     return _images(x, kernel.shape[2:], [x.dtype, kernel.dtype]) or library.problem()
+
+
+def patches(x: Any, kernel: Any) -> str:
+    """Returns why a convolution of images with few channels is not compiled, empty if it is.
+
+    Args:
+        x: Images `[batch, height, width, inputs]`, an array or anything with shape and dtype.
+        kernel: Kernel `[h, w, inputs, outputs]`, in the same form.
+    """
+    if kernel.ndim != 4 or any(side % 2 == 0 for side in kernel.shape[:2]):
+        return f"a window of {' x '.join(map(str, kernel.shape[:-2]))}, not two odd sides"
+    *window, inputs, outputs = kernel.shape
+    if inputs >= CHANNELS or math.prod(window) * inputs > LARGEST_PATCH:
+        return f"patches of {math.prod(window) * inputs} numbers from {inputs} channels"
+    if any(dtype != jnp.float32 for dtype in (x.dtype, kernel.dtype)):
+        return f"{x.dtype} and {kernel.dtype}, not float32"
+    if not all(isinstance(side, int) for side in x.shape):
+        return "a batch without a fixed size"
+    if outputs % CHANNELS:
+        return f"{outputs} outputs, no multiple of 16"
+    return library.problem()
+
+
+LARGEST_PATCH = 512
+"""Largest number of values that an output of a convolution of few channels is a sum over."""
 
 
 def _images(x: Any, channels: Sequence[int], dtypes: Sequence[Any]) -> str:
@@ -115,6 +141,8 @@ def iterations(
         return "padding is masked"
     if options["steps"] > MOST_STEPS:
         return f"{options['steps']} iterations, more than {MOST_STEPS}"
+    if feedforward.shape[0] < cores():
+        return f"{feedforward.shape[0]} images for {cores()} cores"
     one = kernels if kernels.ndim == feedforward.ndim else kernels[0]
     return convolution(feedforward, one) or _whole_images(feedforward)
 

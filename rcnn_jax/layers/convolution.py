@@ -1,7 +1,7 @@
 """Stride-1 convolution over any number of spatial axes."""
 
 import contextlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import jax
@@ -12,6 +12,7 @@ from jaxtyping import Array, Float
 from rcnn_jax.configuration.environment import WINOGRAD, switched_on
 from rcnn_jax.kernels import choice, forms
 from rcnn_jax.kernels.convolution import convolve_3x3
+from rcnn_jax.kernels.patches import convolve_patches
 from rcnn_jax.layers.winograd import FILTERS, winograd_convolve, winograd_pays
 
 # A user context is part of JAX's cache keys: traces inside `direct_convolutions` stay inside.
@@ -47,8 +48,9 @@ def convolve(
     ordinary convolution of transposed operands: channels as batch, batch as channels, and the
     output gradient as a kernel as large as the image.
 
-    On a CPU windows of 3 x 3 in float32 are computed by a compiled kernel, if their shapes fit
-    (`rcnn_jax.kernels.choice`). What follows is the form that XLA compiles otherwise.
+    On a CPU windows of 3 x 3, and images with few channels, are computed by compiled kernels in
+    float32, if their shapes fit (`rcnn_jax.kernels.choice`). What follows is the form that XLA
+    compiles otherwise.
 
     Outside loops, kernels of width 3 in float32 are computed by `winograd_convolve`
     where `winograd_pays`: rounding errors are at most three times those of a direct convolution,
@@ -76,8 +78,9 @@ def convolve(
         >>> convolve(x, jnp.ones((3, 1, 1))).ravel().tolist()
         [3.0, 6.0, 5.0]
     """
-    if _compiled(x, kernel):
-        return convolve_3x3(x, kernel)
+    compiled = _compiled(x, kernel)
+    if compiled is not None:
+        return compiled(x, kernel)
     if in_loop:
         return _convolve_in_loop(x, kernel)
     if _by_winograd(x, kernel):
@@ -104,10 +107,13 @@ def convolutions_are_direct() -> bool:
     return _direct.value
 
 
-def _compiled(x: Array, kernel: Array) -> bool:
-    """Returns whether the convolution of `x` with `kernel` is a compiled kernel's."""
+def _compiled(x: Array, kernel: Array) -> Callable[[Array, Array], Array] | None:
+    """Returns the compiled kernel that convolves `x` with `kernel`, None if XLA does."""
     why_not = "convolutions are direct" if _direct.value else choice.convolution(x, kernel)
-    return forms.compiled("convolution", why_not)
+    few = bool(why_not) and not _direct.value and not choice.patches(x, kernel)
+    if forms.compiled("convolution", "" if few else why_not):
+        return convolve_patches if few else convolve_3x3
+    return None
 
 
 def _by_winograd(x: Array, kernel: Array) -> bool:
@@ -152,8 +158,9 @@ def conv_general_dilated(
         and options.get("feature_group_count", 1) == 1
         and options.get("precision") is None
     )
-    if plain and _compiled(x, kernel):
-        return convolve_3x3(x, kernel)
+    compiled = _compiled(x, kernel) if plain else None
+    if compiled is not None:
+        return compiled(x, kernel)
     if plain and _by_winograd(x, kernel):
         return winograd_convolve(x, kernel)
     return lax.conv_general_dilated(x, kernel, strides, padding, **options)

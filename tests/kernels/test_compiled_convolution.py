@@ -11,6 +11,7 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from rcnn_jax.kernels import choice, library
 from rcnn_jax.kernels.convolution import convolve_3x3
+from rcnn_jax.kernels.patches import convolve_patches
 from rcnn_jax.layers.convolution import convolve, direct_convolutions
 from rcnn_jax.layers.winograd import winograd_convolve
 
@@ -76,6 +77,20 @@ def test_no_further_from_float64_than_the_form_of_xla(side):
     for ours, theirs, right in zip(compiled, by_xla, expected, strict=True):
         # Tenths come from the numbers that were drawn and from the order of XLA's sums.
         assert distance(ours, right) < 1.15 * distance(theirs, right)
+
+
+@pytest.mark.parametrize("inputs", [1, 3, 8])
+@pytest.mark.parametrize("window", [(5, 5), (1, 3), (7, 1)])
+def test_images_with_few_channels(inputs, window):
+    rng = np.random.default_rng(inputs)
+    x = rng.normal(size=(5, 7, 9, inputs)).astype(np.float32)
+    kernel = rng.normal(size=(*window, inputs, 48)).astype(np.float32)
+    given = x, kernel, rng.normal(size=(5, 7, 9, 48)).astype(np.float32)
+    assert not choice.patches(x, kernel)
+    found = jax.jit(functools.partial(all_three, convolve_patches))(*given)
+    for ours, theirs in zip(found, exact(*given), strict=True):
+        assert distance(ours, theirs) < 1e-6
+    assert "RcnnConvolvePatches" in jax.jit(convolve).lower(jnp.asarray(x), kernel).as_text()
 
 
 def test_the_same_bits_whatever_the_batch_is_cut_into():
@@ -189,7 +204,7 @@ def test_forward_mode_says_that_there_is_none():
     ("x", "kernel", "reason"),
     [
         ((2, 8, 8, 32), (3, 3, 32, 64), ""),
-        ((2, 8, 8, 3), (5, 5, 3, 32), "a window of 5 x 5, not 3 x 3"),
+        ((2, 8, 8, 32), (5, 5, 32, 32), "a window of 5 x 5, not 3 x 3"),
         ((2, 8, 32), (3, 32, 32), "a window of 3, not 3 x 3"),
         ((2, 8, 8, 32), (3, 3, 32, 40), "32 and 40 channels, no multiples of 16 from 32 on"),
         ((2, 8, 8, 16), (3, 3, 16, 32), "16 and 32 channels, no multiples of 16 from 32 on"),

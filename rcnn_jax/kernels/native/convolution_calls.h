@@ -49,10 +49,13 @@ inline int64_t images_at_once(const ConvolutionShape& s) {
   return std::max<int64_t>(1, kTogether / table().number_of_tiles(images_of(s, 1)));
 }
 
-// Calls `work(first image, number of images, scratch)` for all images.
+// Calls `work(first image, number of images, scratch)` for all images, of which each thread gets some
+// if there are enough.
 template <typename Work>
 bool for_images(ffi::ThreadPool& pool, const ConvolutionShape& s, int64_t floats, Work&& work) {
-  const int64_t together = images_at_once(s);
+  const int64_t threads = std::max<int64_t>(1, pool.num_threads());
+  const int64_t fair = std::max<int64_t>(1, (s.batch + threads - 1) / threads);
+  const int64_t together = std::min(images_at_once(s), fair);
   return rcnn::for_each(pool, (s.batch + together - 1) / together, [&](int64_t n) {
     float* scratch = rcnn::Scratch::of_this_thread(floats);
     if (scratch == nullptr) return false;

@@ -80,3 +80,9 @@ struct Matrix {
   const float *data;
   int64_t row_step, column_step;
 };
+
+// A convolution of images with few channels, stride 1, that keeps the spatial shape.
+struct PatchShape {
+  int64_t height, width, inputs, outputs, window_height, window_width;
+  int64_t depth() const { return window_height * window_width * inputs; }
+};

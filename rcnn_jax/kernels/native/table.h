@@ -25,6 +25,11 @@ struct Table {
   void (*respond)(const ResponseShape&, const float*, const float*, int64_t, float*, float*);
   void (*respond_gradient)(const ResponseShape&, const float*, const float*, const float*, int64_t,
                            float*, float*);
+  // patches.h
+  void (*pack_kernel)(const PatchShape&, const float*, float*);
+  void (*convolve_patches)(const PatchShape&, const float*, const float*, float*, float*);
+  void (*add_patches_gradient)(const PatchShape&, const float*, const float*, float*, float*, bool);
+  int64_t (*floats_of_patches)(const PatchShape&);
   // pooling.h
   void (*pool_image)(const PoolShape&, const float*, float*, int8_t*);
   void (*pool_image_gradient)(const PoolShape&, const float*, const int8_t*, float*);

@@ -3,6 +3,7 @@
 
 #include "dense.h"
 #include "images.h"
+#include "patches.h"
 #include "pooling.h"
 #include "recurrent.h"
 #include "response.h"
@@ -22,6 +23,10 @@ const Table RCNN_TABLE = {
     RCNN_ISA::image_gradient_sums,
     RCNN_ISA::respond,
     RCNN_ISA::respond_gradient,
+    RCNN_ISA::pack_kernel,
+    RCNN_ISA::convolve_patches,
+    RCNN_ISA::add_patches_gradient,
+    RCNN_ISA::floats_of_patches,
     RCNN_ISA::pool_image,
     RCNN_ISA::pool_image_gradient,
     RCNN_ISA::step_forward,
