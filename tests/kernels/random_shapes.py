@@ -82,19 +82,20 @@ def window(values, before, after):
     return sums[..., last] - sums[..., first]
 
 
-def respond(z, bias, size, quarters, alpha, k):
-    a = np.maximum(z + bias, 0)
+def respond(z, bias, size, quarters, rectify, alpha, k):
+    a = np.maximum(z + bias, 0) if rectify else z + bias
     d = k + alpha / size * window(a**2, size // 2, size - 1 - size // 2)
     return a * d ** (-quarters / 4)
 
 
-def respond_gradient(g, z, bias, size, quarters, alpha, k):
+def respond_gradient(g, z, bias, size, quarters, rectify, alpha, k):
     before, beta = size // 2, quarters / 4
     after = size - 1 - before
-    a = np.maximum(z + bias, 0)
+    a = np.maximum(z + bias, 0) if rectify else z + bias
     d = k + alpha / size * window(a**2, before, after)
     inner = window(g * a * d ** (-beta - 1), after, before)
-    return (z + bias > 0) * (g * d**-beta - 2 * alpha * beta / size * a * inner)
+    through = g * d**-beta - 2 * alpha * beta / size * a * inner
+    return (z + bias > 0) * through if rectify else through
 
 
 def max_pool(x, window, strides, pads, pooled):
@@ -187,6 +188,8 @@ class Trials:
     def trial(self):
         self.convolutions()
         self.pools()
+        self.patches()
+        self.loops()
 
     def pools(self):
         batch, channels = int(self.dice.integers(1, 10)), self.channels()
@@ -207,6 +210,71 @@ class Trials:
         g = self.floats(*y.shape)
         expected = max_pool_gradient(g, places, shape, window, strides, pads)
         self.call("RcnnPoolGradient", (g, places), [shape], [expected], geometry=geometry)
+
+    def patches(self):
+        batch, height, width = int(self.dice.integers(1, 10)), self.side(), self.side()
+        rows, columns = (2 * self.dice.integers(0, 5, size=2) + 1).tolist()
+        inputs, outputs = int(self.dice.integers(1, 16)), self.channels()
+        x, w = (
+            self.floats(batch, height, width, inputs),
+            self.floats(rows, columns, inputs, outputs),
+        )
+        answer = (batch, height, width, outputs)
+        g = self.floats(*answer)
+        across = ((0, 0), (rows // 2, rows // 2), (columns // 2, columns // 2), (0, 0))
+        padded = np.pad(np.float64(1) * x, across)
+        y, gradient = np.zeros(answer), np.zeros(w.shape)
+        for i, j in np.ndindex(rows, columns):
+            part = padded[:, i : i + height, j : j + width]
+            y += part @ w[i, j]
+            gradient[i, j] = np.einsum("nhwc,nhwk->ck", part, g)
+        depth, parts = rows * columns * inputs, int(self.dice.integers(1, batch + 3))
+        results = [answer, (outputs // 16, depth, 16)]
+        self.call("RcnnConvolvePatches", (x, w), results, [y, None])
+        results = [w.shape, (parts, depth, outputs)]
+        self.call("RcnnPatchesGradient", (x, g), results, [gradient, None])
+
+    def loops(self):
+        """Recurrent loops through their functions, whose calls take many arrays."""
+        from rcnn_jax.layers.recurrent import gated_cells, layer, simple_cells
+
+        jax = self.jax
+        batch, time_, inputs = (int(self.dice.integers(1, top)) for top in (10, 8, 40))
+        hidden = self.channels()
+        cells = [gated_cells.LSTM(hidden), gated_cells.GRU(hidden)]
+        cells += [simple_cells.Elman(hidden, a) for a in ("tanh", "relu", "sigmoid", "identity")]
+        cell = cells[self.dice.integers(len(cells))]
+        shapes = {n: shape for group in cell.weights(inputs) for n, (_, shape) in group.items()}
+        weights = {n: self.floats(*shape) / 8 for n, shape in shapes.items()}
+        carry = {n: self.floats(batch, size) for n, size in cell.carry_features().items()}
+        x, weight = self.floats(batch, time_, inputs), self.floats(batch, time_, hidden)
+        lengths = self.dice.integers(0, time_ + 1, size=batch) if self.dice.integers(2) else None
+        reverse = bool(self.dice.integers(2))
+
+        def everything(implementation, dtype):
+            def loss(weights, carry, x):
+                y, last = layer.run_cell(
+                    cell, weights, x, carry, lengths=lengths, reverse=reverse,
+                    implementation=implementation,
+                )  # fmt: skip
+                return (y * weight).sum() + sum(value.sum() for value in last.values()), y
+
+            given = jax.tree.map(lambda a: jax.numpy.asarray(a, dtype), (weights, carry, x))
+            value = jax.value_and_grad(loss, argnums=(0, 1, 2), has_aux=True)
+            return jax.tree.leaves(jax.jit(value)(*given))
+
+        found = everything("scan", "float32")
+        with jax.enable_x64(True):
+            expected = everything("autodiff", "float64")
+        name = f"loop of {type(cell).__name__}"
+        self.calls[name] += 1
+        for value, other in zip(found, expected, strict=True):
+            wide, other = np.float64(1) * np.asarray(value), np.asarray(other)
+            scale = max(float(np.abs(other).max(initial=0)), 1e-1)
+            error = float(np.abs(wide - other).max(initial=0)) / scale
+            self.worst[name] = max(self.worst.get(name, 0), error)
+            if not error <= BOUND:
+                self.wrong.append(f"{name} {batch, time_, inputs, hidden, reverse}: {error:.2g}")
 
     def convolutions(self):
         batch, height, width = int(self.dice.integers(1, 10)), self.side(), self.side()
@@ -252,10 +320,12 @@ class Trials:
         options = {
             "size": int(self.dice.integers(1, min(2 * inputs, 40))),
             "quarters": int(self.dice.integers(1, 5)),
+            "rectify": int(self.dice.integers(2)),
             "alpha": float(self.dice.choice([1e-3, 0.1, 1.0])),
             "k": float(self.dice.choice([1.0, 2.0])),
         }
-        typed = {"size": np.int64, "quarters": np.int64, "alpha": np.float32, "k": np.float32}
+        typed = dict.fromkeys(("size", "quarters", "rectify"), np.int64)
+        typed |= {"alpha": np.float32, "k": np.float32}
         attributes = {name: typed[name](value) for name, value in options.items()}
         bias = self.floats(inputs)
         z = self.clear(x, np.stack([-bias, np.ones_like(bias), np.zeros_like(bias)]))
