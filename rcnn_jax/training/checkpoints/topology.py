@@ -7,7 +7,7 @@ from typing import Any
 
 import jax
 
-from rcnn_jax.kernels import build, forms, library
+from rcnn_jax.kernels import build, library
 from rcnn_jax.layers import convolution
 
 _CPUINFO = pathlib.Path("/proc/cpuinfo")
@@ -23,6 +23,8 @@ _VECTORS = {
 }
 # Keys that checkpoints of older versions lack although their arithmetic may be the same.
 _NOT_ALWAYS_NOTED = ("cpu",)
+# What an older version had, whose checkpoints do not say so.
+_BEFORE_NOTED = {"kernels": ""}
 
 
 def current() -> dict[str, Any]:
@@ -49,9 +51,10 @@ def current() -> dict[str, Any]:
 
 
 def _kernels() -> str:
-    """Returns which form kernels have and, of the compiled ones, the version of their sources."""
-    version = "" if library.problem() else f", sources {build.digest()[:8]}"
-    return forms.summary() + version
+    """Returns the instruction set and the sources of compiled kernels, empty without them."""
+    if library.problem():
+        return ""
+    return f"compiled, {library.instruction_set()}, sources {build.digest()[:8]}"
 
 
 def cpu(cpuinfo: pathlib.Path) -> str | None:
@@ -89,7 +92,7 @@ def changes(before: dict[str, Any]) -> list[str]:
     Returns:
         One line for each difference.
     """
-    now = current()
+    now, before = current(), _BEFORE_NOTED | before
     return [
         f"{key} was {before.get(key)!r} and is {now[key]!r}"
         for key in now

@@ -26,7 +26,13 @@ def test_other_kernels_are_said(monkeypatch):
     monkeypatch.setenv(environment.KERNELS, "0")
     (change,) = topology.changes(before)
     assert change.startswith("kernels was 'compiled, ")
-    assert change.endswith("' and is \"XLA's forms: RCNN_JAX_KERNELS=0 switches them off\"")
+    assert change.endswith("' and is ''")
+    # An older version had none.
+    del before["kernels"]
+    assert topology.changes(before) == []
+    monkeypatch.delenv(environment.KERNELS)
+    (change,) = topology.changes(before)
+    assert change.startswith("kernels was '' and is 'compiled, ")
 
 
 def test_what_was_not_written_down_is_a_difference():
