@@ -206,3 +206,29 @@ def test_not_a_number_reaches_state_and_gradient():
     found = everything(rcl, variables_of(rcl, u, jnp.float32), u, train=True)
     assert np.isnan(found["y"]).any()
     assert np.isnan(found["gradients"][0]["recurrent_kernel"]).any()
+
+
+def test_parts_of_a_batch_one_after_the_other_and_several_at_once():
+    """What `config.accumulate` and maps over examples do with a layer."""
+    rcl, u = layer(norm="lrn"), images((6, 5, 5, CHANNELS))
+    variables = variables_of(rcl, u, jnp.float32)
+
+    def loss(params, part):
+        return jnp.sum(jnp.square(rcl.apply({"params": params}, part)))
+
+    gradient = jax.grad(loss)
+    whole = jax.jit(gradient)(variables["params"], u)
+    parts = u.reshape(3, 2, *u.shape[1:])
+
+    def in_turn(params):
+        zero = jax.tree.map(jnp.zeros_like, params)
+        add = functools.partial(jax.tree.map, jnp.add)
+        return jax.lax.scan(lambda sum, x: (add(sum, gradient(params, x)), None), zero, parts)[0]
+
+    def at_once(params):
+        each = jax.vmap(gradient, in_axes=(None, 0))(params, parts)
+        return jax.tree.map(lambda leaf: leaf.sum(0), each)
+
+    for way in (in_turn, at_once):
+        found = jax.jit(way)(variables["params"])
+        assert_close(found, jax.tree.map(lambda leaf: np.asarray(leaf, np.float64), whole))

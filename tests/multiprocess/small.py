@@ -32,4 +32,20 @@ def get_config():
     }
 
 
-VARIANTS = {"normed": {"model": {"name": "normed:Normed", "classes": 10}}}
+VARIANTS = {
+    "normed": {"model": {"name": "normed:Normed", "classes": 10}},
+    # Wide enough for compiled kernels, which are for float32.
+    "kernels": {
+        "model": {
+            "name": "rcnn_jax.models.rcnn:RCNN",
+            "classes": 10,
+            "features": 32,
+            "steps": 1,
+            "norm": "batch",
+            "first_kernel_size": (3, 3),
+            "pool_strides": (1, 2),
+        },
+        "data.augment": "",
+        "precision": "float32",
+    },
+}
