@@ -218,7 +218,7 @@ def test_parts_of_a_batch_one_after_the_other_and_several_at_once():
 
     gradient = jax.grad(loss)
     whole = jax.jit(gradient)(variables["params"], u)
-    parts = u.reshape(3, 2, *u.shape[1:])
+    parts = jnp.asarray(u.reshape(3, 2, *u.shape[1:]))
 
     def in_turn(params):
         zero = jax.tree.map(jnp.zeros_like, params)
