@@ -5,11 +5,12 @@ the batch, since the calls treat images and sequences independently of each othe
 runs one call after the other.
 """
 
+import contextlib
 import ctypes
 import dataclasses
 import functools
 import itertools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -84,14 +85,37 @@ def missing() -> str:
     return library if isinstance(library, str) else ""
 
 
+# A user context is part of JAX's cache keys: traces inside `forms_of_xla` stay inside.
+_left_to_xla = jax.make_user_context(False)
+
+
+@contextlib.contextmanager
+def forms_of_xla() -> Iterator[None]:
+    """Makes everything that is traced within this context use XLA's forms.
+
+    `jax.export` needs it for programs with a batch of fixed size: calls of the library mean nothing
+    to another machine. Second and forward-mode derivatives need it, too.
+
+    Example:
+        >>> from rcnn_jax.kernels import library
+        >>> with library.forms_of_xla():
+        ...     library.problem()
+        'they are left to XLA here'
+    """
+    with _left_to_xla(True):
+        yield
+
+
 def problem() -> str:
-    """Returns the reason why no compiled kernel can be used in this process, empty if they can.
+    """Returns the reason why no compiled kernel can be used here, empty if they can.
 
     Raises:
         UsageError: If the environment variable `RCNN_JAX_KERNELS` is neither 0 nor 1, or
             `RCNN_JAX_KERNELS_ISA` names no instruction set.
     """
     one_of(KERNELS_ISA, INSTRUCTION_SETS)
+    if _left_to_xla.value:
+        return "they are left to XLA here"
     if not switched_on(KERNELS, "XLA's forms only"):
         return f"{KERNELS}=0 switches them off"
     backend = jax.default_backend()

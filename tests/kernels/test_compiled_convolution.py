@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from jax import lax
+from jax import export, lax
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from rcnn_jax.kernels import choice, library
@@ -233,5 +233,16 @@ def test_switches_of_the_form(monkeypatch):
     assert compiled()
     with direct_convolutions():
         assert not compiled()
+    with library.forms_of_xla():
+        assert not compiled()
+    assert compiled()
     monkeypatch.setenv("RCNN_JAX_KERNELS", "0")
     assert not compiled()
+
+
+def test_a_program_of_a_fixed_batch_is_exported():
+    x, kernel, _ = arrays((2, 8, 8, 32), 32)
+    with library.forms_of_xla():
+        exported = export.export(jax.jit(lambda *given: convolve(*given)))(x, kernel)
+    program = export.deserialize(bytearray(exported.serialize()))
+    assert distance(program.call(x, kernel), exact(x, kernel, x)[0]) < 1e-6
