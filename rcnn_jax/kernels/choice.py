@@ -141,8 +141,6 @@ def iterations(
         return "padding is masked"
     if options["steps"] > MOST_STEPS:
         return f"{options['steps']} iterations, more than {MOST_STEPS}"
-    if feedforward.shape[0] < cores():
-        return f"{feedforward.shape[0]} images for {cores()} cores"
     one = kernels if kernels.ndim == feedforward.ndim else kernels[0]
     return convolution(feedforward, one) or _whole_images(feedforward)
 
@@ -155,5 +153,7 @@ LARGEST_IMAGE = 64 * 64
 
 
 def _whole_images(x: Array) -> str:
+    if x.shape[0] < cores():
+        return f"{x.shape[0]} images for {cores()} cores"
     pixels = x.shape[1] * x.shape[2]
     return "" if pixels <= LARGEST_IMAGE else f"{pixels} pixels an image, more than {LARGEST_IMAGE}"

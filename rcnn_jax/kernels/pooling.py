@@ -4,7 +4,7 @@ import functools
 from collections.abc import Sequence
 
 import jax.numpy as jnp
-from jaxtyping import Array, Float, Int8
+from jaxtyping import Array, Float, Int
 
 from rcnn_jax.kernels.library import ROWS, Call, Result
 
@@ -32,7 +32,7 @@ def max_pool(
     window: Sequence[int],
     strides: Sequence[int],
     pads: Pads,
-) -> tuple[Float[Array, "batch rows columns channels"], Int8[Array, "batch rows columns channels"]]:
+) -> tuple[Float[Array, "batch rows columns channels"], Int[Array, "batch rows columns channels"]]:
     """Computes the largest value of each window and its place.
 
     Args:
@@ -56,7 +56,7 @@ def max_pool(
 
 def max_pool_gradient(
     gradient: Float[Array, "batch rows columns channels"],
-    places: Int8[Array, "batch rows columns channels"],
+    places: Int[Array, "batch rows columns channels"],
     spatial: Sequence[int],
     window: Sequence[int],
     strides: Sequence[int],
