@@ -248,14 +248,15 @@ def loop(run: Any, workdir: Any, begin: Begin, stop: Any, span: Any = None) -> i
                 state = evaluate(start, state)
             since = time.monotonic()
             for step in range(start + 1, run.steps + 1):
-                with speed.paused() if profile.starts(step) else contextlib.nullcontext():
-                    profile.before(step)
+                if profile.starts(step):
+                    with speed.paused():
+                        profile.start()
                 state, sums = run.train_step(step)(state, next(batches))
                 speed.add(sums)
                 log.advance()
                 if profile.ends(step):
                     with speed.paused():
-                        log.say(profile.after(step))
+                        log.say(profile.stop())
                 if step == start + 1:
                     speed.begin(batches.waited_s)
                     log.say(f"first step, compilation included: {time.monotonic() - since:.1f} s")

@@ -129,6 +129,11 @@ def instruction_set() -> str:
     return _loaded().rcnn_instruction_set().decode()
 
 
+def sources() -> str:
+    """Returns the digest of the sources that the library in use was built from."""
+    return _loaded().rcnn_built_from().decode().split()[0]
+
+
 def _loaded() -> ctypes.CDLL:
     library = _library(FILE)
     assert isinstance(library, ctypes.CDLL), library

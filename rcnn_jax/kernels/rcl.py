@@ -108,7 +108,7 @@ def _kernel_of(kernels: Array, step: int) -> Array:
     return kernels if kernels.ndim == 4 else kernels[step - 1]
 
 
-def _packed_of(kernels: Array, steps: int, *, back: bool = False) -> Callable[[int], Array]:
+def _packed_of(kernels: Array, *, back: bool = False) -> Callable[[int], Array]:
     """Returns a function from a step to its transformed kernel; tied weights have one for all."""
 
     @functools.cache
@@ -124,8 +124,18 @@ def _activated(z: Array, norm: Array) -> Array:
     return jax.nn.relu((z - mean) * factor + bias)
 
 
-def _returned(states: list[Array], all_states: bool) -> Array:
-    return jnp.stack(states) if all_states else states[-1]
+def _states(values: list[Array], norms: Norms, all_states: bool) -> Array:
+    """Returns the last state, or all of them, from the pre-activations."""
+    last = len(values) - 1
+    if not all_states:
+        return _activated(values[last], norms.of(last))
+    return jnp.stack([_activated(z, norms.of(step)) for step, z in enumerate(values)])
+
+
+def _of_kernels(kernels: Array, gradients: list[Array]) -> Array:
+    """Returns the gradient of tied or untied kernels from those of steps T..1."""
+    each = jnp.stack(gradients[::-1])
+    return each.sum(0) if kernels.ndim == 4 else each
 
 
 class _Backward(NamedTuple):
@@ -166,8 +176,7 @@ def _back(
         all_states: Whether `states_gradient` has the gradient of all states.
     """
     steps = len(values) - 1
-    packed = _packed_of(kernels, steps, back=True)
-    of_state = (lambda t: states_gradient[t]) if all_states else None
+    packed = _packed_of(kernels, back=True)
     gradient = states_gradient[steps] if all_states else states_gradient
     found = _GRADIENT_SUMS(gradient, values[steps], norms.of(steps))[0]
     drive_gradient: Any = 0.0
@@ -180,8 +189,8 @@ def _back(
         at_z, gradient, found = _BACK(
             gradient, values[step], rows, packed(step), values[step - 1], before
         )
-        if of_state is not None:
-            gradient = gradient + of_state(step - 1)
+        if all_states:
+            gradient = gradient + states_gradient[step - 1]
             found = _GRADIENT_SUMS(gradient, values[step - 1], before)[0]
         kernel_gradients.append(_KERNEL_GRADIENT(values[step - 1], before, at_z)[0])
         drive_gradient = drive_gradient + at_z
@@ -192,10 +201,9 @@ def _back(
     centred = values[0] - mean
     through = jnp.where(centred * factor + bias > 0, gradient, 0.0)
     at_first = scale * through + (slope * centred + shift)
-    stacked = jnp.stack(kernel_gradients[::-1])
     return _Backward(
         at_first + gamma * drive_gradient,
-        stacked.sum(0) if kernels.ndim == 4 else stacked,
+        _of_kernels(kernels, kernel_gradients),
         jnp.stack(sums[::-1]),
     )
 
@@ -230,14 +238,12 @@ def rcl_frozen(
 def _frozen_forward(
     steps: int, gamma: float, all_states: bool, feedforward: Array, kernels: Array, norms: Norms
 ) -> tuple[Array, Any]:
-    packed = _packed_of(kernels, steps)
+    packed = _packed_of(kernels)
     values, drive = [feedforward], gamma * feedforward
     for step in range(1, steps + 1):
         before = norms.of(step - 1)
         values += _STEP_WITHOUT_MOMENTS(values[-1], before, drive, packed(step))
-    shown = range(steps + 1) if all_states else [steps]
-    states = [_activated(values[step], norms.of(step)) for step in shown]
-    return _returned(states, all_states), (values, kernels, norms)
+    return _states(values, norms, all_states), (values, kernels, norms)
 
 
 def _frozen_backward(
@@ -303,7 +309,7 @@ def _batch_forward(
     scale: Array,
     bias: Array,
 ) -> tuple[tuple[Array, Array, Array], Any]:
-    packed = _packed_of(kernels, steps)
+    packed = _packed_of(kernels)
     values, drive = [feedforward], gamma * feedforward
     pixels = feedforward.shape[1] * feedforward.shape[2]
     images = total(jnp.float32(feedforward.shape[0]))
@@ -320,11 +326,9 @@ def _batch_forward(
         if step < steps:
             z, found = _STEP(values[-1], norms[-1], drive, packed(step + 1))
             values.append(z)
-    shown = range(steps + 1) if all_states else [steps]
-    states = [_activated(values[step], norms[step]) for step in shown]
-    mean, variance = jnp.stack(means), jnp.stack(variances)
-    results = (_returned(states, all_states), mean, variance)
-    return results, (values, kernels, Norms(*jnp.stack(norms, 1)), variance, images)
+    mean, variance, used = jnp.stack(means), jnp.stack(variances), Norms(*jnp.stack(norms, 1))
+    results = (_states(values, used, all_states), mean, variance)
+    return results, (values, kernels, used, variance, images)
 
 
 def _batch_backward(
@@ -391,7 +395,7 @@ def _response_forward(
     kernels: Array,
     bias: Array,
 ) -> tuple[Array, Any]:
-    packed = _packed_of(kernels, steps)
+    packed = _packed_of(kernels)
     values, states, drive = [feedforward], [], gamma * feedforward
     for step in range(1, steps + 1):
         state, z = _STEP_RESPONSE(
@@ -400,7 +404,8 @@ def _response_forward(
         states.append(state)
         values.append(z)
     last = respond(response, values[-1], bias[steps])
-    return _returned([*states, last], all_states), (values, states, kernels, bias)
+    shown = jnp.stack([*states, last]) if all_states else last
+    return shown, (values, states, kernels, bias)
 
 
 def _response_backward(
@@ -412,7 +417,7 @@ def _response_backward(
     states_gradient: Array,
 ) -> tuple[Array, Array, Array]:
     values, states, kernels, bias = residuals
-    packed = _packed_of(kernels, steps, back=True)
+    packed = _packed_of(kernels, back=True)
     gradient = states_gradient[steps] if all_states else states_gradient
     kernel_gradients, inner = [], []
     for step in range(steps, 0, -1):
@@ -424,11 +429,10 @@ def _response_backward(
         kernel_gradients.append(kernel_gradient(states[step - 1], at_z))
         inner.append(at_z)
     at_first = respond_gradient(response, gradient, values[0], bias[0])
-    stacked = jnp.stack(kernel_gradients[::-1])
     per_step = [at_first, *inner[::-1]]
     return (
         at_first + gamma * functools.reduce(jnp.add, inner),
-        stacked.sum(0) if kernels.ndim == 4 else stacked,
+        _of_kernels(kernels, kernel_gradients),
         jnp.stack([at_z.sum((0, 1, 2)) for at_z in per_step]),
     )
 

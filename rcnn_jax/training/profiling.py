@@ -67,28 +67,14 @@ class Profile:
         """Returns whether a trace that is under way ends after this step."""
         return self._under_way and self._span is not None and step == self._span.last
 
-    def before(self, step: int) -> None:
-        """Starts the trace if this is its first step.
+    def start(self) -> None:
+        """Starts the trace, when everything before has been computed."""
+        self._folder.mkdir(parents=True, exist_ok=True)
+        jax.profiler.start_trace(str(self._folder), create_perfetto_trace=True)
+        self._under_way = True
 
-        Args:
-            step: Number of the step that is about to be taken.
-        """
-        if self.starts(step):
-            self._folder.mkdir(parents=True, exist_ok=True)
-            jax.profiler.start_trace(str(self._folder), create_perfetto_trace=True)
-            self._under_way = True
-
-    def after(self, step: int) -> str:
-        """Ends the trace if this was its last step, which has been computed.
-
-        Args:
-            step: Number of the step that was taken.
-
-        Returns:
-            A line that says where the trace is, empty if none was ended.
-        """
-        if not self.ends(step):
-            return ""
+    def stop(self) -> str:
+        """Ends the trace, when its last step has been computed; returns a line that names it."""
         self.close()
         return f"trace of steps {' to '.join(map(str, self._span or ()))}: {self._folder}"
 

@@ -71,6 +71,15 @@ class Side:
     commit: str = ""
 
 
+BEFORE = "a20cca2"
+"""The last commit without compiled kernels whose figures are in the README."""
+
+
+def before(side: Side) -> Side:
+    """The same side as it was at `BEFORE`, which ratios divide by."""
+    return dataclasses.replace(side, name=BEFORE, ours=False, commit=BEFORE)
+
+
 @dataclasses.dataclass(frozen=True)
 class Target:
     """Bounds of a ratio ours / other, lower is better.

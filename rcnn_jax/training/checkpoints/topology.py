@@ -7,7 +7,7 @@ from typing import Any
 
 import jax
 
-from rcnn_jax.kernels import build, library
+from rcnn_jax.kernels import library
 from rcnn_jax.layers import convolution
 
 _CPUINFO = pathlib.Path("/proc/cpuinfo")
@@ -54,7 +54,7 @@ def _kernels() -> str:
     """Returns the instruction set and the sources of compiled kernels, empty without them."""
     if library.problem():
         return ""
-    return f"compiled, {library.instruction_set()}, sources {build.digest()[:8]}"
+    return f"compiled, {library.instruction_set()}, sources {library.sources()[:8]}"
 
 
 def cpu(cpuinfo: pathlib.Path) -> str | None:

@@ -3,7 +3,7 @@
 import dataclasses
 import itertools
 
-from row import Row, Side, Target
+from row import BEFORE, Row, Side, Target, before
 
 USER = "torch, as a user writes it"
 EAGER = "torch, best eager"
@@ -11,8 +11,6 @@ COMPILED = "torch.compile"
 COMPILED_NCHW = "torch.compile, NCHW"
 FROZEN = "torch.compile, NCHW, frozen"
 ONNX = "ONNX Runtime"
-BEFORE = "a20cca2"
-"""The last commit without compiled kernels whose figures are in the README."""
 QUICK = {"batch": 4, "size": 8, "features": 8}
 
 # Float32 rounding moves the largest of a few pooling windows and the sign of what a few relus read,
@@ -38,12 +36,6 @@ def ours(function: str, name: str = "rcnn_jax", **arguments) -> Side:
     )  # fmt: skip
 
 
-def before(function: str, **arguments) -> Side:
-    """A side of ours as it was at `BEFORE`."""
-    side = ours(function, BEFORE, **arguments)
-    return dataclasses.replace(side, ours=False, commit=BEFORE)  # what ratios divide by
-
-
 def theirs(function: str, form: str, **arguments) -> Side:
     """A side of PyTorch, in one of the forms above."""
     imports = ("torch", "torch._dynamo") if _FORMS[form]["compiled"] else ("torch",)
@@ -63,7 +55,7 @@ def _training(norm: str, batch: int, size: int) -> Row:
         sides=(
             ours("training_step", **given),
             *parts,
-            before("training_step", **given),
+            before(ours("training_step", **given)),
             *(theirs("training_step", form, **given) for form in (USER, *best)),
         ),
         targets=(
@@ -86,7 +78,7 @@ def _inference(norm: str, batch: int, size: int) -> Row:
         about=f"logits of RCNN-96, T = 3, {norm} norm, {batch} images of {size} pixels",
         sides=(
             ours("inference", **given),
-            before("inference", **given),
+            before(ours("inference", **given)),
             *(theirs("inference", form, **given) for form in (USER, *best)),
             onnx,
         ),

@@ -1,18 +1,19 @@
 """Recurrent layers, 512 to 512 units, against PyTorch's fused ones."""
 
-from row import Row, Side, Target
+from row import Row, Side, Target, before
 
-TORCH, TIME_FIRST, BEFORE = "torch.nn", "torch.nn, time first", "a20cca2"
+TORCH, TIME_FIRST = "torch.nn", "torch.nn, time first"
 _QUICK = {"batch": 2, "features": 8}
 
 
 def _sides(**arguments) -> tuple[Side, ...]:
     theirs = "torch_recurrent_layer:layer"
+    ours = Side("rcnn_jax", "jax_recurrent:layer", arguments, ours=True, imports=("jax", "flax"))
     return (
-        Side("rcnn_jax", "jax_recurrent:layer", arguments, ours=True, imports=("jax", "flax")),
+        ours,
         Side(TORCH, theirs, arguments, imports=("torch",)),
         Side(TIME_FIRST, theirs, {**arguments, "time_first": True}, imports=("torch",)),
-        Side(BEFORE, "jax_recurrent:layer", arguments, imports=("jax", "flax"), commit=BEFORE),
+        before(ours),
     )
 
 

@@ -1,19 +1,20 @@
 """VGG16, as it describes pictures to a recurrent network."""
 
-from row import Row, Side, Target
+from row import Row, Side, Target, before
 
-TORCH, CHANNELS_LAST, BEFORE = "torch", "torch, channels last", "a20cca2"
+TORCH, CHANNELS_LAST = "torch", "torch, channels last"
 
 
 def _row(batch: int) -> Row:
     arguments = {"batch": batch, "size": 224, "width": 64}
     theirs = "torch_vgg:inference"
+    ours = Side("rcnn_jax", "jax_vgg:inference", arguments, ours=True, imports=("jax", "flax"))
     return Row(
         name=f"vgg16_inference_{batch}",
         about=f"VGG16, {batch} images of 224 px, forward",
         sides=(
-            Side("rcnn_jax", "jax_vgg:inference", arguments, ours=True, imports=("jax", "flax")),
-            Side(BEFORE, "jax_vgg:inference", arguments, imports=("jax", "flax"), commit=BEFORE),
+            ours,
+            before(ours),
             Side(TORCH, theirs, arguments, imports=("torch",)),
             Side(CHANNELS_LAST, theirs, {**arguments, "channels_last": True}, imports=("torch",)),
         ),
