@@ -21,6 +21,21 @@ FEWEST_CHANNELS = 32
 """Least number of channels: transforming an image costs the same however few outputs it has."""
 
 
+def _arrays(*arrays: Any) -> str:
+    """Returns why no kernel takes arrays like these, whatever their shapes, empty if one may."""
+    others = sorted({str(array.dtype) for array in arrays if array.dtype != jnp.float32})
+    if others:
+        return f"{', '.join(others)}, not float32"
+    if not all(isinstance(side, int) for side in arrays[0].shape):
+        # A program that `jax.export` makes for any number of rows is meant for any device, too.
+        return "a batch without a fixed size"
+    return ""
+
+
+def _panels(channels: int) -> str:
+    return f"{channels} channels, no multiple of {CHANNELS}" if channels % CHANNELS else ""
+
+
 def convolution(x: Any, kernel: Any) -> str:
     """Returns why a convolution of stride 1 runs in XLA's form, empty if it is compiled.
 
@@ -30,7 +45,7 @@ def convolution(x: Any, kernel: Any) -> str:
     """
     if kernel.ndim != 4 or tuple(kernel.shape[:2]) != (3, 3):
         return f"a window of {' x '.join(map(str, kernel.shape[:-2]))}, not 3 x 3"
-    return _images(x, kernel.shape[2:], [x.dtype, kernel.dtype]) or library.problem()
+    return _arrays(x, kernel) or _images(x, kernel.shape[2:]) or library.problem()
 
 
 def patches(x: Any, kernel: Any) -> str:
@@ -45,25 +60,14 @@ def patches(x: Any, kernel: Any) -> str:
     *window, inputs, outputs = kernel.shape
     if inputs >= CHANNELS or math.prod(window) * inputs > LARGEST_PATCH:
         return f"patches of {math.prod(window) * inputs} numbers from {inputs} channels"
-    if any(dtype != jnp.float32 for dtype in (x.dtype, kernel.dtype)):
-        return f"{x.dtype} and {kernel.dtype}, not float32"
-    if not all(isinstance(side, int) for side in x.shape):
-        return "a batch without a fixed size"
-    if outputs % CHANNELS:
-        return f"{outputs} outputs, no multiple of 16"
-    return library.problem()
+    return _arrays(x, kernel) or _panels(outputs) or library.problem()
 
 
 LARGEST_PATCH = 512
 """Largest number of values that an output of a convolution of few channels is a sum over."""
 
 
-def _images(x: Any, channels: Sequence[int], dtypes: Sequence[Any]) -> str:
-    if any(dtype != jnp.float32 for dtype in dtypes):
-        return f"{', '.join(sorted({str(dtype) for dtype in dtypes}))}, not float32"
-    if not all(isinstance(side, int) for side in x.shape):
-        # A program that `jax.export` makes for any number of rows is meant for any device, too.
-        return "a batch without a fixed size"
+def _images(x: Any, channels: Sequence[int]) -> str:
     if any(number % CHANNELS or number < FEWEST_CHANNELS for number in channels):
         return f"{' and '.join(map(str, channels))} channels, no multiples of 16 from 32 on"
     batch, height, width = x.shape[:3]
@@ -81,12 +85,8 @@ def pooling(x: Any, window: Sequence[int]) -> str:
     """
     if x.ndim != 4:
         return f"{x.ndim - 2} spatial axes, not 2"
-    if x.dtype != jnp.float32:
-        return f"{x.dtype}, not float32"
-    if not all(isinstance(side, int) for side in x.shape):
-        return "a batch without a fixed size"
-    if x.shape[-1] % CHANNELS:
-        return f"{x.shape[-1]} channels, no multiple of 16"
+    if why_not := _arrays(x) or _panels(x.shape[-1]):
+        return why_not
     if math.prod(window) > 127:
         return f"a window of {math.prod(window)} places, more than 127"
     return library.problem()
@@ -110,13 +110,9 @@ def response(x: Any, beta: float) -> str:
         x: Input `[..., channels]`.
         beta: Exponent of the denominator.
     """
-    if x.dtype != jnp.float32:
-        return f"{x.dtype}, not float32"
-    if x.ndim < 2 or not all(isinstance(side, int) for side in x.shape):
-        return "a batch without a fixed size"
-    if x.shape[-1] % CHANNELS:
-        return f"{x.shape[-1]} channels, no multiple of 16"
-    return exponent(beta) or library.problem()
+    if x.ndim < 2:
+        return "no batch"
+    return _arrays(x) or _panels(x.shape[-1]) or exponent(beta) or library.problem()
 
 
 def iterations(
