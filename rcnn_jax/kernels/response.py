@@ -1,6 +1,6 @@
 """Local response normalization across channels, compiled."""
 
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Self
 
 import numpy as np
 from jaxtyping import Array
@@ -24,6 +24,21 @@ class Response(NamedTuple):
     alpha: float
     k: float = 1.0
     rectify: bool = True
+
+    @classmethod
+    def of(
+        cls, size: int, alpha: float, beta: float, k: float = 1.0, *, rectify: bool = True
+    ) -> Self:
+        """Returns the normalization with an exponent that `choice.exponent` allows.
+
+        Args:
+            size: Number of channels in the window.
+            alpha: Strength of the normalization.
+            beta: Exponent of the denominator, a multiple of 1/4.
+            k: Offset of the denominator.
+            rectify: Whether the input is rectified before.
+        """
+        return cls(size, round(4 * beta), float(alpha), float(k), rectify)
 
     def attributes(self) -> dict[str, Any]:
         """Returns the attributes of a call."""

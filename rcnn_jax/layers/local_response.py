@@ -71,23 +71,6 @@ def _power(denominator: Array, exponent: float) -> Array:
     return lax.integer_pow(jnp.sqrt(lax.rsqrt(denominator)), quarters)
 
 
-def compiled_response(
-    size: int, alpha: float, beta: float, k: float, *, rectify: bool
-) -> compiled.Response | None:
-    """Returns a normalization that compiled kernels compute, None if they have no such exponent.
-
-    Args:
-        size: Number of channels in the window, at least 1.
-        alpha: Strength of the normalization.
-        beta: Exponent of the denominator; compiled kernels take multiples of 1/4 up to 3.
-        k: Offset of the denominator, positive.
-        rectify: Whether the input is rectified before.
-    """
-    if choice.exponent(beta):
-        return None
-    return compiled.Response(size, round(4 * beta), float(alpha), float(k), rectify)
-
-
 @functools.partial(jax.custom_vjp, nondiff_argnums=(0, 1, 2, 3, 4))
 def _lrn(rectify: bool, size: int, alpha: float, beta: float, k: float, x: Array) -> Array:
     return _lrn_forward(rectify, size, alpha, beta, k, x)[0]
@@ -96,9 +79,8 @@ def _lrn(rectify: bool, size: int, alpha: float, beta: float, k: float, x: Array
 def _lrn_forward(
     rectify: bool, size: int, alpha: float, beta: float, k: float, x: Array
 ) -> tuple[Array, Array]:
-    response = compiled_response(size, alpha, beta, k, rectify=rectify)
-    why_not = choice.response(x, beta)
-    if forms.compiled("local response normalization", why_not) and response is not None:
+    if forms.compiled("local response normalization", choice.response(x, beta)):
+        response = compiled.Response.of(size, alpha, beta, k, rectify=rectify)
         return compiled.respond(response, x, jnp.zeros(x.shape[-1:], x.dtype)), x
     activity = lax.max(x, jnp.zeros((), x.dtype)) if rectify else x
     wide = activity.astype(jnp.promote_types(x.dtype, jnp.float32))
@@ -123,8 +105,8 @@ def _lrn_backward(
     # With d = k + alpha/N sum x^2 and y = x d^-beta, and j over the windows that hold i:
     #   dL/dx_i = g_i d_i^-beta - 2 alpha beta / N  x_i  sum_j g_j x_j d_j^(-beta-1)
     # d is recomputed: XLA merges it with the d of the forward pass where this is faster.
-    response = compiled_response(size, alpha, beta, k, rectify=rectify)
-    if response is not None and not choice.response(activity, beta):
+    if not choice.response(activity, beta):
+        response = compiled.Response.of(size, alpha, beta, k, rectify=rectify)
         bias = jnp.zeros(activity.shape[-1:], activity.dtype)
         return (compiled.respond_gradient(response, gradient, activity, bias),)
     x, g = (a.astype(jnp.promote_types(a.dtype, jnp.float32)) for a in (activity, gradient))

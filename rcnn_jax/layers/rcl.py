@@ -27,7 +27,7 @@ from rcnn_jax.kernels.library import aligned
 from rcnn_jax.layers.convolution import convolutions_are_direct, convolve
 from rcnn_jax.layers.gated_rcl import GATED_PLACES, gated_rcl
 from rcnn_jax.layers.initializers import kernel_initializer
-from rcnn_jax.layers.local_response import compiled_response, lrn_window, relu_lrn
+from rcnn_jax.layers.local_response import lrn_window, relu_lrn
 from rcnn_jax.layers.masks import apply_mask
 from rcnn_jax.layers.normalization import rows_masked, total_over_data
 from rcnn_jax.layers.step_norm import Entries, StepNorm, check_norm, normalize
@@ -327,7 +327,7 @@ class RCL(RCLOptions):
         run = (steps, gamma, options["all_states"])
         if self.norm == "lrn":
             size = lrn_window(self.features) if self.lrn_size is None else self.lrn_size
-            response = compiled_response(size, self.lrn_alpha, self.lrn_beta, 1.0, rectify=True)
+            response = compiled.Response.of(size, self.lrn_alpha, self.lrn_beta)
             return compiled.rcl_response(*run, response, feedforward, kernels, entries["bias"]), {}
         scale, bias = entries["scale"], entries["bias"]
         if train:
