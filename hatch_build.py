@@ -5,6 +5,7 @@ Without one, or where the compilation fails, the package is installed without th
 """
 
 import importlib.util
+import os
 import pathlib
 import sys
 import tempfile
@@ -43,7 +44,10 @@ class KernelsHook(BuildHookInterface):
         self._scratch = tempfile.TemporaryDirectory()
         made, reason = room, ""
         if build.switched_off() or not self._there(build):
-            if version != "editable":
+            # Into the checkout, too, where it can be: a command that is started there imports the
+            # package of the checkout.
+            in_place = not build.switched_off() and os.access(room, os.W_OK)
+            if version != "editable" and not in_place:
                 made = pathlib.Path(self._scratch.name)
             reason = build.build_into(made, room / "native")
         if version != "editable":
