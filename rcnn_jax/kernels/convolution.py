@@ -37,14 +37,17 @@ def parts(images: int) -> int:
     return max(1, min(images, 2 * environment.cores()))
 
 
-_KERNEL_GRADIENT = Call(
-    "RcnnKernelGradient",
-    (ROWS, ROWS),
-    (
-        Result(lambda x, g: (3, 3, x.shape[3], g.shape[3]), SUM),
-        Result(lambda x, g: (parts(x.shape[0]), _PLACES, x.shape[3], g.shape[3]), SCRATCH),
-    ),
+def _kernel_sums(x: Array, *others: Array) -> tuple[int, ...]:
+    return (parts(x.shape[0]), _PLACES, x.shape[3], others[-1].shape[3])
+
+
+KERNEL_GRADIENT = (
+    Result(lambda x, *others: (3, 3, x.shape[3], others[-1].shape[3]), SUM),
+    Result(_kernel_sums, SCRATCH),
 )
+"""Results of calls whose first argument are images and whose last are output gradients."""
+
+_KERNEL_GRADIENT = Call("RcnnKernelGradient", (ROWS, ROWS), KERNEL_GRADIENT)
 
 
 def transform(kernel: Float[Array, "3 3 inputs outputs"]) -> Float[Array, "36 panels inputs 16"]:

@@ -20,8 +20,8 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Float
 
-from rcnn_jax.kernels.convolution import flipped, kernel_gradient, parts, transform
-from rcnn_jax.kernels.library import ROWS, SCRATCH, SUM, WHOLE, Call, Result
+from rcnn_jax.kernels.convolution import KERNEL_GRADIENT, flipped, kernel_gradient, transform
+from rcnn_jax.kernels.library import ROWS, SCRATCH, WHOLE, Call, Result
 from rcnn_jax.kernels.response import Response, respond, respond_gradient
 
 Total = Callable[[Array], Array]
@@ -59,14 +59,7 @@ _BACK = Call(
         Result(lambda g, z, norm, packed, before, norm_before: _moments_of(before)),
     ),
 )
-_KERNEL_GRADIENT = Call(
-    "RcnnKernelGradientNormal",
-    (ROWS, WHOLE, ROWS),
-    (
-        Result(lambda z, norm, g: (3, 3, z.shape[3], g.shape[3]), SUM),
-        Result(lambda z, norm, g: (parts(z.shape[0]), 36, z.shape[3], g.shape[3]), SCRATCH),
-    ),
-)
+_KERNEL_GRADIENT = Call("RcnnKernelGradientNormal", (ROWS, WHOLE, ROWS), KERNEL_GRADIENT)
 _STEP_RESPONSE = Call(
     "RcnnStepResponse",
     (ROWS, WHOLE, ROWS, WHOLE),

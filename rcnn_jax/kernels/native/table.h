@@ -6,7 +6,6 @@
 // Pointers to the functions of one instruction set; see the headers that define them.
 struct Table {
   const char* name;
-  int lanes;
   // winograd.h
   void (*transform_kernel)(const ConvolutionShape&, const float*, float*, int64_t, int64_t);
   int64_t (*number_of_tiles)(const ConvolutionShape&);

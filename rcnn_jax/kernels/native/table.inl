@@ -11,7 +11,6 @@
 
 const Table RCNN_TABLE = {
     RCNN_NAME,
-    RCNN_ISA::kLanes,
     RCNN_ISA::transform_kernel,
     RCNN_ISA::number_of_tiles,
     RCNN_ISA::convolve_tiles,
